@@ -1,0 +1,131 @@
+/* One inline function per instruction that C cannot say; nothing else in the kernel but the VT-x
+   backend uses inline assembly. */
+#pragma once
+
+#include "types.h"
+
+static inline u8 inb(u16 port) {
+    u8 value;
+    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+    return value;
+}
+static inline u16 inw(u16 port) {
+    u16 value;
+    __asm__ volatile("inw %1, %0" : "=a"(value) : "Nd"(port));
+    return value;
+}
+static inline u32 inl(u16 port) {
+    u32 value;
+    __asm__ volatile("inl %1, %0" : "=a"(value) : "Nd"(port));
+    return value;
+}
+static inline void outb(u16 port, u8 value) {
+    __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
+}
+static inline void outw(u16 port, u16 value) {
+    __asm__ volatile("outw %0, %1" : : "a"(value), "Nd"(port));
+}
+static inline void outl(u16 port, u32 value) {
+    __asm__ volatile("outl %0, %1" : : "a"(value), "Nd"(port));
+}
+
+static inline u64 rdmsr(u32 msr) {
+    u32 low, high;
+    __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr) : "memory");
+    return (u64)high << 32 | low;
+}
+static inline void wrmsr(u32 msr, u64 value) {
+    __asm__ volatile("wrmsr" : : "c"(msr), "a"((u32)value), "d"((u32)(value >> 32)) : "memory");
+}
+
+struct cpuid_regs {
+    u32 eax, ebx, ecx, edx;
+};
+static inline struct cpuid_regs cpuid(u32 leaf, u32 subleaf) {
+    struct cpuid_regs r;
+    __asm__ volatile("cpuid"
+                     : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx)
+                     : "a"(leaf), "c"(subleaf));
+    return r;
+}
+
+static inline u64 rdtsc(void) {
+    u32 low, high;
+    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+    return (u64)high << 32 | low;
+}
+
+#define CONTROL_REGISTER(n)                                                                        \
+    static inline u64 read_cr##n(void) {                                                           \
+        u64 value;                                                                                 \
+        __asm__ volatile("mov %%cr" #n ", %0" : "=r"(value) : : "memory");                         \
+        return value;                                                                              \
+    }                                                                                              \
+    static inline void write_cr##n(u64 value) {                                                    \
+        __asm__ volatile("mov %0, %%cr" #n : : "r"(value) : "memory");                             \
+    }
+CONTROL_REGISTER(0)
+CONTROL_REGISTER(2)
+CONTROL_REGISTER(3)
+CONTROL_REGISTER(4)
+#undef CONTROL_REGISTER
+
+#define DEBUG_REGISTER(n)                                                                          \
+    static inline u64 read_dr##n(void) {                                                           \
+        u64 value;                                                                                 \
+        __asm__ volatile("mov %%dr" #n ", %0" : "=r"(value));                                      \
+        return value;                                                                              \
+    }                                                                                              \
+    static inline void write_dr##n(u64 value) {                                                    \
+        __asm__ volatile("mov %0, %%dr" #n : : "r"(value));                                        \
+    }
+DEBUG_REGISTER(0)
+DEBUG_REGISTER(1)
+DEBUG_REGISTER(2)
+DEBUG_REGISTER(3)
+DEBUG_REGISTER(6)
+#undef DEBUG_REGISTER
+
+struct table_register {
+    u16 limit;
+    u64 base;
+} PACKED;
+static inline void lgdt(const struct table_register *r) { __asm__ volatile("lgdt %0" : : "m"(*r)); }
+static inline void lidt(const struct table_register *r) { __asm__ volatile("lidt %0" : : "m"(*r)); }
+static inline void ltr(u16 selector) { __asm__ volatile("ltr %0" : : "r"(selector) : "memory"); }
+
+static inline void invlpg(const void *page) {
+    __asm__ volatile("invlpg (%0)" : : "r"(page) : "memory");
+}
+static inline void cpu_pause(void) { __asm__ volatile("pause" : : : "memory"); }
+static inline void cpu_cli(void) { __asm__ volatile("cli" : : : "memory"); }
+/* Waits for one interrupt, takes it, and returns with interrupts off. */
+static inline void cpu_idle(void) { __asm__ volatile("sti; hlt; cli" : : : "memory"); }
+static inline void cpu_halt(void) { __asm__ volatile("cli; hlt" : : : "memory"); }
+
+/* XSETBV and the XSAVE family; the area is 64-byte aligned. */
+static inline u64 xgetbv(u32 index) {
+    u32 low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(index));
+    return (u64)high << 32 | low;
+}
+static inline void xsetbv(u32 index, u64 value) {
+    __asm__ volatile("xsetbv" : : "c"(index), "a"((u32)value), "d"((u32)(value >> 32)));
+}
+static inline void xsave(void *area, u64 mask) {
+    __asm__ volatile("xsave64 (%0)"
+                     :
+                     : "r"(area), "a"((u32)mask), "d"((u32)(mask >> 32))
+                     : "memory");
+}
+static inline void xrstor(const void *area, u64 mask) {
+    __asm__ volatile("xrstor64 (%0)"
+                     :
+                     : "r"(area), "a"((u32)mask), "d"((u32)(mask >> 32))
+                     : "memory");
+}
+
+/* Fills n quadwords at a mapped, 8-byte aligned address with zero. */
+static inline void zero_quads(void *to, u64 n) {
+    __asm__ volatile("rep stosq" : "+D"(to), "+c"(n) : "a"(0ull) : "memory");
+}

@@ -1,0 +1,197 @@
+/*
+ * The management protocol's one schema: every name and number that both ends of the line must agree on.
+ *
+ * Written in the subset of TypeScript that asc, esbuild and tsc all accept: numbers are members of a
+ * `const enum`, strings are `export const NAME: string`. The control domain (AssemblyScript) and the
+ * CLI (Node) import this file; neither has a copy. README.md explains the messages.
+ */
+
+/** Sizes and versions of the framed protocol. */
+export const enum Protocol {
+  VERSION = 1,
+  /** Bytes of a frame's CBOR payload, at most. */
+  MAX_PAYLOAD = 4096,
+  /** Bytes after which a frame without an end is given up. */
+  MAX_FRAME = 4200,
+  /** Milliseconds of silence after which an unfinished frame is given up. */
+  FRAME_TIMEOUT_MS = 2000,
+  /** Nesting of a CBOR item, at most. */
+  MAX_DEPTH = 8,
+  /** Bytes of console output in one push, of a log in one reply, of input in one request. */
+  MAX_CHUNK = 3072,
+  /** Events in one reply of `events`, at most. */
+  MAX_EVENTS_REPLY = 16,
+  /** Events the control domain keeps. */
+  EVENTS_KEPT = 256,
+  /** Bytes of console output kept per VM. */
+  SCROLLBACK = 65536,
+}
+
+/** Version of the host specification. */
+export const enum Specification {
+  VERSION = 1,
+  MAX_VMS = 32,
+  MAX_NAME = 27,
+  MAX_CMDLINE = 1024,
+  MAX_DEPTH = 8,
+}
+
+/** Error codes of a reply: the exit codes of the CLI. */
+export const enum ErrorCode {
+  NONE = 0,
+  FAILED = 1,
+  USAGE = 2,
+  NOT_FOUND = 3,
+  WRONG_STATE = 4,
+  UNREACHABLE = 5,
+  DENIED = 6,
+  INTEGRITY = 7,
+}
+
+/* Operations: the `op` of a request. */
+export const OP_HELLO: string = "hello";
+export const OP_STATUS: string = "status";
+export const OP_LS: string = "ls";
+export const OP_SHOW: string = "show";
+export const OP_CREATE: string = "create";
+export const OP_START: string = "start";
+export const OP_STOP: string = "stop";
+export const OP_PAUSE: string = "pause";
+export const OP_RESUME: string = "resume";
+export const OP_RESET: string = "reset";
+export const OP_RM: string = "rm";
+export const OP_IMAGES: string = "images";
+export const OP_CONSOLE_ATTACH: string = "console.attach";
+export const OP_CONSOLE_DETACH: string = "console.detach";
+export const OP_CONSOLE_WRITE: string = "console.write";
+export const OP_LOGS: string = "logs";
+export const OP_EVENTS: string = "events";
+export const OP_EVENTS_WATCH: string = "events.watch";
+export const OP_DOCTOR: string = "doctor";
+export const OP_TEST_TRAP: string = "test.trap";
+export const OP_TEST_TRAP_MODEL: string = "test.trapModel";
+
+/* Pushes: the `ev` of a message that answers no request. */
+export const PUSH_CONSOLE: string = "console";
+export const PUSH_EVENT: string = "event";
+
+/* Fields of the envelope. */
+export const FIELD_ID: string = "id";
+export const FIELD_OP: string = "op";
+export const FIELD_OK: string = "ok";
+export const FIELD_RESULT: string = "result";
+export const FIELD_ERROR: string = "error";
+export const FIELD_EV: string = "ev";
+
+/* Fields of an error. */
+export const FIELD_CODE: string = "code";
+export const FIELD_MESSAGE: string = "message";
+export const FIELD_OBJECT: string = "object";
+export const FIELD_NEXT: string = "next";
+
+/* Fields of requests, results and pushes. */
+export const FIELD_VM: string = "vm";
+export const FIELD_VMS: string = "vms";
+export const FIELD_SPEC: string = "spec";
+export const FIELD_FORCE: string = "force";
+export const FIELD_FROM: string = "from";
+export const FIELD_SINCE: string = "since";
+export const FIELD_DATA: string = "data";
+export const FIELD_AT: string = "at";
+export const FIELD_OLDEST: string = "oldest";
+export const FIELD_EVENTS: string = "events";
+export const FIELD_SEQ: string = "seq";
+export const FIELD_KIND: string = "kind";
+export const FIELD_TEXT: string = "text";
+export const FIELD_VERSION: string = "version";
+export const FIELD_PRODUCT: string = "product";
+export const FIELD_BUILD: string = "build";
+export const FIELD_HOST: string = "host";
+export const FIELD_UPTIME_MS: string = "uptimeMs";
+export const FIELD_CPU: string = "cpu";
+export const FIELD_CPUS: string = "cpus";
+export const FIELD_RIG: string = "rig";
+export const FIELD_MEMORY: string = "memory";
+export const FIELD_TOTAL: string = "total";
+export const FIELD_FREE: string = "free";
+export const FIELD_KERNEL: string = "kernel";
+export const FIELD_RESERVED: string = "reserved";
+export const FIELD_RUNNING: string = "running";
+export const FIELD_CONTROL_RESTARTS: string = "controlRestarts";
+export const FIELD_BAD_FRAMES: string = "badFrames";
+export const FIELD_FEATURES: string = "features";
+export const FIELD_NAME: string = "name";
+export const FIELD_STATE: string = "state";
+export const FIELD_REASON: string = "reason";
+export const FIELD_VCPUS: string = "vcpus";
+export const FIELD_SINCE_MS: string = "sinceMs";
+export const FIELD_INITRD: string = "initrd";
+export const FIELD_CMDLINE: string = "cmdline";
+export const FIELD_START: string = "start";
+export const FIELD_RESTART: string = "restart";
+export const FIELD_POLICY: string = "policy";
+export const FIELD_MAX: string = "max";
+export const FIELD_WINDOW: string = "window";
+export const FIELD_RESTARTS: string = "restarts";
+export const FIELD_LAST_EXIT: string = "lastExit";
+export const FIELD_COUNTERS: string = "counters";
+export const FIELD_EXITS: string = "exits";
+export const FIELD_INTERRUPTS: string = "interrupts";
+export const FIELD_FORWARDED: string = "forwarded";
+export const FIELD_RUNTIME_MS: string = "runtimeMs";
+export const FIELD_OVERHEAD: string = "overhead";
+export const FIELD_KERNEL_BYTES: string = "kernelBytes";
+export const FIELD_MODEL_BYTES: string = "modelBytes";
+export const FIELD_MAPPED: string = "mapped";
+export const FIELD_IMAGES: string = "images";
+export const FIELD_SIZE: string = "size";
+export const FIELD_CHECKS: string = "checks";
+
+/* States of a VM. */
+export const STATE_STOPPED: string = "stopped";
+export const STATE_STARTING: string = "starting";
+export const STATE_RUNNING: string = "running";
+export const STATE_PAUSED: string = "paused";
+export const STATE_CRASHED: string = "crashed";
+
+/* Restart policies of a VM. */
+export const POLICY_NEVER: string = "never";
+export const POLICY_ON_FAILURE: string = "on-failure";
+export const POLICY_ALWAYS: string = "always";
+
+/* Kinds of an event. */
+export const EVENT_VM_CREATED: string = "vm-created";
+export const EVENT_VM_STARTED: string = "vm-started";
+export const EVENT_VM_RUNNING: string = "vm-running";
+export const EVENT_VM_PAUSED: string = "vm-paused";
+export const EVENT_VM_RESUMED: string = "vm-resumed";
+export const EVENT_VM_STOPPING: string = "vm-stopping";
+export const EVENT_VM_OFF: string = "vm-off";
+export const EVENT_VM_RESET: string = "vm-reset";
+export const EVENT_VM_ENDED: string = "vm-ended";
+export const EVENT_VM_CRASHED: string = "vm-crashed";
+export const EVENT_VM_REMOVED: string = "vm-removed";
+export const EVENT_VM_FAILED: string = "vm-failed";
+export const EVENT_MODEL_FAILED: string = "model-failed";
+export const EVENT_CONTROL_STARTED: string = "control-started";
+export const EVENT_CONTROL_RESTARTED: string = "control-restarted";
+export const EVENT_SPEC_ERROR: string = "spec-error";
+
+/*
+ * The link between the control domain and a device model: `t` of a message, and the other fields.
+ * The rings and the configuration page are described in control/lib/link.ts.
+ */
+export const LINK_T: string = "t";
+export const LINK_READY: string = "ready";
+export const LINK_ERROR: string = "error";
+export const LINK_OFF: string = "off";
+export const LINK_RESET: string = "reset";
+export const LINK_ENDED: string = "ended";
+export const LINK_RUN: string = "run";
+export const LINK_POWER_BUTTON: string = "powerbutton";
+export const LINK_TRAP: string = "trap";
+export const LINK_VALUE: string = "value";
+export const LINK_KERNEL_SIZE: string = "kernelSize";
+export const LINK_INITRD_SIZE: string = "initrdSize";
+export const LINK_WALL_CLOCK: string = "wallClock";
+export const LINK_TSC_HZ: string = "tscHz";

@@ -1,0 +1,35 @@
+/* ACPI tables: only what the kernel needs of them, copied and checked. */
+#pragma once
+
+#include "boot_info.h"
+#include "types.h"
+
+#define ACPI_MAX_CPUS 64
+#define ACPI_MAX_IOAPICS 8
+
+struct acpi_ioapic {
+    struct hpa address;
+    u32 gsi_base;
+};
+
+/* Where an ISA interrupt really arrives. */
+struct acpi_route {
+    u32 gsi;
+    bool active_low, level;
+};
+
+struct acpi_info {
+    char oem_id[7];
+    struct hpa lapic;
+    u32 cpu_count;
+    u32 cpu_apic_ids[ACPI_MAX_CPUS]; /* enabled ones, in table order */
+    u32 ioapic_count;
+    struct acpi_ioapic ioapics[ACPI_MAX_IOAPICS];
+    struct acpi_route isa[16];
+    u16 pm_timer_port; /* 0: none */
+    bool pm_timer_32bit;
+};
+
+/* Always leaves usable contents: what a PC has without ACPI, then what the tables say. Tables with a
+   bad length or checksum are left out and logged. */
+void acpi_init(const struct boot_info *boot, struct acpi_info *out);

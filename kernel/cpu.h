@@ -1,0 +1,52 @@
+/* What each CPU has of its own, and the descriptor tables. */
+#pragma once
+
+#include "types.h"
+
+#define MAX_CPUS 64
+
+#define SELECTOR_CODE 0x08
+#define SELECTOR_DATA 0x10
+#define SELECTOR_TSS(cpu_id) (0x20 + 16 * (cpu_id))
+
+struct tss {
+    u32 reserved0;
+    u64 rsp[3];
+    u64 reserved1;
+    u64 ist[7]; /* IST n is ist[n - 1] */
+    u64 reserved2;
+    u16 reserved3;
+    u16 io_map;
+} PACKED;
+
+struct vcpu;
+
+/* Reached through GS; the first three fields are known to assembly. */
+struct cpu {
+    struct cpu *self;
+    u64 stack_top;      /* the stack on which this CPU runs the kernel */
+    struct vcpu *current;
+    u32 id;             /* 0 is the boot CPU */
+    u32 apic_id;
+    u32 nmi_pending;    /* NMIs since someone last looked and cleared it */
+    u64 nmi_count;
+    u32 windows;        /* in use, a stack: paging.c */
+    struct tss tss;
+};
+
+static inline struct cpu *this_cpu(void) {
+    struct cpu *cpu;
+    __asm__("movq %%gs:0, %0" : "=r"(cpu));
+    return cpu;
+}
+
+/* Loads the tables on the boot CPU, with no stacks of their own for NMI, #DF and #MC yet. */
+void cpu_init_early(void);
+/* Gives a CPU its stacks. */
+void cpu_init_stacks(struct cpu *cpu);
+
+extern struct cpu cpus[MAX_CPUS];
+
+/* For the host state of VMCSs. */
+u64 cpu_gdt_base(void);
+u64 cpu_idt_base(void);

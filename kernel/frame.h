@@ -1,0 +1,67 @@
+/* All RAM as 4 KiB frames: a table of 12 bytes a frame, a buddy allocator for domains' RAM, and one
+   for the kernel's own pool. */
+#pragma once
+
+#include "boot_info.h"
+#include "types.h"
+
+#define FRAME_MAX_ORDER 18 /* 1 GiB */
+#define FRAME_2M_ORDER 9
+#define POOL_MAX_ORDER 9 /* the pool grows by 2 MiB */
+
+enum frame_kind {
+    FRAME_NONE,      /* not the first frame of a block; or no RAM at all */
+    FRAME_FREE,
+    FRAME_RAM,       /* given out by frame_alloc */
+    FRAME_MODULE,    /* holds a boot module; never freed */
+    FRAME_POOL_FREE,
+    FRAME_KERNEL,    /* given out by kpage_alloc, or the kernel's own tables */
+};
+
+#define OWNER_KERNEL 0u /* owners are domain ids otherwise */
+
+/* Only the first frame of a block says anything. */
+struct frame {
+    union {
+        struct {
+            u32 owner;
+            u32 shares; /* starts at 1; the owners of the block count it */
+        };
+        struct {
+            u32 next, previous; /* free blocks of one order, by frame number */
+        };
+    };
+    u8 kind;
+    u8 order;
+    u16 reserved;
+};
+_Static_assert(sizeof(struct frame) == 12, "the frame table is compact");
+
+void frame_init(const struct boot_info *info);
+
+/* A block of 2^order frames, naturally aligned, contents unknown; false: there is none. */
+MUST_USE bool frame_alloc(unsigned order, u32 owner, struct hpa *out);
+/* Frees a block, or a naturally aligned part of one once frame_split has divided it. */
+void frame_free(struct hpa block, unsigned order);
+/* Divides an allocated block into blocks of 2^order frames, each with its owner and shares. */
+void frame_split(struct hpa block, unsigned order);
+
+/* Zeroes a block that the kernel does not map. */
+void frame_scrub(struct hpa block, unsigned order);
+
+/* The record of the block that holds this frame; NULL: no RAM, or reserved. */
+struct frame *frame_of(struct hpa frame);
+enum frame_kind frame_kind(struct hpa frame);
+
+/* In frames of 4 KiB. */
+u64 frame_free_count(void);   /* for anything: domain RAM and what is free in the pool */
+u64 frame_total_count(void);  /* all RAM above 1 MiB */
+u64 frame_kernel_count(void); /* the kernel's image, tables and objects */
+
+/* 2^order zeroed frames of the kernel pool; NULL: there are none. */
+MUST_USE void *kpage_alloc(unsigned order);
+void kpage_free(void *pages, unsigned order);
+
+/* Between a pool pointer, or one into the kernel image, and its address. */
+struct hpa hpa_of(const void *pointer);
+void *pool_pointer(struct hpa address);

@@ -1,0 +1,82 @@
+# Builds components: AssemblyScript -> build/NAME.wasm -> build/NAME.elf (symbols) -> build/NAME.bin,
+# and the TypeScript expansions of kernel/abi.def in control/gen. Included by the top Makefile.
+#
+# `$(eval $(call component,NAME,ENTRY,SOURCES))` adds a component; `make components` builds all of them.
+
+COMPONENTS :=
+GEN := control/gen
+ABI_TS := $(GEN)/abi.ts $(GEN)/abi64.ts $(GEN)/abi64-node.ts $(GEN)/layout.ts
+ABI_CPP := gcc -E -P -undef -x c -Ikernel
+BIN := node_modules/.bin
+
+# Other generated sources that components import; the protocol's rules append theirs.
+COMPONENT_GEN ?=
+
+ASC_FLAGS := --runtime minimal -O3 --debug --exportRuntime --exportStart _start \
+	--use abort=control/lib/binding/abort --memoryBase 65536 --maximumMemory 4096
+
+COMPONENT_CFLAGS := -std=gnu11 -O2 -ffreestanding -nostdinc -isystem control/native/include \
+	-isystem $(shell gcc -print-file-name=include) -Ikernel -Icontrol/native -Ibuild \
+	-mgeneral-regs-only -mno-red-zone -fno-pic -fno-stack-protector -fcf-protection=none \
+	-fno-asynchronous-unwind-tables -fno-omit-frame-pointer -fno-strict-aliasing \
+	-fno-tree-loop-distribute-patterns -ffunction-sections -fdata-sections \
+	-DWASM_RT_MEMCHECK_GUARD_PAGES=1
+
+COMPONENT_NATIVE := $(wildcard control/native/*.h control/native/include/*.h) \
+	kernel/abi.def kernel/abi.h kernel/types.h
+
+.PHONY: abi components
+abi: $(ABI_TS)
+
+$(GEN)/abi.ts: control/native/abi-enums.h kernel/abi.def
+$(GEN)/abi64.ts: control/native/abi-wide.h kernel/abi.def
+$(GEN)/abi64-node.ts: control/native/abi-wide.h kernel/abi.def
+$(GEN)/layout.ts: control/native/abi-layout.h kernel/abi.def
+$(GEN)/abi64-node.ts: ABI_DEFINE := -DABI_FOR_NODE
+$(ABI_TS):
+	@mkdir -p $(GEN)
+	@{ echo "// Generated from kernel/abi.def by make abi."; \
+	  $(ABI_CPP) $(ABI_DEFINE) $< | sed '/^$$/d'; } > $@.tmp && mv $@.tmp $@
+
+# NAME, entry file, its own sources.
+define component
+COMPONENTS += $(1)
+
+build/$(1).wasm: $(2) $(3) $(wildcard control/lib/*.ts) $(ABI_TS) $(COMPONENT_GEN) \
+		control/native/component.mk control/native/check-module.sh
+	@mkdir -p $$(@D)
+	$(BIN)/asc $(2) -o $$@.tmp.wasm $(ASC_FLAGS)
+	@sh control/native/check-module.sh $$@.tmp.wasm $(2) || { rm -f $$@.tmp.wasm; exit 1; }
+	@mv $$@.tmp.wasm $$@
+
+build/$(1).c: build/$(1).wasm
+	$(BIN)/wasm2c $$< -n component -o $$@
+
+build/$(1).o: build/$(1).c $(COMPONENT_NATIVE)
+	gcc $(COMPONENT_CFLAGS) -c $$< -o $$@
+
+build/$(1)-runtime.o: control/native/runtime.c build/$(1).o $(COMPONENT_NATIVE)
+	gcc $(COMPONENT_CFLAGS) -Wall -Wextra -DCOMPONENT_HEADER='"$(1).h"' -c $$< -o $$@
+
+build/$(1).elf: build/component-start.o build/$(1).o build/$(1)-runtime.o \
+		build/component-trap.o control/native/component.ld
+	ld -nostdlib -static --gc-sections -z noexecstack -z max-page-size=4096 --no-warn-rwx-segments \
+		-T control/native/component.ld -o $$@ $$(filter %.o,$$^)
+
+build/$(1).bin: build/$(1).elf
+	objcopy -O binary $$< $$@
+endef
+
+build/component-start.o: control/native/start.S $(COMPONENT_NATIVE)
+	@mkdir -p build
+	gcc $(COMPONENT_CFLAGS) -c $< -o $@
+
+build/component-trap.o: control/native/trap.c $(COMPONENT_NATIVE)
+	@mkdir -p build
+	gcc $(COMPONENT_CFLAGS) -Wall -Wextra -c $< -o $@
+
+.PRECIOUS: build/%.c build/%.o
+$(eval $(call component,control,control/domain/index.ts,$(wildcard control/domain/*.ts)))
+$(eval $(call component,device-model,control/device-model/index.ts,$(wildcard control/device-model/*.ts)))
+
+components: $(COMPONENTS:%=build/%.bin)

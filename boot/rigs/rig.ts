@@ -1,0 +1,202 @@
+// Chooses a rig, starts it under a supervisor process, and talks to that supervisor.
+//
+// The supervisor owns the emulator. It re-exports COM1 as the Unix socket RUNDIR/plinth.sock, keeps
+// RUNDIR/serial.log, and answers on RUNDIR/rig.ctl in JSON lines: `status`, `exited`; `down` ends it.
+import { spawn } from "node:child_process";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from "node:fs";
+import { createConnection, type Socket } from "node:net";
+import { dirname, join, resolve } from "node:path";
+import { type RigChoice, type RigKind, chooseRig } from "./choose";
+
+export { type RigChoice, type RigKind, chooseRig } from "./choose";
+
+/** What startRig needs to know. */
+export interface RigOptions {
+  /** The boot image. */
+  iso: string;
+  memoryMiB?: number;
+  cpus?: number;
+  /** Where the sockets and the logs go; one rig at a time per directory. */
+  runDir?: string;
+  rig?: RigKind | "auto";
+  /** Told which rig was chosen and why. */
+  log?: (line: string) => void;
+  /** True: the rig outlives the caller (`rig up`). False: it ends with the caller. */
+  detached?: boolean;
+}
+
+/** How the emulator ended. */
+export interface RigExit {
+  code: number;
+  /** The last lines that the emulator and the host printed. */
+  lastOutput: string;
+}
+
+/** What the supervisor says of itself. */
+export interface RigStatus {
+  kind: RigKind;
+  reason: string;
+  /** Process id of the supervisor. */
+  pid: number;
+  emulatorPid: number;
+  socketPath: string;
+  serialLog: string;
+  memoryMiB: number;
+  cpus: number;
+  iso: string;
+  startedAt: number;
+}
+
+/** A running rig. */
+export interface Rig {
+  kind: RigKind;
+  reason: string;
+  socketPath: string;
+  serialLog: string;
+  pid: number;
+  /** Ends the emulator and waits until it is gone. */
+  stop(): Promise<void>;
+  exited: Promise<RigExit>;
+}
+
+/** What the caller hands to the supervisor. */
+export interface SupervisorConfig {
+  kind: RigKind;
+  reason: string;
+  iso: string;
+  memoryMiB: number;
+  cpus: number;
+  runDir: string;
+  detached: boolean;
+}
+
+/** A line from the supervisor. */
+export type SupervisorMessage = { status: RigStatus } | { exited: RigExit };
+
+export const DEFAULT_RUN_DIR = join("build", "run");
+const START_TIMEOUT_MS = 20_000;
+const SOCKET_PATH_LIMIT = 107;
+
+/** Starts a rig; rejects with a message that says what to do when there is none, or one runs already. */
+export async function startRig(options: RigOptions): Promise<Rig> {
+  const runDir = resolve(options.runDir ?? DEFAULT_RUN_DIR);
+  const control = join(runDir, "rig.ctl");
+  if (join(runDir, "plinth.sock").length > SOCKET_PATH_LIMIT) {
+    throw new Error(`${runDir}: the path is too long for a Unix socket; choose a shorter directory`);
+  }
+  if (!existsSync(options.iso)) throw new Error(`${options.iso}: no such boot image; next: make iso`);
+  const choice: RigChoice = chooseRig(options.rig ?? "auto");
+  if (choice.kind === null) throw new Error(choice.reason);
+  options.log?.(`rig: ${choice.kind}, ${choice.reason}`);
+  if ((await rigStatus(runDir)) !== null) {
+    throw new Error(`a rig is running in ${runDir}; next: plinth rig down`);
+  }
+
+  mkdirSync(runDir, { recursive: true });
+  rmSync(control, { force: true });
+  const config: SupervisorConfig = {
+    kind: choice.kind,
+    reason: choice.reason,
+    iso: resolve(options.iso),
+    memoryMiB: options.memoryMiB ?? 512,
+    cpus: options.cpus ?? 1,
+    runDir,
+    detached: options.detached ?? false,
+  };
+  const supervisorLog = join(runDir, "supervisor.log");
+  const out = openSync(supervisorLog, "w");
+  const child = spawn(process.execPath, [findSupervisor(), JSON.stringify(config)], {
+    detached: true,
+    stdio: ["ignore", out, out],
+  });
+  closeSync(out);
+  let dead = false;
+  child.on("exit", () => (dead = true));
+  child.unref();
+
+  const deadline = Date.now() + START_TIMEOUT_MS;
+  for (;;) {
+    const socket = await connect(control);
+    if (socket !== null) return followSupervisor(socket);
+    if (dead || Date.now() > deadline) {
+      throw new Error(`the rig did not start: ${readFileSync(supervisorLog, "utf8").trim()}`);
+    }
+    await new Promise((done) => setTimeout(done, 20));
+  }
+}
+
+/** What runs in runDir, or null. */
+export async function rigStatus(runDir: string = DEFAULT_RUN_DIR): Promise<RigStatus | null> {
+  const socket = await connect(join(resolve(runDir), "rig.ctl"));
+  if (socket === null) return null;
+  return new Promise((done) => {
+    onMessages(socket, (message) => {
+      if ("status" in message) {
+        done(message.status);
+        socket.destroy();
+      }
+    });
+    socket.on("close", () => done(null));
+  });
+}
+
+/** Ends the rig in runDir; false if there was none. */
+export async function stopRig(runDir: string = DEFAULT_RUN_DIR): Promise<boolean> {
+  const socket = await connect(join(resolve(runDir), "rig.ctl"));
+  if (socket === null) return false;
+  socket.write("down\n");
+  socket.resume();
+  await new Promise((done) => socket.on("close", done));
+  return true;
+}
+
+/** The supervisor's bundle lies in build/tools, at or above whatever bundle this code is part of. */
+function findSupervisor(): string {
+  for (let folder = __dirname; ; folder = dirname(folder)) {
+    for (const name of ["rig-supervisor.cjs", "tools/rig-supervisor.cjs", "build/tools/rig-supervisor.cjs"]) {
+      if (existsSync(join(folder, name))) return join(folder, name);
+    }
+    if (folder === dirname(folder)) throw new Error("build/tools/rig-supervisor.cjs is missing; next: make all");
+  }
+}
+
+function connect(path: string): Promise<Socket | null> {
+  return new Promise((done) => {
+    const socket = createConnection(path);
+    socket.on("connect", () => done(socket));
+    socket.on("error", () => done(null));
+  });
+}
+
+function onMessages(socket: Socket, handle: (message: SupervisorMessage) => void): void {
+  let pending = "";
+  socket.setEncoding("utf8").on("data", (text: string) => {
+    const lines = (pending + text).split("\n");
+    pending = lines.pop()!;
+    for (const line of lines) handle(JSON.parse(line) as SupervisorMessage);
+  });
+}
+
+function followSupervisor(socket: Socket): Promise<Rig> {
+  return new Promise((ready, refuse) => {
+    let exit: RigExit = { code: -1, lastOutput: "the rig's supervisor was killed" };
+    let end: (exit: RigExit) => void;
+    const exited = new Promise<RigExit>((done) => (end = done));
+    const closed = new Promise<void>((done) => socket.on("close", () => done()));
+    void closed.then(() => {
+      end(exit);
+      refuse(new Error(`the rig did not start: ${exit.lastOutput}`));
+    });
+    const stop = async (): Promise<void> => {
+      if (socket.writable) socket.write("down\n");
+      await closed;
+    };
+    onMessages(socket, (message) => {
+      if ("exited" in message) exit = message.exited;
+      else {
+        const { kind, reason, socketPath, serialLog, pid } = message.status;
+        ready({ kind, reason, socketPath, serialLog, pid, stop, exited });
+      }
+    });
+  });
+}

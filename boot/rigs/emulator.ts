@@ -1,0 +1,95 @@
+// How each emulator is started: its configuration, its command line, and the way its COM1 reaches us.
+import { type ChildProcess, spawn } from "node:child_process";
+import { openSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { findBochsFiles, findProgram } from "./choose";
+import type { SupervisorConfig } from "./rig";
+
+/** A command line, whose COM1 connects to 127.0.0.1:port when it runs. */
+interface Command {
+  program: string;
+  args: string[];
+  /** What the emulator itself logs, beside its output. */
+  log: string | null;
+}
+
+/** Starts the emulator of `config`; its COM1 connects to `port`. Its output goes to emulator.log. */
+export function startEmulator(config: SupervisorConfig, port: number): ChildProcess {
+  const command = config.kind === "bochs" ? bochsCommand(config, port) : qemuCommand(config, port);
+  const out = openSync(emulatorLog(config), "w");
+  // setpriv: the emulator ends with the supervisor, even if that is killed.
+  const guard = findProgram("setpriv") === null ? [] : ["setpriv", "--pdeathsig", "KILL"];
+  const [program, ...args] = [...guard, command.program, ...command.args];
+  return spawn(program!, args, { cwd: config.runDir, stdio: ["ignore", out, out] });
+}
+
+/** What the emulator printed (and, from Bochs, what the host wrote to port 0xE9). */
+export function emulatorLog(config: SupervisorConfig): string {
+  return join(config.runDir, "emulator.log");
+}
+
+/** Bochs's own log. */
+export function bochsLog(config: SupervisorConfig): string {
+  return join(config.runDir, "bochs.log");
+}
+
+/** The configuration of a Bochs machine whose COM1 is `com1`. */
+export function bochsConfig(config: SupervisorConfig, com1: string): string {
+  const files = findBochsFiles()!;
+  return `${[
+    `cpu: model=corei7_skylake_x, count=${config.cpus}, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=1`,
+    // The host's part is allocated at once and at most 2048; the rest is swapped to a file.
+    `memory: guest=${config.memoryMiB}, host=${Math.min(config.memoryMiB, 2048)}`,
+    `romimage: file=${files.bios}`,
+    `vgaromimage: file=${files.vgabios}`,
+    "vga: extension=none",
+    "boot: cdrom",
+    "ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14",
+    `ata0-master: type=cdrom, path="${config.iso}", status=inserted`,
+    com1,
+    "port_e9_hack: enabled=1",
+    "clock: sync=none, time0=1600000000",
+    "pci: enabled=1, chipset=i440fx",
+    // Headless: nobody has to connect, and it takes the first free port from 5900 on.
+    'display_library: rfb, options="timeout=0"',
+    "magic_break: enabled=1",
+    `log: ${bochsLog(config)}`,
+    "debug: action=ignore",
+    "info: action=ignore",
+    "error: action=report",
+    "panic: action=fatal",
+  ].join("\n")}\n`;
+}
+
+function bochsCommand(config: SupervisorConfig, port: number): Command {
+  const machine = join(config.runDir, "bochsrc");
+  const commands = join(config.runDir, "debugger");
+  writeFileSync(machine, bochsConfig(config, `com1: enabled=1, mode=socket-client, dev=localhost:${port}`));
+  // Debian's Bochs waits in its debugger: go on, and quit when something stops it.
+  writeFileSync(commands, "c\nq\n");
+  rmSync(bochsLog(config), { force: true });
+  return { program: "bochs-bin", args: ["-q", "-f", machine, "-rc", commands], log: bochsLog(config) };
+}
+
+function qemuCommand(config: SupervisorConfig, port: number): Command {
+  const options: [string, string?][] = [
+    ["-name", "plinth"],
+    ["-machine", "q35"],
+    ["-accel", "kvm"],
+    ["-cpu", "host,+vmx"],
+    ["-m", String(config.memoryMiB)],
+    ["-smp", String(config.cpus)],
+    ["-cdrom", config.iso],
+    ["-boot", "d"],
+    ["-nodefaults"],
+    ["-vga", "std"],
+    ["-display", "none"],
+    ["-chardev", `socket,id=com1,host=127.0.0.1,port=${port},server=off,nodelay=on`],
+    ["-serial", "chardev:com1"],
+    ["-debugcon", `file:${join(config.runDir, "port-e9.log")}`],
+    ["-device", "isa-debug-exit,iobase=0xf4,iosize=1"],
+    ["-no-reboot"],
+  ];
+  const args = options.flatMap(([name, value]) => (value === undefined ? [name] : [name, value]));
+  return { program: "qemu-system-x86_64", args, log: null };
+}

@@ -1,0 +1,127 @@
+// The process that owns an emulator: shares its COM1, logs it, and ends with whoever started it.
+// usage: rig-supervisor CONFIG (SupervisorConfig as JSON); started by startRig in rig.ts
+import { createWriteStream, readFileSync, rmSync } from "node:fs";
+import { type Server, type Socket, createServer } from "node:net";
+import { join } from "node:path";
+import { bochsLog, emulatorLog, startEmulator } from "./emulator";
+import { SharedLine } from "./line";
+import type { RigStatus, SupervisorConfig, SupervisorMessage } from "./rig";
+
+const TAIL_LINES = 15;
+const KILL_AFTER_MS = 3000;
+
+const config = JSON.parse(process.argv[2]!) as SupervisorConfig;
+const socketPath = join(config.runDir, "plinth.sock");
+const controlPath = join(config.runDir, "rig.ctl");
+const serialPath = join(config.runDir, "serial.log");
+
+/** The last lines of a text, without control characters. */
+function tail(text: string): string {
+  const clean = text
+    .replace(/^ALSA lib .*\n/gm, "") // Bochs looks for a sound card
+    .replace(/[^\n\x20-\x7e]/g, "")
+    .trimEnd();
+  return clean.split("\n").slice(-TAIL_LINES).join("\n");
+}
+
+function tailOfFile(path: string): string {
+  try {
+    return tail(readFileSync(path, "latin1"));
+  } catch {
+    return "";
+  }
+}
+
+function listen(server: Server, ...where: [string] | [number, string]): Promise<void> {
+  return new Promise((done, fail) => {
+    server.on("error", fail);
+    server.listen(...(where as [number, string]), () => done());
+  });
+}
+
+async function main(): Promise<void> {
+  const serialLog = createWriteStream(serialPath);
+  const followers = new Set<Socket>();
+  const say = (socket: Socket, message: SupervisorMessage): void => {
+    socket.write(JSON.stringify(message) + "\n");
+  };
+
+  // COM1: the emulator connects to us.
+  let com1: Socket | null = null;
+  const early: Buffer[] = [];
+  const line = new SharedLine((bytes) => (com1 === null ? early.push(bytes) > 0 : com1.write(bytes)));
+  const com1Server = createServer((socket) => {
+    com1 = socket;
+    socket.setNoDelay(true);
+    for (const bytes of early.splice(0)) socket.write(bytes);
+    socket.on("data", (bytes: Buffer) => {
+      serialLog.write(bytes);
+      line.broadcast(bytes);
+    });
+    socket.on("drain", () => line.resume());
+    socket.on("error", () => socket.destroy());
+  });
+  await listen(com1Server, 0, "127.0.0.1");
+  const address = com1Server.address();
+  const emulator = startEmulator(config, typeof address === "object" && address !== null ? address.port : 0);
+
+  const stop = (): void => {
+    emulator.kill("SIGTERM");
+    setTimeout(() => emulator.kill("SIGKILL"), KILL_AFTER_MS).unref();
+  };
+  const status: RigStatus = {
+    kind: config.kind,
+    reason: config.reason,
+    pid: process.pid,
+    emulatorPid: emulator.pid ?? 0,
+    socketPath,
+    serialLog: serialPath,
+    memoryMiB: config.memoryMiB,
+    cpus: config.cpus,
+    iso: config.iso,
+    startedAt: Date.now(),
+  };
+
+  const clientServer = createServer((socket) => line.add(socket));
+  rmSync(socketPath, { force: true });
+  await listen(clientServer, socketPath);
+
+  let starter: Socket | null = null;
+  const controlServer = createServer((socket) => {
+    followers.add(socket);
+    starter ??= socket;
+    say(socket, { status });
+    socket.setEncoding("utf8").on("data", (text: string) => {
+      if (text.includes("down")) stop();
+    });
+    socket.on("error", () => socket.destroy());
+    socket.on("close", () => {
+      followers.delete(socket);
+      // A rig that is not detached lives as long as the process that started it.
+      if (socket === starter && !config.detached) stop();
+    });
+  });
+  await listen(controlServer, controlPath);
+
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, stop);
+  const finish = (code: number, cause: string): void => {
+    rmSync(socketPath, { force: true });
+    rmSync(controlPath, { force: true });
+    const outputs = [cause, tailOfFile(serialPath), tailOfFile(emulatorLog(config))];
+    if (config.kind === "bochs") outputs.push(tailOfFile(bochsLog(config)));
+    const lastOutput = outputs.filter((text) => text !== "").join("\n");
+    for (const follower of followers) {
+      say(follower, { exited: { code, lastOutput } });
+      follower.end();
+    }
+    line.close();
+    serialLog.end(() => process.exit(0));
+  };
+  emulator.on("error", (error) => finish(-1, error.message));
+  emulator.on("exit", (code, signal) => finish(code ?? -1, signal === null ? "" : `ended by ${signal}`));
+}
+
+main().catch((error: Error) => {
+  console.error(error.message);
+  process.exit(1);
+});

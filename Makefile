@@ -18,7 +18,7 @@ CPUS   ?= 1
 .PHONY: help setup all iso run test bench debug clean
 help:
 	@echo "make run     build, boot the best rig there is, open the shell (without a terminal: play the demo)"
-	@echo "make test    all checks and tests; ONLY=unit|control|cli|boot or a part of a file's name narrows it"
+	@echo "make test    all checks and tests; ONLY=unit|control|cli|rigs|boot or a part of a file's name narrows it"
 	@echo "make bench   measure exit costs, boot time, sizes; print them beside the budgets"
 	@echo "make iso     build/plinth.iso, a hybrid BIOS and UEFI image, also for a USB stick"
 	@echo "make all     everything but the image; make setup: only what the machine lacks"
@@ -72,7 +72,7 @@ $(BUILD)/obj/%.c.o: %.c Makefile package.json
 $(BUILD)/obj/%.S.o: %.S Makefile package.json
 	@mkdir -p $(@D)
 	@echo "  as      $<"
-	@gcc $(KERNEL_FLAGS) -MMD -MP -c $< -o $@
+	@gcc $(KERNEL_FLAGS) -Wa,--fatal-warnings -MMD -MP -c $< -o $@
 
 $(BUILD)/kernel.elf: $(KERNEL_OBJECTS) kernel/kernel.ld
 	@echo "  ld      $@"
@@ -93,14 +93,13 @@ HOST_SOURCES := $(shell find boot control/cli control/protocol test -name '*.ts'
 ESBUILD      := $(NPMBIN)/esbuild --bundle --platform=node --target=node18 --format=cjs --log-level=warning \
 	--define:PLINTH_VERSION='"$(VERSION)"'
 
-TOOLS := $(BUILD)/tools/run.cjs $(BUILD)/tools/demo.cjs $(BUILD)/tools/rig-supervisor.cjs \
+TOOLS := $(BUILD)/tools/run.cjs $(BUILD)/tools/rig-supervisor.cjs \
 	$(BUILD)/tools/test.cjs $(if $(wildcard test/bench.ts),$(BUILD)/tools/bench.cjs) \
 	$(if $(wildcard control/cli/main.ts),$(BUILD)/plinth.cjs)
 .PHONY: tools
 tools: $(TOOLS)
 
 $(BUILD)/tools/run.cjs: ENTRY = boot/rigs/run.ts
-$(BUILD)/tools/demo.cjs: ENTRY = boot/rigs/demo.ts
 $(BUILD)/tools/rig-supervisor.cjs: ENTRY = boot/rigs/supervisor.ts
 $(BUILD)/tools/test.cjs: ENTRY = test/run.ts
 $(BUILD)/tools/bench.cjs: ENTRY = test/bench.ts

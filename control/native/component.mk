@@ -45,35 +45,43 @@ COMPONENTS += $(1)
 build/$(1).wasm: $(2) $(3) $(wildcard control/lib/*.ts) $(ABI_TS) $(COMPONENT_GEN) \
 		control/native/component.mk control/native/check-module.sh
 	@mkdir -p $$(@D)
-	$(BIN)/asc $(2) -o $$@.tmp.wasm $(ASC_FLAGS)
+	@echo "  ASC   $$@"
+	@$(BIN)/asc $(2) -o $$@.tmp.wasm $(ASC_FLAGS)
 	@sh control/native/check-module.sh $$@.tmp.wasm $(2) || { rm -f $$@.tmp.wasm; exit 1; }
 	@mv $$@.tmp.wasm $$@
 
 build/$(1).c: build/$(1).wasm
-	$(BIN)/wasm2c $$< -n component -o $$@
+	@echo "  WASM2C $$@"
+	@$(BIN)/wasm2c $$< -n component -o $$@
 
 build/$(1).o: build/$(1).c $(COMPONENT_NATIVE)
-	gcc $(COMPONENT_CFLAGS) -c $$< -o $$@
+	@echo "  CC    $$@"
+	@gcc $(COMPONENT_CFLAGS) -c $$< -o $$@
 
 build/$(1)-runtime.o: control/native/runtime.c build/$(1).o $(COMPONENT_NATIVE)
-	gcc $(COMPONENT_CFLAGS) -Wall -Wextra -DCOMPONENT_HEADER='"$(1).h"' -c $$< -o $$@
+	@echo "  CC    $$@"
+	@gcc $(COMPONENT_CFLAGS) -Wall -Wextra -DCOMPONENT_HEADER='"$(1).h"' -c $$< -o $$@
 
-build/$(1).elf: build/component-start.o build/$(1).o build/$(1)-runtime.o \
-		build/component-trap.o control/native/component.ld
-	ld -nostdlib -static --gc-sections -z noexecstack -z max-page-size=4096 --no-warn-rwx-segments \
+build/$(1).elf: build/component-start.o build/component-memory.o build/component-trap.o \
+		build/$(1).o build/$(1)-runtime.o control/native/component.ld
+	@echo "  LD    $$@"
+	@ld -nostdlib -static --gc-sections -z noexecstack -z max-page-size=4096 --no-warn-rwx-segments \
 		-T control/native/component.ld -o $$@ $$(filter %.o,$$^)
 
 build/$(1).bin: build/$(1).elf
-	objcopy -O binary $$< $$@
+	@objcopy -O binary $$< $$@
 endef
 
 build/component-start.o: control/native/start.S $(COMPONENT_NATIVE)
 	@mkdir -p build
-	gcc $(COMPONENT_CFLAGS) -c $< -o $@
+	@echo "  CC    $@"
+	@gcc $(COMPONENT_CFLAGS) -c $< -o $@
 
-build/component-trap.o: control/native/trap.c $(COMPONENT_NATIVE)
+build/component-memory.o build/component-trap.o: build/component-%.o: control/native/%.c \
+		$(COMPONENT_NATIVE)
 	@mkdir -p build
-	gcc $(COMPONENT_CFLAGS) -Wall -Wextra -c $< -o $@
+	@echo "  CC    $@"
+	@gcc $(COMPONENT_CFLAGS) -Wall -Wextra -c $< -o $@
 
 .PRECIOUS: build/%.c build/%.o
 $(eval $(call component,control,control/domain/index.ts,$(wildcard control/domain/*.ts)))

@@ -1,0 +1,2 @@
+/* wasm2c includes this and uses none of it here. */
+#pragma once

@@ -1,0 +1,15 @@
+/* Names in helpers of wasm2c that a component, which has no floating point, never calls. */
+#pragma once
+#define isnan(x) __builtin_isnan(x)
+#define floor(x) __builtin_floor(x)
+#define floorf(x) __builtin_floorf(x)
+#define ceil(x) __builtin_ceil(x)
+#define ceilf(x) __builtin_ceilf(x)
+#define trunc(x) __builtin_trunc(x)
+#define truncf(x) __builtin_truncf(x)
+#define nearbyint(x) __builtin_nearbyint(x)
+#define nearbyintf(x) __builtin_nearbyintf(x)
+#define fabs(x) __builtin_fabs(x)
+#define fabsf(x) __builtin_fabsf(x)
+#define sqrt(x) __builtin_sqrt(x)
+#define sqrtf(x) __builtin_sqrtf(x)

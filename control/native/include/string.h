@@ -1,0 +1,3 @@
+/* The four functions of <string.h> that a freestanding component has. */
+#pragma once
+#include "types.h"

@@ -1,0 +1,323 @@
+/*
+ * The life of a component: CPU tables, instantiation, the event loop, and the "plinth" imports.
+ * Compiled once per component, with the header that wasm2c made of its module.
+ */
+#include "native.h"
+#include COMPONENT_HEADER
+
+/* A device model has these two, other components do not. */
+u32 w2c_component_exitBuffer(w2c_component *instance) __attribute__((weak));
+void w2c_component_onExit(w2c_component *instance, u32 index) __attribute__((weak));
+
+/* Exits after which the garbage of rare slow paths in onExit() is collected. */
+#define COLLECT_EXITS 4096
+
+#define SELECTOR_TSS 0x18
+#define GATE_INTERRUPT 0x8e
+#define TSS_AVAILABLE 0x89
+
+struct gate {
+    u16 offset_low, selector;
+    u8 ist, type;
+    u16 offset_middle;
+    u32 offset_high, reserved;
+} PACKED;
+
+struct tss {
+    u32 reserved;
+    u64 rsp[3], reserved2, ist[7];
+    u16 reserved3[5], io_map;
+} PACKED;
+
+struct table_pointer {
+    u16 limit;
+    const void *base;
+} PACKED;
+
+extern const char exception_stubs[];
+extern char exception_stack_top[];
+
+static w2c_component component;
+static struct exit_message *exit_buffer;
+static u32 exits_since_collect;
+
+static u64 gdt[5];
+static struct gate idt[32];
+static struct tss tss;
+
+/* Exceptions are always the end, so all of them share the one stack that is sure to be good. */
+static void tables_init(void)
+{
+    u64 base = (u64)&tss;
+    gdt[1] = 0x00af9b000000ffff; /* 64-bit code */
+    gdt[2] = 0x00cf93000000ffff; /* data */
+    gdt[3] = (sizeof(tss) - 1) | (base & 0xffffff) << 16 | (u64)TSS_AVAILABLE << 40 |
+             (base >> 24 & 0xff) << 56;
+    gdt[4] = base >> 32;
+    tss.ist[0] = (u64)exception_stack_top;
+    tss.io_map = sizeof(tss);
+    for (u32 i = 0; i < ARRAY_SIZE(idt); i++) {
+        u64 stub = (u64)exception_stubs + 16 * i;
+        idt[i] = (struct gate){
+            .offset_low = (u16)stub,
+            .selector = 8,
+            .ist = 1,
+            .type = GATE_INTERRUPT,
+            .offset_middle = (u16)(stub >> 16),
+            .offset_high = (u32)(stub >> 32),
+        };
+    }
+    struct table_pointer gdtr = {sizeof(gdt) - 1, gdt}, idtr = {sizeof(idt) - 1, idt};
+    __asm__ volatile("lgdt %0; lidt %1; ltr %w2" : : "m"(gdtr), "m"(idtr), "r"(SELECTOR_TSS));
+}
+
+/* Copies `count` u64; both sides are naturally aligned. */
+static inline void copy_words(void *to, const volatile void *from, u64 count)
+{
+    __asm__ volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+}
+
+/* Words of a message by its type; what the kernel did not write is not read. */
+static inline u64 message_words(u32 type)
+{
+    if (type == EXIT_MMIO || type == EXIT_PORT_STRING)
+        return __builtin_offsetof(struct exit_message, reply) / 8;
+    return __builtin_offsetof(struct exit_message, gpa) / 8;
+}
+
+static void reply_rare(struct exit_message *page, u32 gprs)
+{
+    for (u32 i = 0; i < 16; i++)
+        if (gprs >> i & 1)
+            page->gpr[i] = exit_buffer->gpr[i];
+    if (gprs & REPLY_SET_RFLAGS)
+        page->rflags = exit_buffer->rflags;
+    page->reply_error = exit_buffer->reply_error;
+    page->reply_cr2 = exit_buffer->reply_cr2;
+}
+
+/* One exit of vCPU `index`: its message in, the component's answer out. */
+static inline void serve_exit(u32 index)
+{
+    struct exit_message *page = (struct exit_message *)(GPA_EXIT + (u64)index * PAGE_SIZE);
+    struct exit_message *buffer = exit_buffer;
+    u32 type = *(volatile u32 *)&page->type;
+    if (likely(message_words(type) == 3)) {
+        buffer->type = type;
+        buffer->length = page->length;
+        *(u64 *)&buffer->port = *(u64 *)&page->port;
+        buffer->value = page->value;
+    } else {
+        copy_words(buffer, page, message_words(type));
+        buffer->type = type;
+    }
+    *(u64 *)&buffer->reply = 0;
+    *(u64 *)&buffer->reply_gprs = 0;
+    w2c_component_onExit(&component, index);
+    *(u64 *)&page->reply = *(u64 *)&buffer->reply;
+    page->reply_value = buffer->reply_value;
+    *(u64 *)&page->reply_gprs = *(u64 *)&buffer->reply_gprs;
+    if (unlikely(*(u64 *)&buffer->reply_gprs != 0))
+        reply_rare(page, buffer->reply_gprs);
+    if (unlikely(++exits_since_collect == COLLECT_EXITS)) {
+        exits_since_collect = 0;
+        w2c_component_0x5F_collect(&component);
+    }
+}
+
+/* Waits for events for ever. The answer to the last exit travels with the next WAIT. */
+static NORETURN void event_loop(void)
+{
+    u64 answer = 0;
+    for (;;) {
+        u64 events = (u64)hypercall1(HC_WAIT, answer);
+        answer = 0;
+        while ((u16)events != 0) {
+            u32 index = (u32)__builtin_ctzll(events);
+            events &= events - 1;
+            if (unlikely(!exit_buffer))
+                trap_text("exit of a vCPU, but this is no device model: ", index);
+            serve_exit(index);
+            if (likely(events == 0))
+                answer = 1 + index;
+            else
+                hypercall1(HC_ANSWER, index);
+        }
+        if (events != 0) {
+            w2c_component_onEvents(&component, events);
+            w2c_component_0x5F_collect(&component);
+        }
+    }
+}
+
+NORETURN void component_main(void)
+{
+    tables_init();
+    if (INFO->abi_version != ABI_VERSION)
+        trap_text("built for another ABI version than the kernel's, ", INFO->abi_version);
+    memory_init();
+    wasm2c_component_instantiate(&component, NULL);
+    w2c_component_0x5Fstart(&component);
+    if (w2c_component_exitBuffer) {
+        u32 offset = w2c_component_exitBuffer(&component);
+        if (offset % 8 != 0 || offset + sizeof(struct exit_message) > component.w2c_memory.size)
+            trap_text("bad exit buffer ", offset);
+        exit_buffer = (struct exit_message *)(LINEAR_BASE + offset);
+    }
+    w2c_component_init(&component);
+    w2c_component_0x5F_collect(&component);
+    event_loop();
+}
+
+/* A piece of linear memory: checked here, once, because C code does the access. */
+static inline u8 *linear(u32 at, u64 count)
+{
+    if (unlikely(at + count > component.w2c_memory.size))
+        wasm_rt_trap(WASM_RT_TRAP_OOB);
+    return component.w2c_memory.data + at;
+}
+
+/* A piece of memory outside: exit pages, shared memory, VM memory. */
+static inline void *outside(u64 at, u64 count)
+{
+    if (unlikely(at < GPA_EXIT || at >= GPA_LIMIT || count > GPA_LIMIT - at))
+        trap_text("access to guest-physical address ", at);
+    return (void *)at;
+}
+
+/* A piece of the comm or info page. */
+static inline void *within(u64 page, u32 offset, u32 count)
+{
+    if (unlikely((u64)offset + count > PAGE_SIZE))
+        wasm_rt_trap(WASM_RT_TRAP_OOB);
+    return (void *)(page + offset);
+}
+
+/* Copies; short pieces word by word, since a string instruction costs dozens of cycles to start. */
+static inline void copy(void *to, const void *from, u64 count)
+{
+    if (count > 64) {
+        memcpy(to, from, count);
+        return;
+    }
+    u8 *t = to;
+    const u8 *f = from;
+    for (; count >= 8; count -= 8, t += 8, f += 8)
+        __builtin_memcpy(t, f, 8);
+    for (; count > 0; count--)
+        *t++ = *f++;
+}
+
+u64 w2c_plinth_hypercall(struct w2c_plinth *env, u32 nr, u64 a0, u64 a1, u64 a2, u64 a3, u64 a4,
+                         u64 a5)
+{
+    (void)env;
+    return (u64)hypercall(nr, a0, a1, a2, a3, a4, a5);
+}
+
+void w2c_plinth_commRead(struct w2c_plinth *env, u32 to, u32 offset, u32 count)
+{
+    (void)env;
+    copy(linear(to, count), within(GPA_COMM, offset, count), count);
+}
+
+void w2c_plinth_commWrite(struct w2c_plinth *env, u32 offset, u32 from, u32 count)
+{
+    (void)env;
+    copy(within(GPA_COMM, offset, count), linear(from, count), count);
+}
+
+void w2c_plinth_infoRead(struct w2c_plinth *env, u32 to, u32 offset, u32 count)
+{
+    (void)env;
+    copy(linear(to, count), within(GPA_INFO, offset, count), count);
+}
+
+void w2c_plinth_sharedRead(struct w2c_plinth *env, u32 to, u64 from, u32 count)
+{
+    (void)env;
+    copy(linear(to, count), outside(from, count), count);
+}
+
+void w2c_plinth_sharedWrite(struct w2c_plinth *env, u64 to, u32 from, u32 count)
+{
+    (void)env;
+    copy(outside(to, count), linear(from, count), count);
+}
+
+void w2c_plinth_sharedCopy(struct w2c_plinth *env, u64 to, u64 from, u64 count)
+{
+    (void)env;
+    memcpy(outside(to, count), outside(from, count), count);
+}
+
+void w2c_plinth_sharedFill(struct w2c_plinth *env, u64 to, u32 value, u64 count)
+{
+    (void)env;
+    memset(outside(to, count), (int)value, count);
+}
+
+u32 w2c_plinth_sharedLoad32(struct w2c_plinth *env, u64 at)
+{
+    (void)env;
+    if (at % 4 != 0)
+        wasm_rt_trap(WASM_RT_TRAP_UNALIGNED);
+    return __atomic_load_n((u32 *)outside(at, 4), __ATOMIC_ACQUIRE);
+}
+
+void w2c_plinth_sharedStore32(struct w2c_plinth *env, u64 at, u32 value)
+{
+    (void)env;
+    if (at % 4 != 0)
+        wasm_rt_trap(WASM_RT_TRAP_UNALIGNED);
+    __atomic_store_n((u32 *)outside(at, 4), value, __ATOMIC_RELEASE);
+}
+
+u32 w2c_plinth_portIn(struct w2c_plinth *env, u32 port, u32 size)
+{
+    u32 value = 0;
+    (void)env;
+    if (size == 1)
+        __asm__ volatile("inb %w1, %b0" : "+a"(value) : "d"(port));
+    else if (size == 2)
+        __asm__ volatile("inw %w1, %w0" : "+a"(value) : "d"(port));
+    else
+        __asm__ volatile("inl %w1, %0" : "+a"(value) : "d"(port));
+    return value;
+}
+
+void w2c_plinth_portOut(struct w2c_plinth *env, u32 port, u32 size, u32 value)
+{
+    (void)env;
+    if (size == 1)
+        __asm__ volatile("outb %b0, %w1" : : "a"(value), "d"(port));
+    else if (size == 2)
+        __asm__ volatile("outw %w0, %w1" : : "a"(value), "d"(port));
+    else
+        __asm__ volatile("outl %0, %w1" : : "a"(value), "d"(port));
+}
+
+u64 w2c_plinth_now(struct w2c_plinth *env)
+{
+    (void)env;
+    return __builtin_ia32_rdtsc();
+}
+
+/* A string object of AssemblyScript: UTF-16, its length in bytes in the word before it. */
+static const u16 *string_at(u32 at, u32 *count)
+{
+    *count = 0;
+    if (at < 4 || at > component.w2c_memory.size)
+        return NULL;
+    *count = *(const u32 *)linear(at - 4, 4) / 2;
+    return (const u16 *)linear(at, (u64)*count * 2);
+}
+
+void w2c_plinth_abort(struct w2c_plinth *env, u32 message, u32 file, u32 line, u32 column)
+{
+    u32 message_count, file_count;
+    const u16 *message_text = string_at(message, &message_count);
+    const u16 *file_text = string_at(file, &file_count);
+    (void)env;
+    trap_abort(message_text, message_count, file_text, file_count, line, column);
+}

@@ -61,7 +61,7 @@ KERNEL_SOURCES := $(wildcard kernel/*.c kernel/*.S boot/*.c boot/*.S)
 KERNEL_OBJECTS := $(KERNEL_SOURCES:%=$(BUILD)/obj/%.o)
 KERNEL_FLAGS   := -std=gnu11 -O2 -g -ffreestanding -mcmodel=kernel -mgeneral-regs-only -mno-red-zone \
 	-fno-pic -no-pie -fno-stack-protector -fno-omit-frame-pointer -fcf-protection=none \
-	-fno-strict-aliasing -fno-asynchronous-unwind-tables -Wall -Wextra -Werror -Ikernel -Iboot \
+	-fno-strict-aliasing -fno-asynchronous-unwind-tables -Wall -Wextra -Werror -iquote kernel -iquote boot \
 	-DPLINTH_VERSION='"$(VERSION)"'
 
 $(BUILD)/obj/%.c.o: %.c Makefile package.json

@@ -6,6 +6,8 @@ import { basename, join } from "node:path";
 import { chooseRig } from "../boot/rigs/choose";
 
 const OUT = join("build", "test");
+/** Lines of a failure's output that are shown from its start, and from its end. */
+const SHOWN = 60;
 const FILE_TIMEOUT_MS = 20 * 60_000;
 
 interface Totals {
@@ -72,7 +74,7 @@ function staticJobs(): Job[] {
 
 /** Every size and offset of abi.def is asserted when C includes its expansion. */
 function checkAbiHeader(): Totals & { output: string } {
-  const flags = ["-std=gnu11", "-Wall", "-Werror", "-fsyntax-only", "-Ikernel", "-include", "abi.h", "-x", "c"];
+  const flags = ["-std=gnu11", "-Wall", "-Werror", "-fsyntax-only", "-iquote", "kernel", "-x", "c", "-include", "kernel/abi.h"];
   return asOneTest(run("gcc", [...flags, "/dev/null"]));
 }
 
@@ -89,7 +91,9 @@ function unitJobs(): Job[] {
 
 function runUnit(source: string, sources: string[]): Totals & { output: string } {
   const program = join(OUT, source.replace(/[/.]/g, "-"));
-  const flags = ["-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-Ikernel", "-Iboot", "-Itest/unit"];
+  const flags = ["-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror"];
+  // Quote paths only: kernel/features.h must not stand in for the C library's own.
+  flags.push("-iquote", "kernel", "-iquote", "boot");
   flags.push("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-DPLINTH_HOST_TEST");
   const build = run("gcc", [...flags, source, ...sources, "-o", program]);
   if (build.status !== 0) return { ...FAIL, output: textOf(build) };
@@ -129,6 +133,14 @@ function bootJobs(): Job[] {
   return jobs.map((job) => ({ ...job, run: () => ({ ...outcome, output: choice.reason }) }));
 }
 
+/** At most `SHOWN` lines of each end of a text. */
+function shorten(text: string): string {
+  const lines = text.trimEnd().split("\n");
+  if (lines.length <= 2 * SHOWN) return lines.join("\n");
+  const left = lines.length - 2 * SHOWN;
+  return [...lines.slice(0, SHOWN), `... ${left} lines left out ...`, ...lines.slice(-SHOWN)].join("\n");
+}
+
 function main(): void {
   const only = process.argv[2] ?? "";
   rmSync(OUT, { recursive: true, force: true });
@@ -152,7 +164,7 @@ function main(): void {
     const word = result.failed > 0 ? "FAIL" : result.passed > 0 ? "ok  " : "skip";
     const count = result.passed + result.failed + result.skipped;
     console.log(`${word} ${job.name} (${count === 1 ? "1 test" : `${count} tests`}, ${seconds} s)`);
-    if (word !== "ok  " || result.skipped > 0) console.log(result.output.trimEnd().replace(/^/gm, "     "));
+    if (word !== "ok  " || result.skipped > 0) console.log(shorten(result.output).replace(/^/gm, "     "));
     totals.passed += result.passed;
     totals.failed += result.failed;
     totals.skipped += result.skipped;

@@ -23,7 +23,7 @@ struct boot_info {
     u32 module_count;
     struct boot_region regions[MAX_REGIONS];
     struct boot_module modules[MAX_MODULES];
-    u8 rsdp[36]; /* the loader's copy of the ACPI root pointer */
+    u8 rsdp[36];   /* the loader's copy of the ACPI root pointer */
     u32 rsdp_size; /* 0: none, 20: ACPI 1.0, 36: ACPI 2.0 */
     bool vga_text;
     u64 entry_tsc; /* at the boot loader's hand-over */

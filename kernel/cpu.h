@@ -30,7 +30,8 @@ struct cpu {
     u32 apic_id;
     u32 nmi_pending;    /* NMIs since someone last looked and cleared it */
     u64 nmi_count;
-    u32 windows;        /* in use, a stack: paging.c */
+    u32 windows;        /* in use: paging.c */
+    u64 timer_deadline; /* TIMER_OFF or a TSC value: time.c */
     struct tss tss;
 };
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "boot_info.h"
+#include "paging.h" /* hpa_of, pool_pointer */
 #include "types.h"
 
 #define FRAME_MAX_ORDER 18 /* 1 GiB */
@@ -61,7 +62,3 @@ u64 frame_kernel_count(void); /* the kernel's image, tables and objects */
 /* 2^order zeroed frames of the kernel pool; NULL: there are none. */
 MUST_USE void *kpage_alloc(unsigned order);
 void kpage_free(void *pages, unsigned order);
-
-/* Between a pool pointer, or one into the kernel image, and its address. */
-struct hpa hpa_of(const void *pointer);
-void *pool_pointer(struct hpa address);

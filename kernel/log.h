@@ -42,6 +42,7 @@ unsigned log_read(u64 *position, char *to, unsigned max);
 
 /* From here on the control domain owns COM1; a panic takes it back. */
 void log_serial_release(void);
+void log_serial_reclaim(void);
 
 struct trap_frame;
 /* The kernel is wrong: says so on every output, with a backtrace, and stops this CPU. */

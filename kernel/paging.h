@@ -39,7 +39,16 @@ void *mmio_map(struct hpa start, u64 size);
 /* A stack with a guard page below it; returns its top, 16-byte aligned. */
 void *stack_alloc(unsigned pages);
 
-/* Adds a 2 MiB block to the physmap; false: no frame for a table. */
-MUST_USE bool physmap_map(struct hpa block);
+/* Maps the 2 MiB block at this address in the physmap; physmap_prepare has made tables for it. */
+void physmap_map(struct hpa block);
+/* Makes the tables of the physmap for this RAM, out of frame_alloc. */
+void physmap_prepare(struct hpa start, u64 size);
+
+/* Between a pointer into the physmap, or into the kernel image, and its address. */
+struct hpa hpa_of(const void *pointer);
+void *pool_pointer(struct hpa address);
+
+/* Where the kernel image lies, in whole pages. */
+struct boot_region image_region(void);
 
 u64 paging_root(void); /* for CR3, in this CPU and in the host state of VMCSs */

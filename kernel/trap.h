@@ -1,12 +1,10 @@
 /* Exceptions, NMIs and interrupts that arrive through the IDT, and interrupt handlers by vector. */
 #pragma once
 
+#include "regs.h"
 #include "types.h"
 
 #define VECTOR_NMI 2
-#define VECTOR_DOUBLE_FAULT 8
-#define VECTOR_PAGE_FAULT 14
-#define VECTOR_MACHINE_CHECK 18
 #define VECTOR_EXCEPTIONS 32 /* the first vector that is no exception */
 #define VECTOR_IRQ_BASE 0x30 /* ISA IRQ n arrives here + n */
 #define TIMER_VECTOR 0xe0
@@ -30,7 +28,12 @@ void irq_handler(u8 vector, void (*handler)(u8 vector));
 void irq_dispatch(u8 vector);
 
 void trap_dispatch(struct trap_frame *frame); /* from trap.S */
-extern const u64 trap_stubs[256];
+extern const u64 trap_stubs;                  /* vector n enters at this + n * TRAP_STUB_SIZE */
+#define TRAP_STUB_SIZE 16
+
+/* RDMSR and WRMSR of what may not exist; false: it faulted. */
+MUST_USE bool rdmsr_safe(u32 msr, u64 *value);
+MUST_USE bool wrmsr_safe(u32 msr, u64 value);
 
 /* Called on every NMI, on its own stack, with nothing known of what it interrupted; the VT-x half
    defines it. */

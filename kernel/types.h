@@ -31,9 +31,9 @@ static inline struct gpa gpa(u64 v) { return (struct gpa){v}; }
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
-#define KIB (1024ull)
-#define MIB (1024ull * KIB)
-#define GIB (1024ull * MIB)
+#define KIB (1024ul)
+#define MIB (1024ul * KIB)
+#define GIB (1024ul * MIB)
 #define PAGE_SHIFT 12
 
 /* Freestanding C still calls these. */

@@ -98,6 +98,8 @@ static inline void invlpg(const void *page) {
     __asm__ volatile("invlpg (%0)" : : "r"(page) : "memory");
 }
 static inline void cpu_pause(void) { __asm__ volatile("pause" : : : "memory"); }
+/* Orders MSR writes behind what was written before. */
+static inline void memory_fence(void) { __asm__ volatile("mfence" : : : "memory"); }
 static inline void cpu_cli(void) { __asm__ volatile("cli" : : : "memory"); }
 /* Waits for one interrupt, takes it, and returns with interrupts off. */
 static inline void cpu_idle(void) { __asm__ volatile("sti; hlt; cli" : : : "memory"); }

@@ -84,7 +84,7 @@ build/component-memory.o build/component-trap.o: build/component-%.o: control/na
 	@gcc $(COMPONENT_CFLAGS) -Wall -Wextra -c $< -o $@
 
 .PRECIOUS: build/%.c build/%.o
-$(eval $(call component,control,control/domain/index.ts,$(wildcard control/domain/*.ts)))
-$(eval $(call component,device-model,control/device-model/index.ts,$(wildcard control/device-model/*.ts)))
+$(eval $(call component,control,control/domain/index.ts,$(shell find control/domain -name '*.ts')))
+$(eval $(call component,device-model,control/device-model/index.ts,$(shell find control/device-model -name '*.ts')))
 
 components: $(COMPONENTS:%=build/%.bin)

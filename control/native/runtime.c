@@ -125,12 +125,21 @@ static inline void serve_exit(u32 index)
     }
 }
 
+static inline u64 wait_events(u64 answer)
+{
+    u64 status = HC_WAIT, events;
+    __asm__ volatile(VMCALL : "+a"(status), "=d"(events) : "D"(answer) : "memory", "cc");
+    if (unlikely(status != STATUS_OK))
+        trap_text("WAIT failed with status ", status);
+    return events;
+}
+
 /* Waits for events for ever. The answer to the last exit travels with the next WAIT. */
 static NORETURN void event_loop(void)
 {
     u64 answer = 0;
     for (;;) {
-        u64 events = (u64)hypercall1(HC_WAIT, answer);
+        u64 events = wait_events(answer);
         answer = 0;
         while ((u16)events != 0) {
             u32 index = (u32)__builtin_ctzll(events);

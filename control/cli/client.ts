@@ -1,0 +1,195 @@
+// The library: connects to a host and offers each operation of the protocol as a method.
+
+import type { Message } from "../protocol/node/cbor";
+import * as schema from "../protocol/schema";
+import { ConsoleStream } from "./console-stream";
+import { ErrorCode, PlinthError } from "./errors";
+import { Line } from "./line";
+import type * as result from "./results";
+import { addressText, openTransport, parseAddress, type Address } from "./transport";
+
+export { PlinthError } from "./errors";
+export type * from "./results";
+
+export interface ConnectOptions {
+  /** Milliseconds for connecting, and for each answer; 30 s if not given. */
+  timeout?: number | undefined;
+  /** Receives what is on the line outside frames: boot log, shell, panic messages. */
+  onText?: ((bytes: Uint8Array) => void) | undefined;
+}
+
+const DEFAULT_TIMEOUT = 30_000;
+/** A sequence number that no event reaches. */
+const NO_EVENT = 2 ** 50;
+
+/** Connects and says hello; `address` as in PLINTH_CONNECT or from resolveAddress(). */
+export async function connect(address: Address | string, options: ConnectOptions = {}): Promise<Client> {
+  const where = typeof address === "string" ? parseAddress(address) : address;
+  const timeout = options.timeout ?? DEFAULT_TIMEOUT;
+  const line = new Line(await openTransport(where, timeout), addressText(where));
+  if (options.onText) line.on("text", options.onText);
+  try {
+    const hello = (await line.hello(timeout)) as result.Hello;
+    checkVersion(hello);
+    return new Client(line, hello, timeout);
+  } catch (error) {
+    await line.close();
+    throw error;
+  }
+}
+
+function checkVersion(hello: result.Hello): void {
+  const ours = schema.Protocol.VERSION;
+  if (hello.version === ours) return;
+  const host = `${hello.product} (build ${hello.build})`;
+  throw new PlinthError({
+    code: ErrorCode.INTEGRITY,
+    message: `this plinth speaks protocol version ${ours}, the host ${host} speaks version ${hello.version}`,
+    next: "use the plinth that was built with the host's image",
+  });
+}
+
+/** One session with a host. */
+export class Client {
+  readonly line: Line;
+  readonly hello: result.Hello;
+  private readonly timeout: number;
+
+  constructor(line: Line, hello: result.Hello, timeout: number) {
+    this.line = line;
+    this.hello = hello;
+    this.timeout = timeout;
+  }
+
+  async close(): Promise<void> {
+    await this.line.close();
+  }
+
+  async status(): Promise<result.HostStatus> {
+    return (await this.query(schema.OP_STATUS)) as result.HostStatus;
+  }
+
+  async list(): Promise<result.VmRow[]> {
+    return ((await this.query(schema.OP_LS)) as { vms: result.VmRow[] }).vms;
+  }
+
+  async show(vm: string): Promise<result.VmDetails> {
+    return (await this.query(schema.OP_SHOW, { vm })) as result.VmDetails;
+  }
+
+  async create(spec: result.VmSpec): Promise<result.VmRow> {
+    return (await this.change(schema.OP_CREATE, { spec: spec as unknown as Message })) as result.VmRow;
+  }
+
+  async start(vm: string): Promise<result.VmRow> {
+    return (await this.change(schema.OP_START, { vm })) as result.VmRow;
+  }
+
+  /** Presses the power button; with `force` the VM is ended at once. */
+  async stop(vm: string, force = false): Promise<result.VmRow> {
+    return (await this.change(schema.OP_STOP, { vm, force })) as result.VmRow;
+  }
+
+  async pause(vm: string): Promise<result.VmRow> {
+    return (await this.change(schema.OP_PAUSE, { vm })) as result.VmRow;
+  }
+
+  async resume(vm: string): Promise<result.VmRow> {
+    return (await this.change(schema.OP_RESUME, { vm })) as result.VmRow;
+  }
+
+  async reset(vm: string): Promise<result.VmRow> {
+    return (await this.change(schema.OP_RESET, { vm })) as result.VmRow;
+  }
+
+  async remove(vm: string, force = false): Promise<result.VmRow> {
+    return (await this.change(schema.OP_RM, { vm, force })) as result.VmRow;
+  }
+
+  async images(): Promise<result.Image[]> {
+    return ((await this.query(schema.OP_IMAGES)) as { images: result.Image[] }).images;
+  }
+
+  async doctor(): Promise<result.Check[]> {
+    return ((await this.query(schema.OP_DOCTOR)) as { checks: result.Check[] }).checks;
+  }
+
+  /** Events after `since`: at most one reply's worth; ask again from `next` until none come. */
+  async events(since: number): Promise<{ events: result.HostEvent[]; next: number }> {
+    return (await this.query(schema.OP_EVENTS, { since })) as { events: result.HostEvent[]; next: number };
+  }
+
+  /** The number of the newest event. */
+  async lastEvent(): Promise<number> {
+    let since = (await this.events(NO_EVENT)).next;
+    if (since < NO_EVENT) return since;
+    for (since = 0; ;) {
+      const { events, next } = await this.events(since);
+      if (events.length === 0 || next <= since) return since;
+      since = next;
+    }
+  }
+
+  /** From now on events after `since` are emitted by the line as pushes. */
+  async watchEvents(since: number): Promise<{ next: number }> {
+    return (await this.query(schema.OP_EVENTS_WATCH, { since })) as { next: number };
+  }
+
+  /** A piece of a VM's console scroll-back, or without `vm` of the kernel's log. */
+  async logs(vm: string | undefined, from: number): Promise<result.LogChunk> {
+    return (await this.query(schema.OP_LOGS, { vm, from })) as result.LogChunk;
+  }
+
+  async attachConsole(vm: string, from?: number): Promise<result.Attached> {
+    return (await this.query(schema.OP_CONSOLE_ATTACH, { vm, from })) as result.Attached;
+  }
+
+  async detachConsole(vm: string): Promise<void> {
+    await this.query(schema.OP_CONSOLE_DETACH, { vm });
+  }
+
+  /** Types into a VM's console; waits while the VM does not read, up to the time-out. */
+  async writeConsole(vm: string, data: Uint8Array): Promise<void> {
+    let at = 0;
+    const end = Date.now() + this.timeout;
+    while (at < data.length) {
+      const chunk = data.subarray(at, at + schema.Protocol.MAX_CHUNK);
+      const reply = (await this.change(schema.OP_CONSOLE_WRITE, { vm, data: chunk })) as { size?: number };
+      const taken = reply.size ?? chunk.length;
+      at += taken;
+      if (taken > 0 || at >= data.length) continue;
+      if (Date.now() > end) {
+        throw new PlinthError({
+          code: ErrorCode.UNREACHABLE,
+          message: `${vm} does not read its console: ${data.length - at} of ${data.length} bytes were not taken`,
+          object: vm,
+          next: `plinth show ${vm}`,
+        });
+      }
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+
+  /** A VM's console that survives noise, other clients and a restart of the control domain. */
+  console(vm: string): ConsoleStream {
+    return new ConsoleStream(this, vm);
+  }
+
+  /** Makes the control domain trap; there is no reply. */
+  trap(): void {
+    this.line.send({ id: 0, op: schema.OP_TEST_TRAP });
+  }
+
+  /** Makes the device model of a VM trap. */
+  async trapModel(vm: string): Promise<void> {
+    await this.change(schema.OP_TEST_TRAP_MODEL, { vm });
+  }
+
+  private query(op: string, fields: Message = {}): Promise<unknown> {
+    return this.line.request(op, fields, { timeout: this.timeout, repeatable: true });
+  }
+
+  private change(op: string, fields: Message): Promise<unknown> {
+    return this.line.request(op, fields, { timeout: this.timeout });
+  }
+}

@@ -1,0 +1,83 @@
+// What a command is: one row of the table from which parsing, help and completion come.
+
+import type { Arguments, Option, Syntax } from "./arguments";
+import { connect, type Client } from "./client";
+import type { Output, World } from "./output";
+import { resolveAddress, type Address } from "./transport";
+import { parseTime } from "./values";
+
+/** A row of the table. */
+export interface Command extends Syntax {
+  summary: string;
+  /** More than the summary, for `plinth help COMMAND`. */
+  details?: string;
+  examples?: readonly string[];
+  /** Not listed in help. */
+  hidden?: boolean;
+  /** What an operand completes to: "vm", or fixed words. */
+  completes?: "vm" | readonly string[];
+  run(context: Context): Promise<void>;
+}
+
+/** Options of every command. */
+export const GLOBALS: readonly Option[] = [
+  { name: "socket", value: "PATH", choices: ["file"], summary: "connect to a Unix socket" },
+  { name: "tcp", value: "HOST:PORT", summary: "connect by TCP" },
+  { name: "device", value: "PATH", choices: ["file"], summary: "connect to a serial device or a pty" },
+  { name: "timeout", value: "TIME", summary: "how long to wait for an answer: 30s, 500ms, 2m" },
+  { name: "json", summary: "print the result as JSON" },
+  { name: "help", short: "h", summary: "explain the command" },
+];
+
+const ANSWER_TIMEOUT = 30_000;
+const LONG_TIMEOUT = 300_000;
+
+/** What a running command works with. */
+export class Context {
+  readonly args: Arguments;
+  readonly out: Output;
+  readonly world: World;
+  private client: Client | undefined;
+
+  constructor(args: Arguments, out: Output) {
+    this.args = args;
+    this.out = out;
+    this.world = out.world;
+  }
+
+  /** Milliseconds that an answer may take. */
+  get timeout(): number {
+    return this.givenTimeout ?? ANSWER_TIMEOUT;
+  }
+
+  /** Milliseconds that a wait for a state or for output may take. */
+  get longTimeout(): number {
+    return this.givenTimeout ?? LONG_TIMEOUT;
+  }
+
+  private get givenTimeout(): number | undefined {
+    const text = this.args.value("timeout");
+    return text === undefined ? undefined : parseTime(text, "--timeout");
+  }
+
+  /** Where the host is. */
+  get address(): Address {
+    const { args } = this;
+    return resolveAddress({
+      socket: args.value("socket"),
+      tcp: args.value("tcp"),
+      device: args.value("device"),
+      env: this.world.env,
+    });
+  }
+
+  /** The session with the host; closed when the command ends. */
+  async connect(): Promise<Client> {
+    this.client ??= await connect(this.address, { timeout: this.timeout });
+    return this.client;
+  }
+
+  async close(): Promise<void> {
+    await this.client?.close();
+  }
+}

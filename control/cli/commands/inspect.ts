@@ -1,0 +1,151 @@
+// The commands that look and change nothing: status, ls, show, images, doctor.
+
+import kleur from "kleur";
+import type { Command, Context } from "../command";
+import { ErrorCode, PlinthError } from "../errors";
+import { colourState, oneLine, since } from "../output";
+import type { VmDetails, VmRow } from "../results";
+import { formatSize } from "../values";
+
+export const status: Command = {
+  name: "status",
+  operands: "",
+  options: [],
+  summary: "the host: version, CPU, memory, VMs",
+  run: async (context) => {
+    const host = await (await context.connect()).status();
+    const { out } = context;
+    if (out.json) return out.object(host);
+    const { memory, vms } = host;
+    out.facts([
+      ["host", oneLine(host.host)],
+      ["version", oneLine(host.version)],
+      ["up", since(host.uptimeMs)],
+      ["cpu", `${host.cpus} x ${oneLine(host.cpu)}`],
+      ["rig", oneLine(host.rig)],
+      ["memory", `${formatSize(memory.free)} free of ${formatSize(memory.total)}`],
+      ["", `${formatSize(memory.kernel)} kernel, ${formatSize(memory.reserved)} reserved`],
+      ["vms", `${vms.running} running of ${vms.total}`],
+      ["restarts", `${host.controlRestarts} of the control domain`],
+      ["bad frames", String(host.badFrames)],
+      ["features", (host.features ?? []).map(oneLine).join(" ")],
+    ]);
+  },
+};
+
+export const ls: Command = {
+  name: "ls",
+  operands: "",
+  options: [],
+  summary: "the VMs and their states",
+  run: async (context) => {
+    const vms = await (await context.connect()).list();
+    if (context.out.json) return context.out.object({ vms });
+    if (vms.length === 0) return context.out.talk("no VMs; next: plinth help create");
+    printRows(context, vms);
+  },
+};
+
+/** Prints VMs as a table. */
+export function printRows(context: Context, vms: readonly VmRow[]): void {
+  context.out.table(
+    ["NAME", "STATE", ">SINCE", ">MEMORY", ">VCPUS", "REASON"],
+    vms.map((vm) => [
+      oneLine(vm.name),
+      colourState(oneLine(vm.state)),
+      since(vm.sinceMs),
+      formatSize(vm.memory),
+      String(vm.vcpus),
+      oneLine(vm.reason),
+    ]),
+  );
+}
+
+export const show: Command = {
+  name: "show",
+  operands: "NAME",
+  options: [],
+  completes: "vm",
+  summary: "everything known about one VM",
+  run: async (context) => {
+    const vm = await (await context.connect()).show(context.args.operands[0]!);
+    if (context.out.json) return context.out.object(vm);
+    printDetails(context, vm);
+  },
+};
+
+function printDetails(context: Context, vm: VmDetails): void {
+  const { spec, overhead } = vm;
+  const restart = spec?.restart;
+  const limits = restart?.max ? `, at most ${restart.max} in ${restart.window ?? 0} s` : "";
+  const facts: [string, string][] = [
+    ["name", oneLine(vm.name)],
+    ["state", `${colourState(oneLine(vm.state))} for ${since(vm.sinceMs)}`],
+    ["reason", oneLine(vm.reason)],
+    ["memory", formatSize(vm.memory)],
+    ["vcpus", String(vm.vcpus)],
+    ["kernel", oneLine(spec?.kernel)],
+    ["initrd", oneLine(spec?.initrd)],
+    ["cmdline", oneLine(spec?.cmdline)],
+    ["restart", `${oneLine(restart?.policy ?? "never")}${limits}; ${vm.restarts ?? 0} so far`],
+    [
+      "overhead",
+      overhead
+        ? `${formatSize(overhead.kernelBytes)} kernel, ${formatSize(overhead.modelBytes)} device model`
+        : "",
+    ],
+    ["run time", since(vm.runtimeMs ?? 0)],
+    ["last exit", oneLine(vm.lastExit)],
+    ["exits", String(vm.exits ?? 0)],
+  ];
+  context.out.facts(facts.filter(([, value]) => value !== ""));
+  const counters = Object.entries(vm.counters ?? {}).filter(([, count]) => count > 0);
+  counters.sort(([, a], [, b]) => Number(b) - Number(a));
+  if (counters.length === 0) return;
+  context.out.line("");
+  context.out.table(
+    [">COUNT", "EXIT"],
+    counters.map(([name, count]) => [String(count), oneLine(name)]),
+  );
+}
+
+export const images: Command = {
+  name: "images",
+  operands: "",
+  options: [],
+  summary: "the kernels and initrds that the host has",
+  run: async (context) => {
+    const list = await (await context.connect()).images();
+    if (context.out.json) return context.out.object({ images: list });
+    context.out.table(
+      ["NAME", ">SIZE"],
+      list.map((image) => [oneLine(image.name), formatSize(image.size)]),
+    );
+  },
+};
+
+export const doctor: Command = {
+  name: "doctor",
+  operands: "",
+  options: [],
+  summary: "check the host and the line to it",
+  run: async (context) => {
+    const client = await context.connect();
+    const checks = await client.doctor();
+    const bad = client.line.badFrames;
+    const text = `protocol ${client.hello.version}, ${client.hello.product} build ${client.hello.build}; ${bad} bad frames received`;
+    checks.unshift({ name: "line", ok: bad === 0, text });
+    if (context.out.json) context.out.object({ checks });
+    for (const check of context.out.json ? [] : checks) {
+      const mark = check.ok ? kleur.green("ok  ") : kleur.red("FAIL");
+      context.out.line(`${mark}  ${kleur.bold(oneLine(check.name))}: ${oneLine(check.text)}`);
+    }
+    const failed = checks.filter((check) => !check.ok);
+    if (failed.length === 0) return;
+    const names = failed.map((check) => oneLine(check.name)).join(", ");
+    throw new PlinthError({
+      code: ErrorCode.FAILED,
+      message: `${failed.length} of ${checks.length} checks failed: ${names}`,
+    });
+  },
+};

@@ -1,0 +1,179 @@
+// The commands that change VMs: create, start, stop, pause, resume, reset, rm.
+
+import * as schema from "../../protocol/schema";
+import type { Option } from "../arguments";
+import type { Client } from "../client";
+import type { Command, Context } from "../command";
+import { usageError } from "../errors";
+import { colourState, oneLine } from "../output";
+import type { VmRow } from "../results";
+import { specsFromArguments } from "../spec";
+import { GONE, WAIT_STATES, waitForState } from "../wait";
+
+const WAIT: Option = {
+  name: "wait",
+  value: "STATE",
+  optional: true,
+  choices: WAIT_STATES,
+  summary: "wait until the VM is there; --timeout limits it (5m)",
+};
+const FORCE: Option = { name: "force", summary: "" };
+const POLICIES = [schema.POLICY_NEVER, schema.POLICY_ON_FAILURE, schema.POLICY_ALWAYS];
+
+export const create: Command = {
+  name: "create",
+  operands: "[NAME]",
+  options: [
+    {
+      name: "file",
+      short: "f",
+      value: "FILE",
+      choices: ["file"],
+      summary: "JSON: one VM, or a host specification with 'vms'; - is stdin",
+    },
+    { name: "memory", value: "SIZE", summary: "memory: 128M, 1G" },
+    { name: "vcpus", value: "N", summary: "virtual CPUs (1)" },
+    { name: "kernel", value: "IMAGE", summary: "kernel, as 'plinth images' lists it" },
+    { name: "initrd", value: "IMAGE", summary: "initrd, as 'plinth images' lists it" },
+    { name: "cmdline", value: "TEXT", summary: "kernel command line" },
+    {
+      name: "restart",
+      value: "POLICY",
+      choices: POLICIES,
+      summary: "never, on-failure[:MAX/SECONDS] or always[:MAX/SECONDS]",
+    },
+    { name: "start", summary: "start it at once" },
+    WAIT,
+  ],
+  summary: "create a VM from options or a JSON file",
+  examples: [
+    'plinth create a --memory 128M --kernel linux --initrd initrd --cmdline "console=ttyS0" --start --wait',
+    "plinth create -f vm.json --wait",
+  ],
+  run: async (context) => {
+    const specs = specsFromArguments(context.args);
+    const client = await context.connect();
+    const rows: (VmRow | undefined)[] = [];
+    for (const spec of specs) {
+      const row = await client.create(spec);
+      const usual = spec.start ? schema.STATE_RUNNING : schema.STATE_STOPPED;
+      rows.push(await afterwards(context, client, row, usual));
+    }
+    report(
+      context,
+      rows,
+      specs.map((spec) => spec.name),
+    );
+  },
+};
+
+/** A command that does one thing to each of the VMs named. */
+function onEach(
+  name: string,
+  usual: string,
+  summary: string,
+  options: readonly Option[],
+  act: (client: Client, vm: string, context: Context) => Promise<VmRow>,
+): Command {
+  return {
+    name,
+    operands: "NAME...",
+    options: [...options, WAIT],
+    completes: "vm",
+    summary,
+    run: async (context) => {
+      waitState(context, usual);
+      const client = await context.connect();
+      const rows: (VmRow | undefined)[] = [];
+      for (const vm of context.args.operands) {
+        rows.push(await afterwards(context, client, await act(client, vm, context), usual));
+      }
+      report(context, rows, context.args.operands, usual);
+    },
+  };
+}
+
+export const start = onEach("start", schema.STATE_RUNNING, "start a VM", [], (client, vm) =>
+  client.start(vm),
+);
+
+export const stop: Command = {
+  ...onEach(
+    "stop",
+    schema.STATE_STOPPED,
+    "press a VM's power button, or with --force end it",
+    [{ ...FORCE, summary: "end the VM at once, without asking it" }],
+    (client, vm, context) => client.stop(vm, context.args.has("force")),
+  ),
+  details: "Without --force the VM's own system decides: it may take its time or ignore the button.",
+  examples: ["plinth stop a --wait --timeout 1m", "plinth stop a --force"],
+};
+
+export const pause = onEach(
+  "pause",
+  schema.STATE_PAUSED,
+  "stop a VM's virtual CPUs, keep its memory",
+  [],
+  (client, vm) => client.pause(vm),
+);
+
+export const resume = onEach("resume", schema.STATE_RUNNING, "let a paused VM go on", [], (client, vm) =>
+  client.resume(vm),
+);
+
+export const reset = onEach(
+  "reset",
+  schema.STATE_RUNNING,
+  "start a VM again, as by its reset button",
+  [],
+  (client, vm) => client.reset(vm),
+);
+
+export const rm: Command = {
+  ...onEach(
+    "rm",
+    GONE,
+    "remove a VM that is stopped or crashed",
+    [{ ...FORCE, summary: "end it first if it runs" }],
+    (client, vm, context) => client.remove(vm, context.args.has("force")),
+  ),
+  details: "Its memory and its console's scroll-back are gone afterwards.",
+};
+
+/** The state to wait for: "" if --wait was not given. */
+function waitState(context: Context, usual: string): string {
+  if (!context.args.has("wait")) return "";
+  const given = context.args.value("wait")!;
+  if (given !== "" && !WAIT_STATES.includes(given)) {
+    throw usageError(`--wait: '${given}' is none of ${WAIT_STATES.join(", ")}`);
+  }
+  return given || usual;
+}
+
+async function afterwards(
+  context: Context,
+  client: Client,
+  row: VmRow,
+  usual: string,
+): Promise<VmRow | undefined> {
+  const state = waitState(context, usual);
+  if (state === "") return row;
+  const then = await waitForState(client, row.name, state, context.longTimeout, context.out);
+  return usual === GONE ? row : then;
+}
+
+/** One VM is printed as an object, several as a list. */
+function report(
+  context: Context,
+  rows: readonly (VmRow | undefined)[],
+  names: readonly string[],
+  usual = "",
+): void {
+  const { out } = context;
+  if (out.json) return out.object(rows.length === 1 ? (rows[0] ?? { name: names[0], state: GONE }) : rows);
+  rows.forEach((row, n) => {
+    const reason = row?.reason && usual !== GONE ? ` (${oneLine(row.reason)})` : "";
+    const state = usual === GONE || row === undefined ? "removed" : colourState(oneLine(row.state));
+    out.talk(`${oneLine(row?.name ?? names[n])}: ${state}${reason}`);
+  });
+}

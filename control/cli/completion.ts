@@ -1,0 +1,132 @@
+// Completion scripts for bash, zsh and fish, made from the table of commands.
+
+import type { Option } from "./arguments";
+import { GLOBALS, type Command } from "./command";
+
+export const SHELLS: readonly string[] = ["bash", "zsh", "fish"];
+
+/** What lists the names of VMs, fast and silently, for a shell. */
+const LIST_VMS = `plinth ls --json --timeout 2s 2>/dev/null | sed -n 's/^ *"name": "\\(.*\\)",*$/\\1/p'`;
+
+/** The script for one shell. */
+export function completionScript(shell: string, table: readonly Command[]): string {
+  const listed = table.filter((command) => !command.hidden);
+  if (shell === "fish") return fish(listed);
+  return shell === "zsh"
+    ? `#compdef plinth\nautoload -U +X bashcompinit && bashcompinit\n${bash(listed)}`
+    : bash(listed);
+}
+
+function bash(table: readonly Command[]): string {
+  return `# completion of plinth for bash; use: source <(plinth completion bash)
+_plinth() {
+  local word=\${COMP_WORDS[COMP_CWORD]} before=\${COMP_WORDS[COMP_CWORD-1]} command= n words=
+  for ((n = 1; n < COMP_CWORD; n++)); do
+    case \${COMP_WORDS[n]} in
+      --socket|--tcp|--device|--timeout) ((n++)) ;;
+      -*) ;;
+      *) command="\${command:+$command }\${COMP_WORDS[n]}"; [[ $command == rig || $command == help ]] || break ;;
+    esac
+  done
+  case "$command|$before" in
+${valueCases(table)}
+    *) case "$command" in
+      "") words="${firstWords(table).join(" ")}" ;;
+      rig) words="${secondWords(table, "rig").join(" ")}" ;;
+${operandCases(table)}
+    esac
+    if [[ $word == -* ]]; then
+      case "$command" in
+${optionCases(table)}
+        *) words="${optionNames(GLOBALS)}" ;;
+      esac
+    fi ;;
+  esac
+  COMPREPLY=($(compgen -W "$words" -- "$word"))
+}
+complete -F _plinth plinth`;
+}
+
+/** Values of options: files, or fixed words. */
+function valueCases(table: readonly Command[]): string {
+  const cases = GLOBALS.map((option) => valueCase("*'", option));
+  for (const command of table) {
+    for (const option of command.options) cases.push(valueCase(`'${command.name}`, option));
+  }
+  return cases.filter((line) => line !== "").join("\n");
+}
+
+function valueCase(pattern: string, option: Option): string {
+  if (!option.value || option.optional || !option.choices) return "";
+  const names = [`--${option.name}`, ...(option.short ? [`-${option.short}`] : [])];
+  const patterns = names.map((name) => `${pattern}|${name}'`).join("|");
+  if (option.choices[0] === "file") return `    ${patterns}) COMPREPLY=($(compgen -f -- "$word")); return ;;`;
+  return `    ${patterns}) words="${option.choices.join(" ")}" ;;`;
+}
+
+function operandCases(table: readonly Command[]): string {
+  const withVms = table.filter((command) => command.completes === "vm").map((command) => `"${command.name}"`);
+  const cases = [
+    `      ${withVms.join("|")}) words=$(${LIST_VMS}) ;;`,
+    `      help) words="${firstWords(table).join(" ")} connect exit-codes" ;;`,
+  ];
+  for (const command of table) {
+    if (Array.isArray(command.completes))
+      cases.push(`      "${command.name}") words="${command.completes.join(" ")}" ;;`);
+  }
+  return cases.join("\n");
+}
+
+function optionCases(table: readonly Command[]): string {
+  return table
+    .filter((command) => command.options.length > 0)
+    .map(
+      (command) => `        "${command.name}") words="${optionNames([...command.options, ...GLOBALS])}" ;;`,
+    )
+    .join("\n");
+}
+
+function fish(table: readonly Command[]): string {
+  const quote = (text: string): string => `'${text.replace(/\\/g, "\\\\").replace(/'/g, "\\'")}'`;
+  const lines = [
+    "# completion of plinth for fish; use: plinth completion fish | source",
+    "complete -c plinth -f",
+  ];
+  for (const word of firstWords(table)) {
+    const summary = table.find((command) => command.name === word)?.summary ?? "start, end or show the rig";
+    lines.push(`complete -c plinth -n __fish_use_subcommand -a ${word} -d ${quote(summary)}`);
+  }
+  for (const command of table) {
+    const [first, second] = command.name.split(" ");
+    const seen = `__fish_seen_subcommand_from ${first}`;
+    if (second) lines.push(`complete -c plinth -n ${quote(seen)} -a ${second} -d ${quote(command.summary)}`);
+    if (command.completes === "vm")
+      lines.push(`complete -c plinth -n ${quote(seen)} -a ${quote(`(${LIST_VMS})`)}`);
+    else if (command.completes)
+      lines.push(`complete -c plinth -n ${quote(seen)} -a ${quote(command.completes.join(" "))}`);
+    for (const option of command.options) lines.push(fishOption(option, `-n ${quote(seen)} `, quote));
+  }
+  for (const option of GLOBALS) lines.push(fishOption(option, "", quote));
+  return lines.join("\n");
+}
+
+function fishOption(option: Option, condition: string, quote: (text: string) => string): string {
+  const short = option.short ? ` -s ${option.short}` : "";
+  const value = option.value && !option.optional ? (option.choices?.[0] === "file" ? " -r -F" : " -x") : "";
+  const fixed = value === " -x" && option.choices ? ` -a ${quote(option.choices.join(" "))}` : "";
+  return `complete -c plinth ${condition}-l ${option.name}${short}${value}${fixed} -d ${quote(option.summary)}`;
+}
+
+function firstWords(table: readonly Command[]): string[] {
+  return [...new Set(table.map((command) => command.name.split(" ")[0]!))];
+}
+
+function secondWords(table: readonly Command[], first: string): string[] {
+  return table
+    .filter((command) => command.name.startsWith(first + " "))
+    .map((command) => command.name.split(" ")[1]!);
+}
+
+function optionNames(options: readonly Option[]): string {
+  return options.map((option) => `--${option.name}`).join(" ");
+}

@@ -1,0 +1,136 @@
+// The output of one VM's console in order and without gaps, whatever happens to the line between.
+
+import { EventEmitter } from "node:events";
+import type { Message } from "../protocol/node/cbor";
+import * as schema from "../protocol/schema";
+import type { Client } from "./client";
+import type { ConsolePush, HostEvent } from "./results";
+
+/** Milliseconds of silence after which the attachment is renewed: the host may have restarted. */
+const RENEW_AFTER = 2000;
+
+/**
+ * Emits "data" (bytes), "lost" (a number of bytes that the host no longer has), "event" (a HostEvent of
+ * this VM) and "error". Every client of the line sees the pushes that any client asked for, and another
+ * client's hello ends our attachment: so positions decide what is new.
+ */
+export class ConsoleStream extends EventEmitter {
+  /** Where the next new byte is. */
+  position = 0;
+  /** Where the output ended when it was opened: what is before it is replayed. */
+  replayEnd = 0;
+  private readonly client: Client;
+  private readonly vm: string;
+  private timer: NodeJS.Timeout | undefined;
+  private lastSeen = 0;
+  private renewing = false;
+  private renewAgain = false;
+  private closed = false;
+  private readonly onPush = (message: Message): void => this.push(message);
+  private readonly onHello = (): void => void this.renew();
+  private readonly onClose = (error: Error): void => this.fail(error);
+
+  constructor(client: Client, vm: string) {
+    super();
+    this.client = client;
+    this.vm = vm;
+  }
+
+  /** Attaches; output that the host still has comes first. */
+  async open(): Promise<void> {
+    this.lastSeen = await this.client.lastEvent();
+    this.replayEnd = (await this.client.attachConsole(this.vm, Number.MAX_SAFE_INTEGER)).at;
+    const { line } = this.client;
+    line.on("push", this.onPush);
+    line.on("hello", this.onHello);
+    line.on("close", this.onClose);
+    await this.attach();
+    this.rearm();
+  }
+
+  /** Types into the console. */
+  async write(data: Uint8Array): Promise<void> {
+    await this.client.writeConsole(this.vm, data);
+  }
+
+  close(): void {
+    this.closed = true;
+    clearTimeout(this.timer);
+    const { line } = this.client;
+    line.off("push", this.onPush);
+    line.off("hello", this.onHello);
+    line.off("close", this.onClose);
+  }
+
+  private async attach(): Promise<void> {
+    const asked = this.position;
+    const { at, oldest } = await this.client.attachConsole(this.vm, asked);
+    if (at < asked && this.position === asked) this.restarted();
+    else if (oldest > this.position) this.skip(oldest);
+    await this.client.watchEvents(this.lastSeen);
+  }
+
+  /** Attaches again where we are: a host that restarted, or that served another client, goes on from there. */
+  private async renew(): Promise<void> {
+    this.renewAgain = true;
+    if (this.renewing || this.closed) return;
+    this.renewing = true;
+    clearTimeout(this.timer);
+    try {
+      while (this.renewAgain && !this.closed) {
+        this.renewAgain = false;
+        await this.attach();
+      }
+    } catch (error) {
+      this.fail(error as Error);
+    } finally {
+      this.renewing = false;
+      this.rearm();
+    }
+  }
+
+  private rearm(): void {
+    clearTimeout(this.timer);
+    if (!this.closed) this.timer = setTimeout(() => void this.renew(), RENEW_AFTER);
+  }
+
+  private push(message: Message): void {
+    if (message.ev === schema.PUSH_EVENT) this.pushEvent(message as unknown as HostEvent);
+    else if (message.ev === schema.PUSH_CONSOLE) this.pushConsole(message as unknown as ConsolePush);
+  }
+
+  private pushEvent(event: HostEvent): void {
+    if (event.seq <= this.lastSeen) return;
+    this.lastSeen = event.seq;
+    if (event.vm !== this.vm) return;
+    if (event.kind === schema.EVENT_VM_STARTED || event.kind === schema.EVENT_VM_RESET) this.restarted();
+    this.emit("event", event);
+  }
+
+  private pushConsole({ vm, at, data }: ConsolePush): void {
+    if (vm !== this.vm || typeof at !== "number" || !(data instanceof Uint8Array)) return;
+    if (at > this.position) return void (this.renewing || this.renew());
+    this.rearm();
+    const fresh = data.subarray(this.position - at);
+    if (fresh.length === 0) return;
+    this.position += fresh.length;
+    this.emit("data", fresh, this.position - fresh.length);
+  }
+
+  /** The VM was started again: its console counts from zero. */
+  private restarted(): void {
+    this.position = 0;
+    this.replayEnd = 0;
+    void this.renew();
+  }
+
+  /** The host no longer has what lies between. */
+  private skip(to: number): void {
+    if (this.position > 0) this.emit("lost", to - this.position);
+    this.position = to;
+  }
+
+  private fail(error: Error): void {
+    if (!this.closed) this.emit("error", error);
+  }
+}

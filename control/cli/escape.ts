@@ -1,0 +1,66 @@
+// The ways out of a raw terminal: Ctrl-] anywhere, and "~." after a newline.
+
+/** Told what a typed byte means. */
+export interface EscapeHandler {
+  /** Bytes for the other side. */
+  send(bytes: Uint8Array): void;
+  /** The person wants to leave. */
+  leave(): void;
+  /** The person typed "~?". */
+  help(): void;
+}
+
+export const ESCAPE_HELP = [
+  "~.      leave (typed at the start of a line)",
+  "Ctrl-]  leave",
+  "~~      send one ~",
+  "~?      this help",
+].join("\r\n");
+
+const CTRL_BRACKET = 0x1d;
+const TILDE = 0x7e;
+
+/** Watches what is typed for an escape; everything else is passed on at once. */
+export class EscapeReader {
+  private atLineStart = true;
+  private tilde = false;
+  private readonly handler: EscapeHandler;
+
+  constructor(handler: EscapeHandler) {
+    this.handler = handler;
+  }
+
+  /** Takes typed bytes; after an escape that leaves, the rest is dropped. */
+  feed(bytes: Uint8Array): void {
+    const out: number[] = [];
+    for (const byte of bytes) {
+      const action = this.step(byte, out);
+      if (action === undefined) continue;
+      if (out.length > 0) this.handler.send(Uint8Array.from(out.splice(0)));
+      if (action === "leave") return this.handler.leave();
+      this.handler.help();
+    }
+    if (out.length > 0) this.handler.send(Uint8Array.from(out));
+  }
+
+  private step(byte: number, out: number[]): "leave" | "help" | undefined {
+    if (byte === CTRL_BRACKET) return "leave";
+    if (this.tilde) {
+      this.tilde = false;
+      if (byte === 0x2e) return "leave";
+      if (byte === 0x3f) {
+        this.atLineStart = true;
+        return "help";
+      }
+      out.push(TILDE);
+      this.atLineStart = false;
+      if (byte === TILDE) return undefined;
+    } else if (byte === TILDE && this.atLineStart) {
+      this.tilde = true;
+      return undefined;
+    }
+    out.push(byte);
+    this.atLineStart = byte === 0x0d || byte === 0x0a;
+    return undefined;
+  }
+}

@@ -1,0 +1,244 @@
+// Requests and replies on one line that others use too: our ids pick our replies, lost ones are noticed.
+
+import { randomInt } from "node:crypto";
+import { EventEmitter } from "node:events";
+import type { Duplex } from "node:stream";
+import type { Message } from "../protocol/node/cbor";
+import { FrameReader, frameEncode } from "../protocol/node/frame";
+import * as schema from "../protocol/schema";
+import { PlinthError, unreachable } from "./errors";
+import { formatTime } from "./values";
+
+/** How one request is made. */
+export interface RequestOptions {
+  /** Milliseconds until the request fails with code 5. */
+  timeout: number;
+  /** Whether a request whose reply was lost is sent again: only what changes nothing or may happen twice. */
+  repeatable?: boolean;
+}
+
+interface Pending {
+  id: number;
+  op: string;
+  done(reply: Message): void;
+  fail(error: Error): void;
+}
+
+/** Milliseconds without a reply after which a second, harmless request asks whether the first was lost. */
+const PROBE_AFTER = 3000;
+/** Milliseconds after which hello is sent a second time. */
+const HELLO_AGAIN = schema.Protocol.FRAME_TIMEOUT_MS + 500;
+/** What the shell on the line prints when it waits for a command. */
+const PROMPT = "plinth> ";
+/** Characters of the line's text that are kept for messages. */
+const TEXT_KEPT = 4096;
+
+/**
+ * Emits "push" (a Message with `ev`), "text" (bytes outside frames), "hello" (another client said hello,
+ * which ended our attachments) and "close" (an error; the line is gone).
+ */
+export class Line extends EventEmitter {
+  /** The last text outside frames, for messages. */
+  recentText = "";
+  private readonly stream: Duplex;
+  private readonly reader: FrameReader;
+  private readonly pending = new Map<number, Pending>();
+  private silence: NodeJS.Timeout | undefined;
+  private closed: PlinthError | undefined;
+  readonly name: string;
+
+  constructor(stream: Duplex, name: string) {
+    super();
+    this.stream = stream;
+    this.name = name;
+    this.reader = new FrameReader({
+      message: (message) => this.receive(message),
+      text: (bytes) => this.receiveText(bytes),
+    });
+    stream.on("data", (bytes: Buffer) => this.feed(bytes));
+    stream.on("error", (error: Error) => this.end(error.message));
+    stream.on("end", () => this.end("the other side closed it"));
+    stream.on("close", () => this.end("it was closed"));
+  }
+
+  get badFrames(): number {
+    return this.reader.badFrames;
+  }
+
+  /** Sends bytes as they are: what a person types to the shell. */
+  write(bytes: Uint8Array): void {
+    if (!this.closed) this.stream.write(bytes);
+  }
+
+  /** Leaves the line; waits until what was sent is on its way. */
+  async close(): Promise<void> {
+    if (this.closed) return;
+    this.end("it was closed here");
+    await new Promise<void>((resolve) => {
+      this.stream.once("close", resolve);
+      setTimeout(resolve, 500).unref();
+      this.stream.end(() => this.stream.destroy());
+    });
+    this.stream.destroy();
+  }
+
+  /** Sends a frame. */
+  send(message: Message): void {
+    if (!this.closed) this.stream.write(frameEncode(message));
+  }
+
+  /** Sends `hello`, again when the host has given up a half frame that was before it, and when the host's prompt shows that it has come up since. */
+  hello(timeout: number): Promise<unknown> {
+    const id = newId();
+    const message: Message = { id, op: schema.OP_HELLO, version: schema.Protocol.VERSION };
+    return this.exchange(id, schema.OP_HELLO, timeout, () => {
+      this.send(message);
+      const timer = setTimeout(() => this.send(message), HELLO_AGAIN);
+      const onText = (): void => {
+        if (this.recentText.endsWith(PROMPT)) this.send(message);
+      };
+      this.on("text", onText);
+      return () => {
+        clearTimeout(timer);
+        this.off("text", onText);
+      };
+    });
+  }
+
+  /** Sends one request and resolves with its result; rejects with a PlinthError. */
+  request(op: string, fields: Message, options: RequestOptions): Promise<unknown> {
+    if (this.closed) return Promise.reject(this.closed);
+    const id = newId();
+    return this.exchange(id, op, options.timeout, () => {
+      this.send({ id, op, ...fields });
+      return this.watchForLoss(id, { op, ...fields }, options);
+    });
+  }
+
+  private exchange(id: number, op: string, timeout: number, start: () => () => void): Promise<unknown> {
+    if (this.closed) return Promise.reject(this.closed);
+    return new Promise((resolve, reject) => {
+      const fail = (error: Error): void => {
+        settle();
+        reject(error);
+      };
+      const done = (reply: Message): void => {
+        settle();
+        if (reply.ok === true) resolve(reply.result);
+        else reject(replyError(reply));
+      };
+      this.pending.set(id, { id, op, done, fail });
+      const timer = setTimeout(() => fail(this.noAnswer(op, timeout)), timeout);
+      const stop = start();
+      const settle = (): void => {
+        this.pending.delete(id);
+        clearTimeout(timer);
+        stop();
+      };
+    });
+  }
+
+  /**
+   * Replies come in the order of requests: if a later one is answered, ours was lost (noise, or the
+   * control domain restarted). Then it is sent again, or fails at once if it must not happen twice.
+   */
+  private watchForLoss(id: number, message: Message, options: RequestOptions): () => void {
+    let probe = 0;
+    const lost = (): void => {
+      const ours = this.pending.get(id);
+      if (!ours) return;
+      if (options.repeatable) this.send({ ...message, id });
+      else ours.fail(lostReply(message));
+    };
+    const timer = setInterval(() => {
+      this.pending.delete(probe);
+      probe = newId();
+      this.pending.set(probe, { id: probe, op: schema.OP_LS, done: lost, fail: () => undefined });
+      this.send({ id: probe, op: schema.OP_LS });
+    }, PROBE_AFTER);
+    return () => {
+      clearInterval(timer);
+      this.pending.delete(probe);
+    };
+  }
+
+  private noAnswer(op: string, timeout: number): PlinthError {
+    const last = this.recentText
+      .split(/[\r\n]+/)
+      .filter((line) => line.trim() !== "")
+      .pop();
+    const heard = last ? `; the last text on the line is '${printable(last)}'` : "; the line is silent";
+    const next = last ? "plinth shell" : "plinth rig status";
+    return unreachable(`no answer to '${op}' from ${this.name} within ${formatTime(timeout)}${heard}`, next);
+  }
+
+  private feed(bytes: Buffer): void {
+    clearTimeout(this.silence);
+    this.silence = setTimeout(() => this.reader.flush(), schema.Protocol.FRAME_TIMEOUT_MS);
+    this.silence.unref();
+    this.reader.feed(bytes);
+  }
+
+  private receive(message: Message): void {
+    if (typeof message.ev === "string") {
+      this.emit("push", message);
+      return;
+    }
+    const ours = typeof message.id === "number" ? this.pending.get(message.id) : undefined;
+    if (ours) {
+      this.pending.delete(ours.id);
+      ours.done(message);
+    } else if (isHello(message.result)) {
+      this.emit("hello");
+    }
+  }
+
+  private receiveText(bytes: Uint8Array): void {
+    this.recentText = (this.recentText + Buffer.from(bytes).toString("latin1")).slice(-TEXT_KEPT);
+    this.emit("text", bytes);
+  }
+
+  private end(cause: string): void {
+    if (this.closed) return;
+    clearTimeout(this.silence);
+    this.reader.flush();
+    this.closed = unreachable(`lost the connection to ${this.name}: ${cause}`, "plinth rig status");
+    for (const pending of [...this.pending.values()]) {
+      const message = `lost the connection to ${this.name} while waiting for the answer to '${pending.op}': ${cause}`;
+      pending.fail(unreachable(message, "plinth rig status"));
+    }
+    this.pending.clear();
+    this.emit("close", this.closed);
+  }
+}
+
+/** Ids are random, because every client of the line sees every reply. */
+function newId(): number {
+  return randomInt(1, 2 ** 32);
+}
+
+function isHello(result: unknown): boolean {
+  return typeof result === "object" && result !== null && "product" in result && "build" in result;
+}
+
+function replyError(reply: Message): PlinthError {
+  const error = (reply.error ?? {}) as Message;
+  const text = (key: string): string => (typeof error[key] === "string" ? (error[key] as string) : "");
+  const code = typeof error.code === "number" && error.code >= 1 && error.code <= 7 ? error.code : 1;
+  const message = text("message") || "the host refused without saying why";
+  return new PlinthError({ code, message, object: text("object"), next: text("next") });
+}
+
+function lostReply(message: Message): PlinthError {
+  const vm = typeof message.vm === "string" ? message.vm : "";
+  const object = vm ? ` of ${vm}` : "";
+  const text = `the answer to '${message.op as string}'${object} was lost, it may have been done or not`;
+  return unreachable(text, vm ? `plinth show ${vm}` : "plinth ls");
+}
+
+function printable(text: string): string {
+  return text
+    .replace(/\x1b\[[0-9;]*[A-Za-z]/g, "")
+    .replace(/[^\x20-\x7e]/g, "?")
+    .slice(-100);
+}

@@ -1,0 +1,74 @@
+// Every access of the device model to its VM's memory: each is checked against the VM's size.
+//
+// VM guest-physical address g is at GPA_GUEST + g of this component. An access that does not lie wholly
+// inside of the VM's memory is not done, and the function returns false. Memory is read once into linear
+// memory; nothing here reads a guest value twice.
+
+import { sharedCopy, sharedFill, sharedRead, sharedWrite } from "../lib/binding";
+import { GPA_GUEST } from "../gen/abi64";
+
+/** The VM's memory in bytes, set once from the configuration. */
+export let memorySize: u64 = 0;
+
+export function setMemorySize(size: u64): void {
+  memorySize = size;
+}
+
+// One value on its way in or out.
+const cell: usize = memory.data(8, 8);
+
+/** Whether [gpa, gpa + length) is memory of the VM. */
+export function inMemory(gpa: u64, length: u64): bool {
+  return length <= memorySize && gpa <= memorySize - length;
+}
+
+/** Reads 1 to 8 bytes, little endian, into `value`. False: not memory, and `value` is all ones. */
+export function readGuest(gpa: u64, size: u32): bool {
+  store<u64>(cell, 0);
+  if (size > 8 || !inMemory(gpa, size)) {
+    value = ~0;
+    return false;
+  }
+  sharedRead(cell, GPA_GUEST + gpa, size);
+  value = load<u64>(cell);
+  return true;
+}
+
+/** What the last readGuest found. */
+export let value: u64 = 0;
+
+/** Writes the low 1 to 8 bytes of `data`. False: not memory, nothing was written. */
+export function writeGuest(gpa: u64, size: u32, data: u64): bool {
+  if (size > 8 || !inMemory(gpa, size)) return false;
+  store<u64>(cell, data);
+  sharedWrite(GPA_GUEST + gpa, cell, size);
+  return true;
+}
+
+/** Copies guest memory to linear memory. */
+export function readGuestBytes(to: usize, gpa: u64, length: u32): bool {
+  if (!inMemory(gpa, length)) return false;
+  sharedRead(to, GPA_GUEST + gpa, length);
+  return true;
+}
+
+/** Copies linear memory to guest memory. */
+export function writeGuestBytes(gpa: u64, from: usize, length: u32): bool {
+  if (!inMemory(gpa, length)) return false;
+  sharedWrite(GPA_GUEST + gpa, from, length);
+  return true;
+}
+
+/** Copies from another mapping of this component (an image) to guest memory. */
+export function copyToGuest(gpa: u64, from: u64, length: u64): bool {
+  if (!inMemory(gpa, length)) return false;
+  sharedCopy(GPA_GUEST + gpa, from, length);
+  return true;
+}
+
+/** Fills guest memory with a byte. */
+export function fillGuest(gpa: u64, byte: u32, length: u64): bool {
+  if (!inMemory(gpa, length)) return false;
+  sharedFill(GPA_GUEST + gpa, byte, length);
+  return true;
+}

@@ -1,0 +1,20 @@
+// Where the loader puts things in a VM's memory.
+//
+//   0x00500   GDT                                    0x20000   command line (64 KiB at most)
+//   0x07000   boot_params, the "zero page"           0x9f000   reserved, as by a BIOS
+//   0x08000   stack for the entry, growing down      0xe0000   ACPI tables
+//   0x09000   page tables: PML4, PDPT, 4 * PD        0x100000  RAM: kernel, ..., initrd at the end
+
+export const GDT_GPA: u64 = 0x500;
+export const BOOT_PARAMS_GPA: u64 = 0x7000;
+export const STACK_GPA: u64 = 0x9000;
+export const PAGE_TABLES_GPA: u64 = 0x9000;
+export const CMDLINE_GPA: u64 = 0x20000;
+export const CMDLINE_ROOM: u32 = 0x10000;
+export const LOW_END: u64 = 0x9f000;
+export const ACPI_GPA: u64 = 0xe0000;
+export const ACPI_ROOM: u64 = 0x10000;
+export const HIGH_START: u64 = 0x100000;
+
+/** Memory ends below the devices' addresses. */
+export const MEMORY_MAX: u64 = 0xc0000000;

@@ -1,0 +1,104 @@
+// The port bus: which device answers which of the 65,536 ports.
+//
+//   port >> 8 --> rowOf[256] --> row * 256 + (port & 255) --> ownerOf[] --> devices[]
+//
+// Row 0 belongs to nobody, so two byte loads find the device of any port, and an absent device is an
+// ordinary one that reads as all ones.
+
+/** A device with ports. An access lies in the ports that the device registered. */
+export abstract class PortDevice {
+  abstract portRead(port: u32, size: u32): u32;
+  abstract portWrite(port: u32, size: u32, value: u32): void;
+}
+
+/** Accesses that nobody answered. */
+export let unclaimedPorts: u32 = 0;
+
+// What the ISA bus gives when nobody drives it.
+class NoDevice extends PortDevice {
+  portRead(_port: u32, _size: u32): u32 {
+    unclaimedPorts++;
+    return 0xffffffff;
+  }
+
+  portWrite(_port: u32, _size: u32, _value: u32): void {
+    unclaimedPorts++;
+  }
+}
+
+const ROWS: u32 = 16;
+const MAX_DEVICES: u32 = 32;
+
+const rowOf = new StaticArray<u8>(256);
+const ownerOf = new StaticArray<u8>(<i32>(ROWS * 256));
+const devices = new StaticArray<PortDevice>(<i32>MAX_DEVICES);
+const takesWide = new StaticArray<bool>(<i32>MAX_DEVICES);
+let rowCount: u32 = 1;
+let deviceCount: u32 = 1;
+
+const nobody = new NoDevice();
+for (let i: u32 = 0; i < MAX_DEVICES; i++) devices[i] = nobody;
+takesWide[0] = true;
+
+/**
+ * Gives ports [first, first + count) to a device, whoever had them before. `wide`: the device wants
+ * accesses of 2 and 4 bytes whole, also such as run over its end; otherwise they arrive byte by byte,
+ * as the ISA bus splits them.
+ */
+export function claimPorts(device: PortDevice, first: u32, count: u32, wide: bool = false): void {
+  const owner = numberOf(device);
+  takesWide[owner] = wide;
+  for (let port = first; port < first + count; port++) {
+    const page = port >> 8;
+    if (rowOf[page] == 0) {
+      assert(rowCount < ROWS, "port bus: too many rows");
+      rowOf[page] = <u8>(rowCount++);
+    }
+    ownerOf[((<u32>rowOf[page]) << 8) | (port & 255)] = <u8>owner;
+  }
+}
+
+function numberOf(device: PortDevice): u32 {
+  for (let i: u32 = 1; i < deviceCount; i++) {
+    if (devices[i] === device) return i;
+  }
+  assert(deviceCount < MAX_DEVICES, "port bus: too many devices");
+  devices[deviceCount] = device;
+  return deviceCount++;
+}
+
+// Sound without bounds checks: every byte of rowOf is below ROWS, every byte of ownerOf below
+// MAX_DEVICES, and `port` is masked to 16 bits.
+// @ts-ignore: decorator
+@inline
+function ownerAt(port: u32): u32 {
+  const row = <u32>unchecked(rowOf[(port >> 8) & 255]);
+  return unchecked(ownerOf[(row << 8) | (port & 255)]);
+}
+
+/** Reads 1, 2 or 4 bytes from a port. Only the low `size` bytes of the result count. */
+export function portRead(port: u32, size: u32): u32 {
+  const owner = ownerAt(port);
+  const device = unchecked(devices[owner]);
+  if (size == 1 || unchecked(takesWide[owner])) return device.portRead(port, size);
+  let value: u32 = 0;
+  for (let i: u32 = 0; i < size; i++) {
+    const at = (port + i) & 0xffff;
+    value |= (unchecked(devices[ownerAt(at)]).portRead(at, 1) & 0xff) << (8 * i);
+  }
+  return value;
+}
+
+/** Writes 1, 2 or 4 bytes to a port. */
+export function portWrite(port: u32, size: u32, value: u32): void {
+  const owner = ownerAt(port);
+  const device = unchecked(devices[owner]);
+  if (size == 1 || unchecked(takesWide[owner])) {
+    device.portWrite(port, size, value);
+    return;
+  }
+  for (let i: u32 = 0; i < size; i++) {
+    const at = (port + i) & 0xffff;
+    unchecked(devices[ownerAt(at)]).portWrite(at, 1, (value >> (8 * i)) & 0xff);
+  }
+}

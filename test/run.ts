@@ -74,7 +74,18 @@ function staticJobs(): Job[] {
 
 /** Every size and offset of abi.def is asserted when C includes its expansion. */
 function checkAbiHeader(): Totals & { output: string } {
-  const flags = ["-std=gnu11", "-Wall", "-Werror", "-fsyntax-only", "-iquote", "kernel", "-x", "c", "-include", "kernel/abi.h"];
+  const flags = [
+    "-std=gnu11",
+    "-Wall",
+    "-Werror",
+    "-fsyntax-only",
+    "-iquote",
+    "kernel",
+    "-x",
+    "c",
+    "-include",
+    "kernel/abi.h",
+  ];
   return asOneTest(run("gcc", [...flags, "/dev/null"]));
 }
 
@@ -84,7 +95,10 @@ function unitJobs(): Job[] {
     const first = readFileSync(source, "utf8").split("\n", 1)[0]!;
     const match = /with:\s*([^*]*)/.exec(first);
     if (match === null) return [];
-    const sources = match[1]!.trim().split(/\s+/).filter((word) => word !== "");
+    const sources = match[1]!
+      .trim()
+      .split(/\s+/)
+      .filter((word) => word !== "");
     return [{ group: "unit", name: source, run: () => runUnit(source, sources) }];
   });
 }
@@ -94,7 +108,12 @@ function runUnit(source: string, sources: string[]): Totals & { output: string }
   const flags = ["-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror"];
   // Quote paths only: kernel/features.h must not stand in for the C library's own.
   flags.push("-iquote", "kernel", "-iquote", "boot");
-  flags.push("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-DPLINTH_HOST_TEST");
+  flags.push(
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+    "-fno-omit-frame-pointer",
+    "-DPLINTH_HOST_TEST",
+  );
   const build = run("gcc", [...flags, source, ...sources, "-o", program]);
   if (build.status !== 0) return { ...FAIL, output: textOf(build) };
   return asOneTest(run(program, []));
@@ -115,7 +134,10 @@ function runUvu(source: string): Totals & { output: string } {
   const result = run(process.execPath, ["--enable-source-maps", bundle], { FORCE_COLOR: "0", NO_COLOR: "1" });
   const output = textOf(result);
   const sum = (label: string): number =>
-    [...output.matchAll(new RegExp(`^\\s*${label}:\\s+(\\d+)`, "gm"))].reduce((total, match) => total + Number(match[1]), 0);
+    [...output.matchAll(new RegExp(`^\\s*${label}:\\s+(\\d+)`, "gm"))].reduce(
+      (total, match) => total + Number(match[1]),
+      0,
+    );
   const total = sum("Total");
   const skipped = sum("Skipped");
   const passed = sum("Passed");
@@ -155,7 +177,9 @@ function main(): void {
     ...bootJobs(),
   ];
   const groups = new Set(all.map((job) => job.group));
-  const jobs = all.filter((job) => only === "" || (groups.has(only) ? job.group === only : job.name.includes(only)));
+  const jobs = all.filter(
+    (job) => only === "" || (groups.has(only) ? job.group === only : job.name.includes(only)),
+  );
   const totals: Totals = { passed: 0, failed: 0, skipped: 0 };
   for (const job of jobs) {
     const began = Date.now();

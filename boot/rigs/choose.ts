@@ -17,7 +17,9 @@ const CHECKS: Record<RigKind, () => Verdict> = { "qemu-kvm": checkQemuKvm, bochs
 export function chooseRig(wanted: RigKind | "auto"): RigChoice {
   if (wanted !== "auto") {
     const verdict = CHECKS[wanted]?.() ?? "there is no such rig; known are auto, qemu-kvm and bochs";
-    return verdict === true ? { kind: wanted, reason: "as asked" } : { kind: null, reason: `${wanted}: ${verdict}` };
+    return verdict === true
+      ? { kind: wanted, reason: "as asked" }
+      : { kind: null, reason: `${wanted}: ${verdict}` };
   }
   const kvm = checkQemuKvm();
   if (kvm === true) return { kind: "qemu-kvm", reason: "this machine has KVM with nested VT-x" };
@@ -42,7 +44,8 @@ function checkQemuKvm(): Verdict {
 }
 
 function checkBochs(): Verdict {
-  if (findProgram("bochs-bin") === null) return "the packages bochs, bochs-term, bochsbios and vgabios are missing";
+  if (findProgram("bochs-bin") === null)
+    return "the packages bochs, bochs-term, bochsbios and vgabios are missing";
   if (findBochsFiles() === null) return "the BIOS images of bochsbios and vgabios are missing";
   return true;
 }

@@ -30,43 +30,89 @@ export async function playDemo(socketPath: string): Promise<number> {
 function playSteps(socketPath: string): void {
   const plinth = (...args: string[]): string => runCli(socketPath, args);
   const json = <T>(...args: string[]): T => JSON.parse(plinth(...args, "--json")) as T;
-  /** Types a command into a VM's console and returns what came until its prompt. */
-  const type = (vm: string, command: string, expect: string): string =>
-    plinth("console", vm, "--send", `${command}\\n`, "--expect", expect, "--timeout", "120s");
+  const waitFor = (vm: string, pattern: string): string =>
+    plinth("console", vm, "--expect", pattern, "--timeout", "170s");
+  /** Types a command into a VM's console; its answer must match, and the prompt must come back. */
+  const type = (vm: string, command: string, pattern: string): string =>
+    plinth(
+      "console",
+      vm,
+      "--send",
+      `${command}\\n`,
+      "--expect",
+      pattern,
+      "--expect",
+      `${vm}# `,
+      "--timeout",
+      "120s",
+    );
   const rows = (): VmRow[] => json<{ vms: VmRow[] }>("ls").vms;
   const stateOf = (vm: string): string => rows().find((row) => row.name === vm)?.state ?? "absent";
   const free = (): number => json<HostStatus>("status").memory.free;
+  /** How often a VM's clock has ticked, by its scroll-back. */
+  const ticks = (vm: string): number => plinth("console", vm).match(/^tick /gm)?.length ?? 0;
 
+  say("the host, and its two VMs on their way to user space");
   plinth("status");
-  for (const vm of ["ada", "bob"]) plinth("console", vm, "--expect", `${vm} is up`, "--timeout", "170s");
-  check(rows().map((row) => `${row.name} ${row.state} ${row.memory >> 20}`).join(), "ada running 128,bob running 96");
+  for (const vm of ["ada", "bob"]) waitFor(vm, `${vm} is up`);
+  const summary = rows().map((row) => `${row.name} ${row.state} ${row.memory >> 20}`);
+  expectEqual(summary.join(", "), "ada running 128, bob running 96");
+
+  say("each console belongs to its own VM");
   for (const vm of ["ada", "bob"]) {
-    type(vm, "hostname", `\n${vm}\r`);
-    type(vm, "uname -a", `Linux ${vm} `);
-    type(vm, "free", "Mem:");
-    type(vm, "cat /proc/cmdline", `plinth.name=${vm}\r`);
+    type(vm, "hostname", `^${vm}$`);
+    type(vm, "uname -a", `^Linux ${vm} .*`);
+    type(vm, "free", "^Mem: .*");
+    type(vm, "cat /proc/cmdline", `plinth.name=${vm}`);
   }
 
-  type("ada", "tick &", "tick ada");
-  plinth("pause", "ada");
-  check(stateOf("ada"), "paused");
-  plinth("resume", "ada");
-  check(stateOf("ada"), "running");
-  plinth("console", "ada", "--expect", "tick ada");
+  say("ada is paused: her clock stops, bob's does not");
+  plinth("console", "ada", "--send", "tick &\\n", "--expect", "^tick ada .*", "--timeout", "60s");
+  plinth("pause", "ada", "--wait");
+  expectEqual(stateOf("ada"), "paused");
+  const before = ticks("ada");
+  type("bob", "sleep 3; echo three seconds", "^three seconds$");
+  expectEqual(String(ticks("ada")), String(before));
+  plinth("resume", "ada", "--wait");
+  plinth("console", "ada", "--send", "\\n", "--expect", "^tick ada .*", "--timeout", "60s");
+  expectEqual(stateOf("ada"), "running");
 
-  const before = free();
+  say("ada is stopped and removed: her memory comes back, to the frame");
+  const occupied = free();
   const memory = rows().find((row) => row.name === "ada")!.memory;
-  plinth("stop", "ada", "--force");
-  check(stateOf("ada"), "stopped");
-  plinth("rm", "ada");
-  check(stateOf("ada"), "absent");
-  const gained = free() - before;
-  if (gained < memory) throw new Error(`only ${gained} of ada's ${memory} bytes came back`);
-  type("bob", "hostname", "\nbob\r");
-  check(stateOf("bob"), "running");
+  const remove = (): number => {
+    plinth("stop", "ada", "--force", "--wait");
+    expectEqual(stateOf("ada"), "stopped");
+    plinth("rm", "ada", "--wait");
+    expectEqual(stateOf("ada"), "absent");
+    return free();
+  };
+  const freed = remove();
+  if (freed - occupied < memory)
+    throw new Error(`only ${freed - occupied} of ada's ${memory} bytes came back`);
+  const image = ["--kernel", "linux", "--initrd", "initrd", "--cmdline"];
+  plinth(
+    "create",
+    "ada",
+    "--memory",
+    "128M",
+    ...image,
+    "console=ttyS0 quiet cryptomgr.notests plinth.name=ada",
+    "--start",
+  );
+  waitFor("ada", "ada is up");
+  expectEqual(String(remove()), String(freed));
+
+  say("bob runs on");
+  type("bob", "hostname", "^bob$");
+  expectEqual(stateOf("bob"), "running");
 }
 
-function check(actual: string, expected: string): void {
+function say(text: string): void {
+  console.log(`\n# ${text}`);
+}
+
+function expectEqual(actual: string, expected: string): void {
   if (actual !== expected) throw new Error(`expected "${expected}", got "${actual}"`);
 }
 

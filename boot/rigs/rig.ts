@@ -156,7 +156,8 @@ function findSupervisor(): string {
     for (const name of ["rig-supervisor.cjs", "tools/rig-supervisor.cjs", "build/tools/rig-supervisor.cjs"]) {
       if (existsSync(join(folder, name))) return join(folder, name);
     }
-    if (folder === dirname(folder)) throw new Error("build/tools/rig-supervisor.cjs is missing; next: make all");
+    if (folder === dirname(folder))
+      throw new Error("build/tools/rig-supervisor.cjs is missing; next: make all");
   }
 }
 

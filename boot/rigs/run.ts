@@ -77,7 +77,9 @@ function runDebugger(): number {
     detached: false,
   };
   writeFileSync(join(runDir, "bochsrc"), bochsConfig(config, `com1: enabled=1, mode=file, dev=${serial}`));
-  console.error(`COM1 goes to ${serial}; symbols are in build/kernel.elf; type c to go on, q to quit, help for help`);
+  console.error(
+    `COM1 goes to ${serial}; symbols are in build/kernel.elf; type c to go on, q to quit, help for help`,
+  );
   return spawnSync("bochs-bin", ["-q", "-f", join(runDir, "bochsrc")], { stdio: "inherit" }).status ?? 1;
 }
 
@@ -91,7 +93,9 @@ async function main(): Promise<number> {
     log: (line) => console.error(line),
   });
   try {
-    console.error(`rig: booting ${options.iso} with ${options.memory} MiB and ${options.cpus} CPU; log: ${rig.serialLog}`);
+    console.error(
+      `rig: booting ${options.iso} with ${options.memory} MiB and ${options.cpus} CPU; log: ${rig.serialLog}`,
+    );
     await showBoot(rig);
     if (!process.stdin.isTTY || !process.stdout.isTTY) return await playDemo(rig.socketPath);
     if (!existsSync(CLI)) throw new Error(`${CLI} is missing; next: make all`);

@@ -43,7 +43,11 @@ test("no byte is lost, whatever the chunks", () => {
   for (let cut = 0; cut <= whole.length; cut++) {
     const pieces = split([whole.slice(0, cut), whole.slice(cut)]);
     assert.is(pieces.join(""), whole);
-    assert.ok(pieces.filter((piece) => piece.startsWith("\0")).every((piece) => piece.length > 1 && piece.endsWith("\0")));
+    assert.ok(
+      pieces
+        .filter((piece) => piece.startsWith("\0"))
+        .every((piece) => piece.length > 1 && piece.endsWith("\0")),
+    );
   }
 });
 

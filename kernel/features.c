@@ -43,9 +43,6 @@ static void need(bool present, const char *missing) {
 void features_require(void) {
     struct cpuid_regs basic = cpuid(1, 0), extended = cpuid(CPUID_EXTENDED + 1, 0);
     need(basic.edx & CPUID_1_EDX_APIC, "this CPU has no local APIC, or firmware disabled it.");
-    need(extended.edx & CPUID_EXT_1_EDX_NX,
-         "this CPU has no NX (execute-disable), or firmware disabled it.");
-    need(extended.edx & CPUID_EXT_1_EDX_PAGE_1G, "this CPU has no 1 GiB pages.");
     if (!(basic.ecx & CPUID_1_ECX_VMX)) {
         need(!(extended.ecx & CPUID_EXT_1_ECX_SVM),
              "this CPU has AMD-V, and Plinth drives only Intel VT-x so far.");
@@ -56,6 +53,9 @@ void features_require(void) {
     need(controls & PROCBASED2_EPT, "this CPU's VT-x has no EPT (second-level page tables).");
     need(controls & PROCBASED2_UNRESTRICTED, "this CPU's VT-x has no unrestricted guest.");
     need(controls & PROCBASED2_VPID, "this CPU's VT-x has no VPID (tagged TLB).");
+    need(extended.edx & CPUID_EXT_1_EDX_NX,
+         "this CPU has no NX (execute-disable), or firmware disabled it.");
+    need(extended.edx & CPUID_EXT_1_EDX_PAGE_1G, "this CPU has no 1 GiB pages.");
 }
 
 static void cpu_name_read(void) {

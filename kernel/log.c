@@ -127,11 +127,12 @@ void log_serial_reclaim(void) {
 }
 
 void refuse(const char *format, ...) {
+    char text[200];
     va_list arguments;
     va_start(arguments, format);
-    log_write("Plinth cannot run here: ", 24);
-    line_format(format, arguments);
+    text_format_list(text, sizeof(text), format, arguments);
     va_end(arguments);
+    log_info("Plinth cannot run here: %s", text);
     for (;;)
         cpu_halt();
 }

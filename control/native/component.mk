@@ -3,7 +3,6 @@
 #
 # `$(eval $(call component,NAME,ENTRY,SOURCES))` adds a component; `make components` builds all of them.
 
-COMPONENTS :=
 GEN := control/gen
 ABI_TS := $(GEN)/abi.ts $(GEN)/abi64.ts $(GEN)/abi64-node.ts $(GEN)/layout.ts
 ABI_CPP := gcc -E -P -undef -x c -Ikernel
@@ -25,7 +24,7 @@ COMPONENT_CFLAGS := -std=gnu11 -O2 -ffreestanding -nostdinc -isystem control/nat
 COMPONENT_NATIVE := $(wildcard control/native/*.h control/native/include/*.h) \
 	kernel/abi.def kernel/abi.h kernel/types.h
 
-.PHONY: abi components
+.PHONY: abi components test-components
 abi: $(ABI_TS)
 
 $(GEN)/abi.ts: control/native/abi-enums.h kernel/abi.def
@@ -40,8 +39,6 @@ $(ABI_TS):
 
 # NAME, entry file, its own sources.
 define component
-COMPONENTS += $(1)
-
 build/$(1).wasm: $(2) $(3) $(wildcard control/lib/*.ts) $(ABI_TS) $(COMPONENT_GEN) \
 		control/native/component.mk control/native/check-module.sh
 	@mkdir -p $$(@D)
@@ -87,4 +84,10 @@ build/component-memory.o build/component-trap.o: build/component-%.o: control/na
 $(eval $(call component,control,control/domain/index.ts,$(shell find control/domain -name '*.ts')))
 $(eval $(call component,device-model,control/device-model/index.ts,$(shell find control/device-model -name '*.ts')))
 
-components: $(COMPONENTS:%=build/%.bin)
+components: build/control.bin build/device-model.bin
+
+# Components that only tests use: test/control/components/NAME.ts -> build/components/NAME.wasm
+TEST_COMPONENTS := $(patsubst test/control/components/%.ts,components/%,$(wildcard test/control/components/*.ts))
+$(foreach name,$(TEST_COMPONENTS),$(eval $(call component,$(name),test/control/$(name).ts,)))
+test-components: $(TEST_COMPONENTS:%=build/%.wasm)
+do-test: test-components

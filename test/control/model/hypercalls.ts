@@ -1,0 +1,372 @@
+// The hypercalls of the model: each checks first and commits after, and returns the value in RDX.
+
+import {
+  CapInfoAt,
+  CpuidRowAt,
+  DomainInfoAt,
+  DomainState,
+  EVENT_FREE,
+  GPA_EXIT,
+  GPA_RAM,
+  HostInfoAt,
+  Hypercall,
+  InterruptKind,
+  LABEL_SIZE,
+  MAX_CPUID_ROWS,
+  MAX_VCPUS,
+  ObjectType,
+  PAGE_SIZE,
+  Right,
+  Role,
+  Status,
+  VcpuInfoAt,
+  VcpuRegistersAt,
+  VcpuState,
+} from "../../../control/gen/abi";
+import { ComponentFault, refuseIf } from "./faults";
+import type { KernelModel } from "./kernel-model";
+import { MemoryObject } from "./memory";
+import { Channel, ChannelEnd, Domain, Irq, Timer, Vcpu, type KernelObject } from "./objects";
+
+export interface Call {
+  kernel: KernelModel;
+  caller: Domain;
+  comm: Uint8Array;
+  /** Arguments as numbers; those above 2^53 are in `wide` only. */
+  args: number[];
+  wide: bigint[];
+}
+
+type Handler = (call: Call, ...args: number[]) => bigint | number | void;
+
+const OBJECT_TYPES: Record<KernelObject["kind"], ObjectType> = {
+  root: ObjectType.ROOT,
+  domain: ObjectType.DOMAIN,
+  vcpu: ObjectType.VCPU,
+  memory: ObjectType.MEMORY,
+  channel: ObjectType.CHANNEL,
+  timer: ObjectType.TIMER,
+  irq: ObjectType.IRQ,
+};
+
+function structure(comm: Uint8Array, size: number): DataView {
+  comm.fill(0, 0, size);
+  return new DataView(comm.buffer, comm.byteOffset, size);
+}
+
+function needRoot(caller: Domain): void {
+  const held = [...caller.caps.values()].some((cap) => cap.object.kind === "root");
+  refuseIf(!held, Status.NO_RIGHT);
+}
+
+function commText(call: Call, length: number): string {
+  refuseIf(length > PAGE_SIZE, Status.BAD_ARGUMENT);
+  return Buffer.from(call.comm.subarray(0, length)).toString();
+}
+
+function needEvent(event: number): void {
+  refuseIf(event < EVENT_FREE || event > 63, Status.BAD_ARGUMENT);
+}
+
+function vmDomain(call: Call, slot: number): Domain {
+  const domain = call.caller.object(slot, "domain", Right.INTERRUPT);
+  refuseIf(domain.role !== Role.VM, Status.BAD_CAP);
+  return domain;
+}
+
+export const handlers: Partial<Record<Hypercall, Handler>> = {
+  [Hypercall.NULL]: () => 0,
+
+  [Hypercall.LOG]: (call, length) => call.kernel.appendLog(call.caller, commText(call, length)),
+
+  [Hypercall.TRAP]: (call, length) => {
+    throw new ComponentFault("trap", 0, commText(call, length));
+  },
+
+  [Hypercall.CAP_INFO]: (call, slot) => {
+    const { object, rights } = call.caller.cap(slot);
+    const view = structure(call.comm, CapInfoAt.SIZE);
+    view.setUint32(CapInfoAt.type, OBJECT_TYPES[object.kind], true);
+    view.setUint32(CapInfoAt.rights, rights, true);
+    view.setBigUint64(CapInfoAt.object_id, BigInt(object.id), true);
+    view.setUint32(CapInfoAt.slots, call.caller.slots, true);
+    if (object.kind === "memory") view.setBigUint64(CapInfoAt.pages, BigInt(object.pages), true);
+    if (object.kind === "channel") view.setUint32(CapInfoAt.index, object.end, true);
+    const domain = object.kind === "domain" ? object : object.kind === "vcpu" ? object.domain : undefined;
+    if (object.kind === "vcpu") view.setUint32(CapInfoAt.index, object.index, true);
+    if (!domain) return;
+    view.setUint32(CapInfoAt.domain_id, domain.id, true);
+    view.setUint32(CapInfoAt.role, domain.role, true);
+    call.comm.set(Buffer.from(domain.label).subarray(0, LABEL_SIZE - 1), CapInfoAt.label);
+  },
+
+  [Hypercall.CAP_GRANT]: (call, to, slot, own, rights) => {
+    const domain = call.caller.object(to, "domain", Right.CONTROL);
+    const cap = call.caller.cap(own);
+    refuseIf(!(cap.rights & Right.GRANT), Status.NO_RIGHT);
+    refuseIf((cap.rights & rights) !== rights, Status.NO_RIGHT);
+    domain.freeSlot(slot);
+    domain.put(slot, cap.object, rights, cap);
+  },
+
+  [Hypercall.CAP_REVOKE]: (call, slot) => call.kernel.revoke(call.caller.cap(slot)),
+
+  [Hypercall.CAP_DROP]: (call, slot) => {
+    const cap = call.caller.cap(slot);
+    call.kernel.revoke(cap);
+    call.kernel.remove(cap);
+  },
+
+  [Hypercall.DOMAIN_CREATE]: (call, slot, role, quota, slots) => {
+    needRoot(call.caller);
+    refuseIf(role > Role.VM || slots === 0 || slots > 1024, Status.BAD_ARGUMENT);
+    call.caller.freeSlot(slot);
+    refuseIf(quota > call.kernel.freePages, Status.NO_MEMORY);
+    const label = Buffer.from(call.comm.subarray(0, LABEL_SIZE)).toString().replace(/\0.*$/, "");
+    const domain = call.kernel.addDomain(role, label, quota, slots);
+    domain.put(1, domain, Right.READ);
+    call.caller.put(slot, domain);
+  },
+
+  [Hypercall.DOMAIN_DESTROY]: (call, slot) => {
+    const domain = call.caller.object(slot, "domain", Right.CONTROL);
+    refuseIf(domain === call.caller, Status.BAD_ARGUMENT);
+    call.kernel.destroy(domain);
+  },
+
+  [Hypercall.DOMAIN_PAUSE]: (call, slot) => {
+    const domain = call.caller.object(slot, "domain", Right.CONTROL);
+    refuseIf(domain.state !== DomainState.ACTIVE || domain === call.caller, Status.BAD_STATE);
+    domain.state = DomainState.PAUSED;
+  },
+
+  [Hypercall.DOMAIN_RESUME]: (call, slot) => {
+    const domain = call.caller.object(slot, "domain", Right.CONTROL);
+    refuseIf(domain.state !== DomainState.PAUSED, Status.BAD_STATE);
+    domain.state = DomainState.ACTIVE;
+  },
+
+  [Hypercall.DOMAIN_INFO]: (call, slot) => {
+    const domain = call.caller.object(slot, "domain", Right.READ);
+    const view = structure(call.comm, DomainInfoAt.SIZE);
+    view.setUint32(DomainInfoAt.id, domain.id, true);
+    view.setUint32(DomainInfoAt.role, domain.role, true);
+    view.setUint32(DomainInfoAt.state, domain.state, true);
+    view.setUint32(DomainInfoAt.failure, domain.failure, true);
+    view.setBigUint64(DomainInfoAt.detail, BigInt(domain.detail), true);
+    view.setBigUint64(DomainInfoAt.mapped_pages, BigInt(domain.mappedPages), true);
+    view.setUint32(DomainInfoAt.kernel_pages, domain.kernelPages, true);
+    view.setUint32(DomainInfoAt.kernel_quota, domain.quota, true);
+    view.setUint32(DomainInfoAt.vcpus, domain.vcpus.length, true);
+    view.setUint32(DomainInfoAt.caps, domain.caps.size, true);
+    call.comm.set(Buffer.from(domain.label).subarray(0, LABEL_SIZE - 1), DomainInfoAt.label);
+  },
+
+  [Hypercall.MEM_CREATE]: (call, slot, pages) => {
+    needRoot(call.caller);
+    refuseIf(pages === 0, Status.BAD_ARGUMENT);
+    call.caller.freeSlot(slot);
+    refuseIf(pages > call.kernel.freePages, Status.NO_MEMORY);
+    call.caller.put(slot, call.kernel.addMemory(pages));
+  },
+
+  [Hypercall.MEM_MAP]: (call, slot, memorySlot, gpa, first, pages, access) => {
+    const domain = call.caller.object(slot, "domain", Right.CONTROL);
+    const memory = call.caller.object(memorySlot, "memory");
+    refuseIf((call.caller.cap(memorySlot).rights & access) !== access, Status.NO_RIGHT);
+    refuseIf(gpa % PAGE_SIZE !== 0 || pages === 0 || access === 0 || access > 7, Status.BAD_ARGUMENT);
+    refuseIf(first + pages > memory.pages, Status.BAD_ARGUMENT);
+    refuseIf(domain.space.overlaps(gpa, pages), Status.IN_USE);
+    domain.map(gpa, memory, first, pages, access);
+  },
+
+  [Hypercall.MEM_UNMAP]: (call, slot, gpa, pages) => {
+    const domain = call.caller.object(slot, "domain", Right.CONTROL);
+    refuseIf(gpa % PAGE_SIZE !== 0 || pages === 0, Status.BAD_ARGUMENT);
+    call.kernel.unmap(domain, gpa, pages);
+  },
+
+  [Hypercall.VCPU_CREATE]: (call, slot, domainSlot, index, modelSlot) => {
+    const domain = call.caller.object(domainSlot, "domain", Right.CONTROL);
+    const model = modelSlot === 0 ? undefined : call.caller.object(modelSlot, "domain", Right.CONTROL);
+    refuseIf(index >= MAX_VCPUS, Status.BAD_ARGUMENT);
+    refuseIf(domain.role === Role.VM && !model, Status.BAD_ARGUMENT);
+    refuseIf(domain.role !== Role.VM && (!!model || index !== 0), Status.BAD_ARGUMENT);
+    refuseIf(
+      domain.vcpus.some((vcpu) => vcpu.index === index),
+      Status.IN_USE,
+    );
+    call.caller.freeSlot(slot);
+    const vcpu = new Vcpu(call.kernel.nextId(), domain, index, model);
+    domain.vcpus.push(vcpu);
+    model?.map(GPA_EXIT + index * PAGE_SIZE, vcpu.exitPage, 0, 1, Right.READ | Right.WRITE);
+    call.caller.put(slot, vcpu);
+  },
+
+  [Hypercall.VCPU_SET]: (call, slot) => {
+    const vcpu = call.caller.object(slot, "vcpu", Right.CONTROL);
+    refuseIf(vcpu.domain.role !== Role.VM || vcpu.state !== VcpuState.STOPPED, Status.BAD_STATE);
+    vcpu.registers = call.comm.slice(0, VcpuRegistersAt.SIZE);
+  },
+
+  [Hypercall.VCPU_GET]: (call, slot) => {
+    const vcpu = call.caller.object(slot, "vcpu", Right.READ);
+    call.comm.set(vcpu.registers);
+  },
+
+  [Hypercall.VCPU_START]: (call, slot) => {
+    const vcpu = call.caller.object(slot, "vcpu", Right.CONTROL);
+    refuseIf(vcpu.state !== VcpuState.STOPPED, Status.BAD_STATE);
+    vcpu.state = VcpuState.READY;
+    if (vcpu.domain.role !== Role.VM) {
+      refuseIf(!vcpu.domain.areaSize(GPA_RAM), Status.BAD_STATE);
+      call.kernel.startComponent(vcpu.domain);
+    }
+  },
+
+  [Hypercall.VCPU_STOP]: (call, slot) => {
+    call.caller.object(slot, "vcpu", Right.CONTROL).state = VcpuState.STOPPED;
+  },
+
+  [Hypercall.VCPU_INTERRUPT]: (call, slot, kind, vector) => {
+    const vcpu = call.caller.object(slot, "vcpu", Right.INTERRUPT);
+    refuseIf(kind > InterruptKind.NMI || vector > 255, Status.BAD_ARGUMENT);
+    const name = (["extint", "extint-clear", "nmi"] as const)[kind]!;
+    vcpu.domain.interrupts.push({ kind: name, vector });
+  },
+
+  [Hypercall.VCPU_INFO]: (call, slot) => {
+    const vcpu = call.caller.object(slot, "vcpu", Right.READ);
+    const view = structure(call.comm, VcpuInfoAt.SIZE);
+    view.setUint32(VcpuInfoAt.state, vcpu.state, true);
+    view.setBigUint64(VcpuInfoAt.run_time, BigInt(vcpu.exits) * 1000n, true);
+    view.setBigUint64(VcpuInfoAt.exits, BigInt(vcpu.exits), true);
+    view.setBigUint64(VcpuInfoAt.forwarded, BigInt(vcpu.exits), true);
+    view.setBigUint64(VcpuInfoAt.interrupts, BigInt(vcpu.domain.interrupts.length), true);
+    for (const [reason, count] of vcpu.counters) {
+      view.setBigUint64(VcpuInfoAt.counters + reason * 8, BigInt(count), true);
+    }
+  },
+
+  [Hypercall.MSI]: (call, slot, _address, data) => {
+    const domain = vmDomain(call, slot);
+    domain.interrupts.push({ kind: "msi", vector: data & 0xff, address: call.wide[1]! });
+  },
+
+  [Hypercall.CPUID_SET]: (call, slot, rows) => {
+    const domain = call.caller.object(slot, "domain", Right.CONTROL);
+    refuseIf(rows > MAX_CPUID_ROWS, Status.BAD_ARGUMENT);
+    const table = call.comm.slice(0, rows * CpuidRowAt.SIZE);
+    const view = new DataView(table.buffer);
+    for (let row = 1; row < rows; row++) {
+      const key = (n: number): number =>
+        view.getUint32(n * CpuidRowAt.SIZE, true) * 2 ** 20 + view.getUint32(n * CpuidRowAt.SIZE + 4, true);
+      refuseIf(key(row) <= key(row - 1), Status.BAD_ARGUMENT);
+    }
+    domain.cpuid = table;
+  },
+
+  [Hypercall.DOORBELL]: (call, slot, port, _value, event) => {
+    const domain = vmDomain(call, slot);
+    const value = call.wide[2]!;
+    refuseIf(port > 0xffff, Status.BAD_ARGUMENT);
+    const index = domain.doorbells.findIndex((bell) => bell.port === port && bell.value === value);
+    if (event === 0) {
+      refuseIf(index < 0, Status.BAD_ARGUMENT);
+      domain.doorbells.splice(index, 1);
+      return;
+    }
+    needEvent(event);
+    refuseIf(index >= 0, Status.IN_USE);
+    domain.doorbells.push({ port, value, domain: call.caller, event });
+  },
+
+  [Hypercall.CHANNEL_CREATE]: (call, slotA, slotB) => {
+    needRoot(call.caller);
+    refuseIf(slotA === slotB, Status.BAD_ARGUMENT);
+    call.caller.freeSlot(slotA);
+    call.caller.freeSlot(slotB);
+    const channel = new Channel(call.kernel.nextId());
+    call.caller.put(slotA, new ChannelEnd(channel, 0));
+    call.caller.put(slotB, new ChannelEnd(channel, 1));
+  },
+
+  [Hypercall.CHANNEL_BIND]: (call, slot, event) => {
+    const end = call.caller.object(slot, "channel");
+    needEvent(event);
+    end.channel.listeners[end.end] = { domain: call.caller, event };
+  },
+
+  [Hypercall.CHANNEL_SIGNAL]: (call, slot) => {
+    const end = call.caller.object(slot, "channel");
+    const listener = end.channel.listeners[1 - end.end];
+    if (listener) call.kernel.raise(listener.domain, listener.event);
+  },
+
+  [Hypercall.TIMER_CREATE]: (call, slot, event) => {
+    needEvent(event);
+    call.caller.freeSlot(slot);
+    const timer = new Timer(call.kernel.nextId(), call.caller, event);
+    call.kernel.timers.add(timer);
+    call.caller.put(slot, timer);
+  },
+
+  [Hypercall.TIMER_SET]: (call, slot) => {
+    call.caller.object(slot, "timer").deadline = call.wide[1]!;
+  },
+
+  [Hypercall.IRQ_CREATE]: (call, slot, line, event) => {
+    needRoot(call.caller);
+    refuseIf(line > 15, Status.BAD_ARGUMENT);
+    needEvent(event);
+    call.caller.freeSlot(slot);
+    refuseIf(call.kernel.irqs.has(line), Status.IN_USE);
+    const irq = new Irq(call.kernel.nextId(), line, call.caller, event);
+    call.kernel.irqs.set(line, irq);
+    call.caller.put(slot, irq);
+  },
+
+  [Hypercall.IRQ_ACK]: (call, slot) => call.kernel.acknowledge(call.caller.object(slot, "irq")),
+
+  [Hypercall.PORTS_MAP]: (call, slot, first, count) => {
+    needRoot(call.caller);
+    const domain = call.caller.object(slot, "domain");
+    refuseIf(count === 0 || first + count > 0x10000, Status.BAD_ARGUMENT);
+    domain.ports.push({ first, count });
+  },
+
+  [Hypercall.HOST_INFO]: (call) => {
+    needRoot(call.caller);
+    const { kernel } = call;
+    const view = structure(call.comm, HostInfoAt.SIZE);
+    view.setBigUint64(HostInfoAt.total_pages, BigInt(kernel.totalPages), true);
+    view.setBigUint64(HostInfoAt.free_pages, BigInt(kernel.freePages), true);
+    view.setBigUint64(HostInfoAt.kernel_pages, BigInt(kernel.kernelPages), true);
+    view.setBigUint64(HostInfoAt.log_position, BigInt(kernel.logBytes.length), true);
+    view.setBigUint64(HostInfoAt.uptime, kernel.now() - kernel.bootTsc, true);
+    view.setUint32(HostInfoAt.cpus, 1, true);
+    view.setUint32(HostInfoAt.domains, kernel.domains.size, true);
+  },
+
+  [Hypercall.HOST_CPUID]: (call, leaf, subleaf) => {
+    needRoot(call.caller);
+    const view = structure(call.comm, 16);
+    call.kernel.hostCpuid(leaf, subleaf).forEach((value, n) => view.setUint32(n * 4, value, true));
+  },
+
+  [Hypercall.HOST_LOG]: (call, position) => {
+    needRoot(call.caller);
+    const log = call.kernel.logBytes;
+    const first = Math.min(position, log.length);
+    const piece = log.subarray(first, first + PAGE_SIZE - 1);
+    call.comm.set(piece);
+    return (BigInt(first) << 12n) | BigInt(piece.length);
+  },
+
+  [Hypercall.HOST_RESET]: (call) => {
+    needRoot(call.caller);
+    call.kernel.resetRequested = true;
+  },
+};
+
+export type { MemoryObject };

@@ -1,0 +1,377 @@
+// A model of the kernel for Node: components run against it as they do against the real one.
+//
+//   const kernel = new KernelModel({ modules: [{ name: "device-model", wasm }, { name: "spec", data }] });
+//   const control = kernel.startControl(wasm);
+//   kernel.run();                        // until nobody has anything to do
+//   kernel.serial.write("ls\r"); kernel.run(); kernel.serial.read();
+//   kernel.advance(1000);                // a second passes: timers fire in order
+//   kernel.vm("one").portIn(0x3fd, 1);   // an exit of a VM's vCPU, answered by its device model
+//
+// Time stands still but for advance() and one tick for each look at it. A component's trap does what
+// it does in the real kernel: control is started again, others fail; `traps` has the texts.
+
+import {
+  CAP_MODULE,
+  CAP_ROOT,
+  CAP_SELF,
+  DomainState,
+  EVENT_DOMAIN,
+  ExitMessageAt,
+  Failure,
+  GPA_IMAGE,
+  GPA_RAM,
+  Hypercall,
+  PAGE_SIZE,
+  Right,
+  Role,
+  Status,
+  VcpuState,
+} from "../../../control/gen/abi";
+import { Component } from "./component";
+import { ComponentFault, Refusal } from "./faults";
+import { handlers } from "./hypercalls";
+import { hostCpuid } from "./host";
+import { MemoryObject } from "./memory";
+import { Capability, Domain, Irq, RootObject, Timer, Vcpu } from "./objects";
+import { Ports } from "./ports";
+import { Uart } from "./uart";
+import { VmModel } from "./vm-model";
+
+/** A boot module; one that is a component has its WebAssembly instead of data. */
+export interface Module {
+  name: string;
+  data?: Uint8Array;
+  wasm?: Uint8Array;
+}
+
+export interface KernelOptions {
+  modules?: Module[];
+  /** Bytes of RAM in the machine. */
+  memory?: number;
+  /** RAM of the control domain in bytes. */
+  controlMemory?: number;
+  tscHz?: bigint;
+  /** Unix seconds that the real-time clock shows at the start. */
+  wallClock?: number;
+  features?: number;
+}
+
+/** Events that one run() handles at most: a component that signals itself for ever is a bug. */
+const RUN_LIMIT = 100_000;
+const KERNEL_IMAGE_PAGES = 1024;
+
+export class KernelModel {
+  readonly modules: { name: string; data: Uint8Array; wasm?: Uint8Array }[];
+  readonly totalPages: number;
+  readonly tscHz: bigint;
+  readonly bootTsc = 1000n;
+  readonly features: number;
+  readonly serial = new Uart();
+  readonly domains = new Set<Domain>();
+  readonly timers = new Set<Timer>();
+  readonly irqs = new Map<number, Irq>();
+  /** What components said when they ended. */
+  readonly traps: { label: string; text: string }[] = [];
+  resetRequested = false;
+  logBytes: Buffer = Buffer.alloc(0);
+  private tsc: bigint;
+  private ids = 1;
+  private readonly memories = new Set<MemoryObject>();
+  private readonly ports: Ports;
+  private readonly controlPages: number;
+  private control: Domain | undefined;
+
+  constructor(options: KernelOptions = {}) {
+    this.modules = (options.modules ?? []).map(({ name, data, wasm }) => ({
+      name,
+      data: data ?? wasm ?? new Uint8Array(0),
+      ...(wasm ? { wasm } : {}),
+    }));
+    this.totalPages = Math.floor((options.memory ?? 512 * 2 ** 20) / PAGE_SIZE);
+    this.controlPages = Math.floor((options.controlMemory ?? 8 * 2 ** 20) / PAGE_SIZE);
+    this.tscHz = options.tscHz ?? 1_000_000_000n;
+    this.features = options.features ?? 0x3;
+    this.tsc = this.bootTsc + 1_000_000n;
+    this.ports = new Ports(this.serial, () => this.milliseconds + (options.wallClock ?? 1_700_000_000) * 1000);
+    this.serial.onInterrupt = () => this.interrupt(4);
+  }
+
+  /** Starts the control domain. */
+  startControl(wasm: Uint8Array): Domain {
+    const domain = this.addDomain(Role.CONTROL, "control", 256, 1024);
+    this.control = domain;
+    domain.put(CAP_SELF, domain);
+    domain.put(CAP_ROOT, new RootObject());
+    this.modules.forEach((module, n) => {
+      const memory = this.addMemory(Math.max(1, Math.ceil(module.data.length / PAGE_SIZE)), module.wasm);
+      memory.write(0, module.data);
+      domain.put(CAP_MODULE + n, memory, Right.READ | Right.EXECUTE | Right.GRANT);
+    });
+    domain.map(GPA_IMAGE, this.addMemory(64, wasm), 0, 64, Right.READ | Right.EXECUTE);
+    domain.map(GPA_RAM, this.addMemory(this.controlPages), 0, this.controlPages, Right.READ | Right.WRITE);
+    this.startComponent(domain);
+    return domain;
+  }
+
+  /** Runs components until no event is pending. */
+  run(): void {
+    for (let n = 0; n < RUN_LIMIT; n++) {
+      const domain = [...this.domains].find((d) => d.state === DomainState.ACTIVE && d.component?.pending);
+      if (!domain || this.resetRequested) return;
+      this.protect(domain, () => domain.component!.step());
+    }
+    throw new Error(`components still have events after ${RUN_LIMIT} steps`);
+  }
+
+  /** Lets time pass; timers fire in their order and components run after each. */
+  advance(milliseconds: number): void {
+    const end = this.tsc + (this.tscHz * BigInt(Math.round(milliseconds * 1000))) / 1_000_000n;
+    this.run();
+    for (;;) {
+      const due = [...this.timers]
+        .filter((timer) => timer.deadline !== 0n && timer.deadline <= end)
+        .sort((a, b) => (a.deadline < b.deadline ? -1 : 1))[0];
+      if (!due) break;
+      if (due.deadline > this.tsc) this.tsc = due.deadline;
+      due.deadline = 0n;
+      this.raise(due.domain, due.event);
+      this.run();
+    }
+    if (end > this.tsc) this.tsc = end;
+  }
+
+  /** The VM with this label. */
+  vm(label: string): VmModel {
+    const domain = this.domain(label, Role.VM);
+    const vcpu = domain.vcpus[0];
+    if (!vcpu) throw new Error(`VM "${label}" has no vCPU`);
+    return new VmModel(this, vcpu);
+  }
+
+  /** The domain with this label and, if given, role. */
+  domain(label: string, role?: Role): Domain {
+    const found = [...this.domains].find((d) => d.label === label && (role === undefined || d.role === role));
+    if (!found) {
+      const all = [...this.domains].map((d) => `${d.label} (role ${d.role})`).join(", ");
+      throw new Error(`no domain "${label}"; there are ${all}`);
+    }
+    return found;
+  }
+
+  /** The kernel log as text. */
+  get log(): string {
+    return this.logBytes.toString();
+  }
+
+  now(): bigint {
+    return ++this.tsc;
+  }
+
+  get milliseconds(): number {
+    return Number((this.tsc * 1000n) / this.tscHz);
+  }
+
+  get kernelPages(): number {
+    return KERNEL_IMAGE_PAGES + [...this.domains].reduce((sum, domain) => sum + domain.quota, 0);
+  }
+
+  get freePages(): number {
+    const used = [...this.memories].reduce((sum, memory) => sum + memory.pages, 0);
+    return this.totalPages - used - this.kernelPages;
+  }
+
+  // What follows is for the other files of the model.
+
+  nextId(): number {
+    return this.ids++;
+  }
+
+  addDomain(role: Role, label: string, quota: number, slots: number): Domain {
+    const domain = new Domain(this.nextId(), role, label, quota, slots);
+    this.domains.add(domain);
+    return domain;
+  }
+
+  addMemory(pages: number, wasm?: Uint8Array): MemoryObject {
+    const memory = new MemoryObject(this.nextId(), pages, wasm);
+    this.memories.add(memory);
+    return memory;
+  }
+
+  hypercall(component: Component, nr: number, wide: bigint[]): bigint {
+    const handler = handlers[nr as Hypercall];
+    if (!handler) return BigInt(-Status.BAD_CALL);
+    const args = wide.map(Number);
+    try {
+      const call = { kernel: this, caller: component.domain, comm: component.comm, args, wide };
+      return BigInt(handler(call, ...args) ?? 0);
+    } catch (error) {
+      if (error instanceof Refusal) return BigInt(-error.status);
+      throw error;
+    }
+  }
+
+  appendLog(domain: Domain | undefined, text: string): void {
+    const line = `${domain ? `${domain.label}: ` : ""}${text.replace(/\n$/, "")}\n`;
+    this.logBytes = Buffer.concat([this.logBytes, Buffer.from(line)]);
+  }
+
+  raise(domain: Domain, event: number): void {
+    if (domain.component && domain.alive) domain.component.pending |= 1n << BigInt(event);
+  }
+
+  startComponent(domain: Domain): void {
+    const wasm = domain.space.at(GPA_IMAGE)?.memory.wasm;
+    if (!wasm) {
+      this.fail(domain, Failure.MEMORY, GPA_IMAGE, "nothing executable at GPA_IMAGE");
+      return;
+    }
+    const component = new Component(this, domain, wasm);
+    domain.component = component;
+    this.protect(domain, () => component.start(0, Failure.NONE));
+  }
+
+  portIn(domain: Domain, port: number, size: number): number {
+    return this.ports.read(domain, port, size);
+  }
+
+  portOut(domain: Domain, port: number, size: number, value: number): void {
+    this.ports.write(domain, port, size, value);
+  }
+
+  hostCpuid(leaf: number, subleaf: number): number[] {
+    return hostCpuid(leaf, subleaf);
+  }
+
+  interrupt(line: number): void {
+    const irq = this.irqs.get(line);
+    if (!irq) return;
+    if (irq.masked) irq.edge = true;
+    else {
+      irq.masked = true;
+      this.raise(irq.domain, irq.event);
+    }
+  }
+
+  acknowledge(irq: Irq): void {
+    irq.masked = false;
+    if (!irq.edge) return;
+    irq.edge = false;
+    this.interrupt(irq.line);
+  }
+
+  /** The vCPU whose exit page `index` of this device model is, if it waits for an answer. */
+  exitedVcpu(model: Domain, index: number): Vcpu | undefined {
+    for (const domain of this.domains) {
+      const found = domain.vcpus.find((vcpu) => vcpu.model === model && vcpu.index === index);
+      if (found) return found.state === VcpuState.EXITED ? found : undefined;
+    }
+    return undefined;
+  }
+
+  answer(vcpu: Vcpu, message: Uint8Array): void {
+    vcpu.exitPage.write(0, message.slice(0, ExitMessageAt.SIZE));
+    vcpu.state = VcpuState.READY;
+  }
+
+  revoke(cap: Capability): void {
+    for (const child of [...cap.children]) {
+      this.revoke(child);
+      this.remove(child);
+    }
+  }
+
+  remove(cap: Capability): void {
+    cap.holder.caps.delete(cap.slot);
+    cap.parent?.children.delete(cap);
+    const { object } = cap;
+    if (object.kind === "memory") this.release(object);
+    if (object.kind === "timer") this.timers.delete(object);
+    if (object.kind === "irq") this.irqs.delete(object.line);
+    if (object.kind === "channel" && object.channel.listeners[object.end]?.domain === cap.holder) {
+      object.channel.listeners[object.end] = undefined;
+    }
+  }
+
+  /** Removes [gpa, gpa + pages) from what is mapped, splitting mappings at its ends. */
+  unmap(domain: Domain, gpa: number, pages: number): void {
+    const end = gpa + pages * PAGE_SIZE;
+    const { mappings } = domain.space;
+    for (const mapping of mappings.splice(0)) {
+      const mappingEnd = mapping.gpa + mapping.pages * PAGE_SIZE;
+      const keep = (from: number, to: number): void => {
+        if (from >= to) return;
+        const first = mapping.first + (from - mapping.gpa) / PAGE_SIZE;
+        domain.map(from, mapping.memory, first, (to - from) / PAGE_SIZE, mapping.access);
+      };
+      keep(mapping.gpa, Math.min(mappingEnd, gpa));
+      keep(Math.max(mapping.gpa, end), mappingEnd);
+      this.release(mapping.memory);
+    }
+  }
+
+  destroy(domain: Domain): void {
+    domain.alive = false;
+    this.domains.delete(domain);
+    for (const other of this.domains) {
+      for (const cap of [...other.caps.values()]) {
+        const { object } = cap;
+        if (object === domain || (object.kind === "vcpu" && object.domain === domain)) this.remove(cap);
+      }
+    }
+    for (const vcpu of domain.vcpus) {
+      if (vcpu.model?.alive) vcpu.model.space.mappings.splice(0, Infinity, ...vcpu.model.space.mappings.filter((m) => m.memory !== vcpu.exitPage));
+    }
+    for (const cap of [...domain.caps.values()]) {
+      this.revoke(cap);
+      this.remove(cap);
+    }
+    for (const mapping of domain.space.mappings.splice(0)) this.release(mapping.memory);
+    if (domain.role === Role.DEVICE_MODEL) this.orphans(domain);
+  }
+
+  /** Ends a VM vCPU's domain or a component for the given reason and tells control. */
+  fail(domain: Domain, failure: Failure, detail: number, text: string): void {
+    this.traps.push({ label: domain.label, text });
+    this.appendLog(undefined, `domain ${domain.id} (${domain.label}) has failed: ${text}`);
+    if (domain === this.control) return;
+    domain.state = DomainState.FAILED;
+    domain.failure = failure;
+    domain.detail = detail;
+    if (domain.role === Role.DEVICE_MODEL) this.orphans(domain);
+    if (this.control) this.raise(this.control, EVENT_DOMAIN);
+  }
+
+  private orphans(model: Domain): void {
+    for (const domain of this.domains) {
+      if (domain.state !== DomainState.FAILED && domain.vcpus.some((vcpu) => vcpu.model === model)) {
+        domain.state = DomainState.FAILED;
+        domain.failure = Failure.ORPHAN;
+        if (this.control) this.raise(this.control, EVENT_DOMAIN);
+      }
+    }
+  }
+
+  private release(memory: MemoryObject): void {
+    if (--memory.references === 0) this.memories.delete(memory);
+  }
+
+  /** Runs a piece of a component; its end is handled as the kernel does. */
+  private protect(domain: Domain, run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      if (!(error instanceof ComponentFault)) throw error;
+      const failure = { trap: Failure.TRAP, memory: Failure.MEMORY, exit: Failure.EXIT }[error.cause_];
+      this.fail(domain, failure, error.detail, error.message);
+      if (domain === this.control) this.restartControl(domain, failure);
+    }
+  }
+
+  private restarts = 0;
+
+  private restartControl(domain: Domain, failure: Failure): void {
+    if (++this.restarts > 10) throw new Error(`control fails again and again: ${this.traps.at(-1)?.text}`);
+    this.protect(domain, () => domain.component!.start(this.restarts, failure));
+  }
+}

@@ -1,0 +1,67 @@
+// Ports of the model's machine that a component may have: COM1 and the real-time clock.
+
+import { ComponentFault } from "./faults";
+import type { Domain } from "./objects";
+import type { Uart } from "./uart";
+
+const COM1 = 0x3f8;
+const RTC_INDEX = 0x70;
+const RTC_DATA = 0x71;
+
+export class Ports {
+  private rtcIndex = 0;
+
+  constructor(
+    private readonly uart: Uart,
+    /** Unix milliseconds. */
+    private readonly wallClock: () => number,
+  ) {}
+
+  read(domain: Domain, port: number, size: number): number {
+    this.check(domain, port);
+    if (port >= COM1 && port < COM1 + 8 && size === 1) return this.uart.portIn(port - COM1);
+    if (port === RTC_DATA) return this.rtc();
+    return size === 4 ? 0xffffffff : size === 2 ? 0xffff : 0xff;
+  }
+
+  write(domain: Domain, port: number, size: number, value: number): void {
+    this.check(domain, port);
+    if (port >= COM1 && port < COM1 + 8 && size === 1) this.uart.portOut(port - COM1, value & 0xff);
+    if (port === RTC_INDEX) this.rtcIndex = value & 0x7f;
+  }
+
+  private check(domain: Domain, port: number): void {
+    if (!domain.ports.some((range) => port >= range.first && port < range.first + range.count)) {
+      throw new ComponentFault("exit", port, `port 0x${port.toString(16)} is not this domain's`);
+    }
+  }
+
+  private rtc(): number {
+    const date = new Date(this.wallClock());
+    const bcd = (value: number): number => (Math.floor(value / 10) << 4) | value % 10;
+    switch (this.rtcIndex) {
+      case 0:
+        return bcd(date.getUTCSeconds());
+      case 2:
+        return bcd(date.getUTCMinutes());
+      case 4:
+        return bcd(date.getUTCHours());
+      case 6:
+        return bcd(date.getUTCDay() + 1);
+      case 7:
+        return bcd(date.getUTCDate());
+      case 8:
+        return bcd(date.getUTCMonth() + 1);
+      case 9:
+        return bcd(date.getUTCFullYear() % 100);
+      case 0x0b:
+        return 2;
+      case 0x0d:
+        return 0x80;
+      case 0x32:
+        return bcd(Math.floor(date.getUTCFullYear() / 100));
+      default:
+        return 0;
+    }
+  }
+}

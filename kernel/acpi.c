@@ -7,9 +7,9 @@
 #define MAX_TABLE_LENGTH (1 * MIB)
 #define MAX_ROOT_ENTRIES 256u
 
-#define RSDP_1_SIZE 20
-#define RSDP_2_SIZE 36
-#define LAPIC_DEFAULT 0xfee00000u
+#define RSDP_1_SIZE    20
+#define RSDP_2_SIZE    36
+#define LAPIC_DEFAULT  0xfee00000u
 #define IOAPIC_DEFAULT 0xfec00000u
 
 struct rsdp {
@@ -40,7 +40,8 @@ struct acpi_table {
     char signature[5];
 };
 
-static u8 sum(const void *data, u64 size) {
+static u8 sum(const void *data, u64 size)
+{
     const u8 *bytes = data;
     u8 total = 0;
     while (size--)
@@ -49,7 +50,8 @@ static u8 sum(const void *data, u64 size) {
 }
 
 /* What lies behind the table's end reads as zero. */
-static void table_read(const struct acpi_table *t, u32 offset, void *to, u32 size) {
+static void table_read(const struct acpi_table *t, u32 offset, void *to, u32 size)
+{
     memset(to, 0, size);
     if (offset < t->length) {
         u32 left = t->length - offset;
@@ -57,7 +59,8 @@ static void table_read(const struct acpi_table *t, u32 offset, void *to, u32 siz
     }
 }
 
-static bool table_open(struct hpa start, struct acpi_table *out) {
+static bool table_open(struct hpa start, struct acpi_table *out)
+{
     struct header header;
     physical_read(&header, start, sizeof(header));
     *out = (struct acpi_table){.start = start, .length = header.length};
@@ -77,19 +80,20 @@ static bool table_open(struct hpa start, struct acpi_table *out) {
 }
 
 /* The fixed part of the FADT that we use. */
-#define FADT_PM_TIMER_BLOCK 76
-#define FADT_PM_TIMER_LENGTH 91
-#define FADT_FLAGS 112
+#define FADT_PM_TIMER_BLOCK   76
+#define FADT_PM_TIMER_LENGTH  91
+#define FADT_FLAGS            112
 #define FADT_FLAG_TIMER_32BIT (1u << 8)
 #define FADT_X_PM_TIMER_BLOCK 208
-#define ADDRESS_SPACE_IO 1
+#define ADDRESS_SPACE_IO      1
 
 struct generic_address {
     u8 space, width, offset, access;
     u64 address;
 } PACKED;
 
-static void fadt_read(const struct acpi_table *t, struct acpi_info *out) {
+static void fadt_read(const struct acpi_table *t, struct acpi_info *out)
+{
     u32 block, flags;
     u8 length;
     struct generic_address extended;
@@ -105,7 +109,7 @@ static void fadt_read(const struct acpi_table *t, struct acpi_info *out) {
 }
 
 #define MADT_LAPIC_ADDRESS 36
-#define MADT_ENTRIES 44
+#define MADT_ENTRIES       44
 
 enum madt_type {
     MADT_LAPIC = 0,
@@ -115,12 +119,12 @@ enum madt_type {
     MADT_X2APIC = 9,
 };
 
-#define CPU_ENABLED 1u
+#define CPU_ENABLED     1u
 #define POLARITY(flags) ((flags)&3u)
-#define POLARITY_LOW 3u
-#define TRIGGER(flags) ((flags) >> 2 & 3u)
-#define TRIGGER_LEVEL 3u
-#define ISA_IRQS 16
+#define POLARITY_LOW    3u
+#define TRIGGER(flags)  ((flags) >> 2 & 3u)
+#define TRIGGER_LEVEL   3u
+#define ISA_IRQS        16
 
 union madt_entry {
     struct {
@@ -151,7 +155,8 @@ union madt_entry {
     } PACKED x2apic;
 };
 
-static void cpu_add(struct acpi_info *out, u32 apic_id, u32 flags) {
+static void cpu_add(struct acpi_info *out, u32 apic_id, u32 flags)
+{
     if (!(flags & CPU_ENABLED))
         return;
     for (u32 i = 0; i < out->cpu_count; i++)
@@ -161,7 +166,8 @@ static void cpu_add(struct acpi_info *out, u32 apic_id, u32 flags) {
         out->cpu_apic_ids[out->cpu_count++] = apic_id;
 }
 
-static void madt_entry_read(const union madt_entry *e, struct acpi_info *out) {
+static void madt_entry_read(const union madt_entry *e, struct acpi_info *out)
+{
     switch (e->type) {
     case MADT_LAPIC:
         cpu_add(out, e->lapic.apic_id, e->lapic.flags);
@@ -188,7 +194,8 @@ static void madt_entry_read(const union madt_entry *e, struct acpi_info *out) {
     }
 }
 
-static void madt_read(const struct acpi_table *t, struct acpi_info *out) {
+static void madt_read(const struct acpi_table *t, struct acpi_info *out)
+{
     u32 lapic;
     table_read(t, MADT_LAPIC_ADDRESS, &lapic, sizeof(lapic));
     out->lapic = hpa(lapic);
@@ -210,7 +217,8 @@ static void madt_read(const struct acpi_table *t, struct acpi_info *out) {
 }
 
 /* The tables that the RSDT (4-byte entries) or XSDT (8-byte entries) names. */
-static void root_read(const struct acpi_table *root, u32 entry_size, struct acpi_info *out) {
+static void root_read(const struct acpi_table *root, u32 entry_size, struct acpi_info *out)
+{
     u32 count = (root->length - sizeof(struct header)) / entry_size;
     for (u32 i = 0; i < count && i < MAX_ROOT_ENTRIES; i++) {
         u64 address = 0;
@@ -225,7 +233,8 @@ static void root_read(const struct acpi_table *root, u32 entry_size, struct acpi
     }
 }
 
-static bool rsdp_check(const struct boot_info *boot, struct rsdp *rsdp) {
+static bool rsdp_check(const struct boot_info *boot, struct rsdp *rsdp)
+{
     memset(rsdp, 0, sizeof(*rsdp));
     if (boot->rsdp_size < RSDP_1_SIZE)
         return false;
@@ -237,7 +246,8 @@ static bool rsdp_check(const struct boot_info *boot, struct rsdp *rsdp) {
     return true;
 }
 
-static void defaults(struct acpi_info *out) {
+static void defaults(struct acpi_info *out)
+{
     memset(out, 0, sizeof(*out));
     out->lapic = hpa(LAPIC_DEFAULT);
     out->cpu_count = 1;
@@ -248,7 +258,8 @@ static void defaults(struct acpi_info *out) {
     out->isa[0].gsi = 2; /* as every PC wires its timer */
 }
 
-void acpi_init(const struct boot_info *boot, struct acpi_info *out) {
+void acpi_init(const struct boot_info *boot, struct acpi_info *out)
+{
     struct rsdp rsdp;
     struct acpi_table root;
     defaults(out);

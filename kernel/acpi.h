@@ -4,7 +4,7 @@
 #include "boot_info.h"
 #include "types.h"
 
-#define ACPI_MAX_CPUS 64
+#define ACPI_MAX_CPUS    64
 #define ACPI_MAX_IOAPICS 8
 
 struct acpi_ioapic {
@@ -30,6 +30,6 @@ struct acpi_info {
     bool pm_timer_32bit;
 };
 
-/* Always leaves usable contents: what a PC has without ACPI, then what the tables say. Tables with a
-   bad length or checksum are left out and logged. */
+/* Always leaves usable contents: what a PC has without ACPI, then what the tables say. Tables with
+   a bad length or checksum are left out and logged. */
 void acpi_init(const struct boot_info *boot, struct acpi_info *out);

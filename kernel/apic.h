@@ -4,25 +4,26 @@
 #include "acpi.h"
 #include "types.h"
 
-/* Enables this CPU's local APIC, in x2APIC mode where the CPU has it; it is never disabled again. */
+/* Enables this CPU's local APIC, in x2APIC mode where the CPU has it; it is never disabled again.
+ */
 void lapic_init(struct hpa address);
 u32 lapic_id(void);
 void lapic_eoi(void);
 bool lapic_x2apic(void);
 
 enum { /* register numbers: offset in the xAPIC page / 16, MSR 0x800 + n in x2APIC mode */
-    LAPIC_ID = 0x02,
-    LAPIC_TPR = 0x08,
-    LAPIC_EOI = 0x0b,
-    LAPIC_SPURIOUS = 0x0f,
-    LAPIC_ICR = 0x30,
-    LAPIC_LVT_TIMER = 0x32,
-    LAPIC_LVT_LINT0 = 0x35,
-    LAPIC_LVT_LINT1 = 0x36,
-    LAPIC_LVT_ERROR = 0x37,
-    LAPIC_TIMER_INITIAL = 0x38,
-    LAPIC_TIMER_CURRENT = 0x39,
-    LAPIC_TIMER_DIVIDE = 0x3e,
+       LAPIC_ID = 0x02,
+       LAPIC_TPR = 0x08,
+       LAPIC_EOI = 0x0b,
+       LAPIC_SPURIOUS = 0x0f,
+       LAPIC_ICR = 0x30,
+       LAPIC_LVT_TIMER = 0x32,
+       LAPIC_LVT_LINT0 = 0x35,
+       LAPIC_LVT_LINT1 = 0x36,
+       LAPIC_LVT_ERROR = 0x37,
+       LAPIC_TIMER_INITIAL = 0x38,
+       LAPIC_TIMER_CURRENT = 0x39,
+       LAPIC_TIMER_DIVIDE = 0x3e,
 };
 u32 lapic_read(unsigned reg);
 void lapic_write(unsigned reg, u32 value);

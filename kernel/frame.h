@@ -7,16 +7,16 @@
 #include "types.h"
 
 #define FRAME_MAX_ORDER 18 /* 1 GiB */
-#define FRAME_2M_ORDER 9
-#define POOL_MAX_ORDER 9 /* the pool grows by 2 MiB */
+#define FRAME_2M_ORDER  9
+#define POOL_MAX_ORDER  9 /* the pool grows by 2 MiB */
 
 enum frame_kind {
-    FRAME_NONE,      /* not the first frame of a block; or no RAM at all */
+    FRAME_NONE, /* not the first frame of a block; or no RAM at all */
     FRAME_FREE,
-    FRAME_RAM,       /* given out by frame_alloc */
-    FRAME_MODULE,    /* holds a boot module; never freed */
+    FRAME_RAM,    /* given out by frame_alloc */
+    FRAME_MODULE, /* holds a boot module; never freed */
     FRAME_POOL_FREE,
-    FRAME_KERNEL,    /* given out by kpage_alloc, or the kernel's own tables */
+    FRAME_KERNEL, /* given out by kpage_alloc, or the kernel's own tables */
 };
 
 #define OWNER_KERNEL 0u /* owners are domain ids otherwise */

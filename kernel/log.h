@@ -14,7 +14,7 @@ unsigned text_format(char *to, unsigned size, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 unsigned text_format_list(char *to, unsigned size, const char *format, va_list arguments);
 
-void log_init(void);                /* before anything else: programs COM1 */
+void log_init(void);                 /* before anything else: programs COM1 */
 void log_screen_set(void *vga_text); /* mapped text memory, NULL: no screen; shows the log so far */
 
 void log_write(const char *text, unsigned length);

@@ -10,15 +10,16 @@
 #include "time.h"
 
 #define MULTIBOOT2_MAGIC 0x36d76289u
-#define EARLY_MAP_END (4 * GIB) /* start.S maps the boot information below it */
-#define VGA_TEXT 0xb8000
+#define EARLY_MAP_END    (4 * GIB) /* start.S maps the boot information below it */
+#define VGA_TEXT         0xb8000
 
 struct acpi_info acpi;
 static struct boot_info boot;
 
 NORETURN void stack_enter(void *top, void (*function)(void)); /* start.S */
 
-static NORETURN void on_own_stack(void) {
+static NORETURN void on_own_stack(void)
+{
     lapic_init(acpi.lapic);
     cpus[0].apic_id = lapic_id();
     ioapic_init(&acpi);
@@ -32,10 +33,11 @@ static NORETURN void on_own_stack(void) {
     kernel_start(&boot);
 }
 
-NORETURN void kernel_main(u32 magic, u32 information, u64 entry_tsc) {
+NORETURN void kernel_main(u32 magic, u32 information, u64 entry_tsc)
+{
     log_init();
     cpu_init_early();
-    log_info("Plinth kernel, ABI %u", ABI_VERSION);
+    log_info("Plinth %s, kernel ABI %u", PLINTH_VERSION, ABI_VERSION);
     features_require();
     if (magic != MULTIBOOT2_MAGIC)
         refuse("the boot loader does not speak Multiboot 2.");

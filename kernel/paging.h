@@ -10,12 +10,12 @@
    ffffffffc0000000  windows: one page for each CPU, and one of 2 MiB for each CPU
    ffffffffd0000000  device registers, uncached
    ffffffffe0000000  stacks, each above an unmapped guard page */
-#define PHYSMAP_BASE 0xffff800000000000ull
-#define KERNEL_BASE 0xffffffff80000000ull
-#define WINDOW_BASE 0xffffffffc0000000ull
+#define PHYSMAP_BASE   0xffff800000000000ull
+#define KERNEL_BASE    0xffffffff80000000ull
+#define WINDOW_BASE    0xffffffffc0000000ull
 #define WINDOW_2M_BASE 0xffffffffc8000000ull
-#define MMIO_BASE 0xffffffffd0000000ull
-#define STACK_BASE 0xffffffffe0000000ull
+#define MMIO_BASE      0xffffffffd0000000ull
+#define STACK_BASE     0xffffffffe0000000ull
 
 /* Leaves the boot loader's and start.S's tables; nothing is mapped low any more. */
 void paging_init(void);

@@ -9,7 +9,8 @@
 #define BACKTRACE_DEPTH 24
 
 /* Frame pointers are followed upwards only, and only inside what holds stacks. */
-static void backtrace(u64 frame) {
+static void backtrace(u64 frame)
+{
     for (unsigned i = 0; i < BACKTRACE_DEPTH; i++) {
         if (frame < KERNEL_BASE || frame % 8)
             return;
@@ -24,7 +25,8 @@ static void backtrace(u64 frame) {
 }
 
 /* A panic in a panic says no more. */
-static void begin(void) {
+static void begin(void)
+{
     static bool begun;
     cpu_cli();
     if (begun)
@@ -34,13 +36,16 @@ static void begin(void) {
     log_serial_reclaim();
 }
 
-static NORETURN void end(void) {
-    log_info("The kernel has stopped. Names of the addresses: addr2line -e build/kernel.elf ADDRESS");
+static NORETURN void end(void)
+{
+    log_info(
+        "The kernel has stopped. Names of the addresses: addr2line -e build/kernel.elf ADDRESS");
     for (;;)
         cpu_halt();
 }
 
-void panic(const char *format, ...) {
+void panic(const char *format, ...)
+{
     char text[200];
     va_list arguments;
     va_start(arguments, format);
@@ -52,7 +57,8 @@ void panic(const char *format, ...) {
     end();
 }
 
-void panic_trap(const struct trap_frame *f, const char *what) {
+void panic_trap(const struct trap_frame *f, const char *what)
+{
     begin();
     log_info("PANIC on CPU %u: %s, vector %lu, error %lx", this_cpu()->id, what, f->vector,
              f->error);
@@ -62,8 +68,7 @@ void panic_trap(const struct trap_frame *f, const char *what) {
     log_info("rsi %lx  rdi %lx  rbp %lx  r8  %lx", f->rsi, f->rdi, f->rbp, f->r8);
     log_info("r9  %lx  r10 %lx  r11 %lx  r12 %lx", f->r9, f->r10, f->r11, f->r12);
     log_info("r13 %lx  r14 %lx  r15 %lx", f->r13, f->r14, f->r15);
-    log_info("cr0 %lx  cr2 %lx  cr3 %lx  cr4 %lx", read_cr0(), read_cr2(), read_cr3(),
-             read_cr4());
+    log_info("cr0 %lx  cr2 %lx  cr3 %lx  cr4 %lx", read_cr0(), read_cr2(), read_cr3(), read_cr4());
     backtrace(f->rbp);
     end();
 }

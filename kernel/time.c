@@ -15,24 +15,25 @@ static u64 lapic_hz; /* only without deadline mode */
 
 #define MEASURE_HZ 200 /* the measurement takes 1/200 s: within 0.02 % by either clock */
 
-#define PM_TIMER_HZ 3579545
+#define PM_TIMER_HZ    3579545
 #define PM_TIMER_24BIT 0xffffff
 
 #define PIT_HZ 1193182
 enum { PIT_CHANNEL2 = 0x42, PIT_COMMAND = 0x43, PORT_B = 0x61 };
 #define PIT_CHANNEL2_ONE_SHOT 0xb0 /* channel 2, both bytes, mode 0 */
-#define PORT_B_GATE 1
-#define PORT_B_SPEAKER 2
-#define PORT_B_OUT 0x20
+#define PORT_B_GATE           1
+#define PORT_B_SPEAKER        2
+#define PORT_B_OUT            0x20
 
 #define PATIENCE 10000000 /* polls of a clock that may stand still */
 
-#define LVT_ONE_SHOT 0
-#define LVT_TSC_DEADLINE (2u << 17)
+#define LVT_ONE_SHOT      0
+#define LVT_TSC_DEADLINE  (2u << 17)
 #define TIMER_DIVIDE_BY_1 0xb
 
 /* Waits for about 1/MEASURE_HZ s; returns the ticks that passed, 0: the timer stands still. */
-static u32 pm_timer_wait(u16 port, u32 mask) {
+static u32 pm_timer_wait(u16 port, u32 mask)
+{
     u32 start = inl(port), passed = 0;
     for (u32 i = 0; passed < PM_TIMER_HZ / MEASURE_HZ; i++) {
         if (i == PATIENCE)
@@ -42,7 +43,8 @@ static u32 pm_timer_wait(u16 port, u32 mask) {
     return passed;
 }
 
-static bool pit_wait(void) {
+static bool pit_wait(void)
+{
     u32 count = PIT_HZ / MEASURE_HZ;
     outb(PORT_B, (inb(PORT_B) & ~PORT_B_SPEAKER) | PORT_B_GATE);
     outb(PIT_COMMAND, PIT_CHANNEL2_ONE_SHOT);
@@ -54,7 +56,8 @@ static bool pit_wait(void) {
     return false;
 }
 
-static const char *measure(const struct acpi_info *acpi) {
+static const char *measure(const struct acpi_info *acpi)
+{
     lapic_write(LAPIC_TIMER_DIVIDE, TIMER_DIVIDE_BY_1);
     lapic_write(LAPIC_TIMER_INITIAL, ~0u);
     u64 clock_hz = PM_TIMER_HZ, passed = 0, start = rdtsc();
@@ -76,7 +79,8 @@ static const char *measure(const struct acpi_info *acpi) {
 
 /* The CPU may state its rate exactly; some emulators state a wrong one, so it must agree with the
    measurement. SDM volume 2, "CPUID", leaf 15H. */
-static const char *refine(const char *source) {
+static const char *refine(const char *source)
+{
     struct cpuid_regs r = {0};
     if (cpuid(0, 0).eax >= 0x15)
         r = cpuid(0x15, 0);
@@ -90,7 +94,8 @@ static const char *refine(const char *source) {
     return "CPUID";
 }
 
-static void on_timer(u8 vector) {
+static void on_timer(u8 vector)
+{
     (void)vector;
     struct cpu *cpu = this_cpu();
     if (rdtsc() < cpu->timer_deadline) { /* stale, or the counter was too short for the deadline */
@@ -101,7 +106,8 @@ static void on_timer(u8 vector) {
     timer_interrupt();
 }
 
-void time_init(const struct acpi_info *acpi) {
+void time_init(const struct acpi_info *acpi)
+{
     const char *source = refine(measure(acpi));
     deadline_mode = cpuid(1, 0).ecx & CPUID_1_ECX_TSC_DEADLINE;
     irq_handler(TIMER_VECTOR, on_timer);
@@ -113,7 +119,8 @@ void time_init(const struct acpi_info *acpi) {
 }
 
 /* For the one-shot counter: rounded up, and no more than it can hold. */
-static u32 counter_value(u64 tsc_deadline) {
+static u32 counter_value(u64 tsc_deadline)
+{
     u64 now = rdtsc(), ticks = tsc_deadline > now ? tsc_deadline - now : 0;
     if (ticks >= tsc_hz)
         ticks = tsc_hz; /* on_timer sets it again */
@@ -121,7 +128,8 @@ static u32 counter_value(u64 tsc_deadline) {
     return count > ~0u ? ~0u : (u32)count;
 }
 
-void host_timer_set(u64 tsc_deadline) {
+void host_timer_set(u64 tsc_deadline)
+{
     this_cpu()->timer_deadline = tsc_deadline;
     bool off = tsc_deadline == TIMER_OFF;
     if (deadline_mode)
@@ -130,6 +138,12 @@ void host_timer_set(u64 tsc_deadline) {
         lapic_write(LAPIC_TIMER_INITIAL, off ? 0 : counter_value(tsc_deadline));
 }
 
-bool host_timer_deadline_mode(void) { return deadline_mode; }
+bool host_timer_deadline_mode(void)
+{
+    return deadline_mode;
+}
 
-u64 time_ms(u64 tsc) { return tsc_hz ? tsc / (tsc_hz / 1000) : 0; }
+u64 time_ms(u64 tsc)
+{
+    return tsc_hz ? tsc / (tsc_hz / 1000) : 0;
+}

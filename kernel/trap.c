@@ -42,9 +42,13 @@ static const char *const exception_names[VECTOR_EXCEPTIONS] = {
     "control protection",
 };
 
-void irq_handler(u8 vector, void (*handler)(u8 vector)) { handlers[vector] = handler; }
+void irq_handler(u8 vector, void (*handler)(u8 vector))
+{
+    handlers[vector] = handler;
+}
 
-void irq_dispatch(u8 vector) {
+void irq_dispatch(u8 vector)
+{
     if (vector == SPURIOUS_VECTOR)
         return;
     if (handlers[vector])
@@ -54,7 +58,8 @@ void irq_dispatch(u8 vector) {
     lapic_eoi();
 }
 
-static bool fixup(struct trap_frame *frame) {
+static bool fixup(struct trap_frame *frame)
+{
     for (const struct fixup *f = fixup_table_start; f < fixup_table_end; f++) {
         if (f->from == frame->rip) {
             frame->rip = f->to;
@@ -64,7 +69,8 @@ static bool fixup(struct trap_frame *frame) {
     return false;
 }
 
-void trap_dispatch(struct trap_frame *frame) {
+void trap_dispatch(struct trap_frame *frame)
+{
     if (frame->vector >= VECTOR_EXCEPTIONS) {
         irq_dispatch((u8)frame->vector);
     } else if (frame->vector == VECTOR_NMI) {

@@ -4,14 +4,14 @@
 #include "regs.h"
 #include "types.h"
 
-#define VECTOR_NMI 2
-#define VECTOR_EXCEPTIONS 32 /* the first vector that is no exception */
-#define VECTOR_IRQ_BASE 0x30 /* ISA IRQ n arrives here + n */
-#define TIMER_VECTOR 0xe0
-#define SPURIOUS_VECTOR 0xff
+#define VECTOR_NMI        2
+#define VECTOR_EXCEPTIONS 32   /* the first vector that is no exception */
+#define VECTOR_IRQ_BASE   0x30 /* ISA IRQ n arrives here + n */
+#define TIMER_VECTOR      0xe0
+#define SPURIOUS_VECTOR   0xff
 
-#define IST_NMI 1
-#define IST_DOUBLE_FAULT 2
+#define IST_NMI           1
+#define IST_DOUBLE_FAULT  2
 #define IST_MACHINE_CHECK 3
 
 /* As trap.S pushes it, lowest address first. */

@@ -1,0 +1,288 @@
+// with:
+/* The frame table and both buddy allocators, on a machine made of one anonymous mapping. */
+#include <sys/mman.h>
+
+#include "unit.h"
+
+#include "../../kernel/frame.c"
+
+#define ARENA_SIZE   (256 * MIB)
+#define IMAGE_START  MIB
+#define IMAGE_SIZE   (300 * KIB)
+#define MODULE_START (5 * MIB)
+#define MODULE_SIZE  (3 * MIB + 5)
+
+static u8 *arena;
+static bool chunk_mapped[ARENA_SIZE / (2 * MIB)];
+static unsigned windows_open;
+
+/* The kernel's side of memory, which paging.c does for it. */
+struct hpa hpa_of(const void *pointer)
+{
+    return hpa((u64)((const u8 *)pointer - arena));
+}
+void *pool_pointer(struct hpa address)
+{
+    return arena + address.v;
+}
+struct boot_region image_region(void)
+{
+    return (struct boot_region){hpa(IMAGE_START), IMAGE_SIZE};
+}
+void physmap_map(struct hpa block)
+{
+    chunk_mapped[block.v / (2 * MIB)] = true;
+}
+void physmap_prepare(struct hpa start, u64 size)
+{
+    struct hpa frame;
+    (void)start, (void)size;
+    if (!frame_alloc(0, OWNER_KERNEL, &frame))
+        panic("no frame for a page table");
+}
+void *window_map(struct hpa address)
+{
+    windows_open++;
+    return arena + address.v;
+}
+void window_unmap(void *pointer)
+{
+    (void)pointer;
+    windows_open--;
+}
+void *window_map_2m(struct hpa block)
+{
+    windows_open++;
+    return arena + block.v;
+}
+void window_unmap_2m(void)
+{
+    windows_open--;
+}
+
+static const struct boot_info machine = {
+    .region_count = 3,
+    .regions = {{{0}, 636 * KIB}, {{MIB}, 99 * MIB}, {{128 * MIB}, 128 * MIB}},
+    .module_count = 1,
+    .modules = {{{MODULE_START}, MODULE_SIZE, "control"}},
+};
+#define MACHINE_FRAMES ((99 * MIB + 128 * MIB) / PAGE_SIZE)
+
+static void reset(void)
+{
+    memset(arena, 0xa5, ARENA_SIZE);
+    memset(chunk_mapped, 0, sizeof(chunk_mapped));
+    memset(ram.heads, 0, sizeof(ram.heads));
+    memset(pool.heads, 0, sizeof(pool.heads));
+    ram.free = pool.free = pool_total = total = kernel_own = frame_limit = 0;
+    early_next = early_end = hpa(0);
+    frames = NULL;
+    frame_init(&machine);
+}
+
+static bool usable(u64 address)
+{
+    return (address >= MIB && address < 100 * MIB) || (address >= 128 * MIB && address < 256 * MIB);
+}
+
+/* Every free block is aligned, usable, in one list only, and the lists add up to the count. */
+static bool zone_sound(const struct zone *zone)
+{
+    static u8 seen[ARENA_SIZE / PAGE_SIZE];
+    u64 count = 0;
+    memset(seen, 0, sizeof(seen));
+    for (unsigned order = 0; order <= zone->max_order; order++) {
+        for (u32 n = zone->heads[order], previous = 0; n; previous = n, n = frames[n].next) {
+            if (frames[n].kind != zone->free_kind || frames[n].order != order ||
+                n & ((1u << order) - 1) || (previous && frames[n].previous != previous))
+                return false;
+            for (u32 i = n; i < n + (1u << order); i++)
+                if (seen[i]++ || !usable((u64)i << PAGE_SHIFT))
+                    return false;
+            count += 1u << order;
+        }
+    }
+    return count == zone->free;
+}
+
+static bool sound(void)
+{
+    return zone_sound(&ram) && zone_sound(&pool) && !windows_open;
+}
+
+static void test_init(void)
+{
+    reset();
+    check(frame_total_count() == MACHINE_FRAMES, "total is the RAM above 1 MiB");
+    check(frame_total_count() ==
+              frame_free_count() + frame_kernel_count() + 3 * MIB / PAGE_SIZE + 1,
+          "total = free + kernel + modules");
+    check(sound(), "the lists are sound after init");
+    check(frame_kind(hpa(MODULE_START)) == FRAME_MODULE &&
+              frame_kind(hpa(MODULE_START + MODULE_SIZE)) == FRAME_MODULE,
+          "first and last frame of a module are marked");
+    check(frame_kind(hpa(IMAGE_START)) == FRAME_NONE && frame_kind(hpa(110 * MIB)) == FRAME_NONE,
+          "image and hole are not RAM to give out");
+    check(frame_kind(hpa(~0ull)) == FRAME_NONE && !frame_of(hpa(1ull << 45)),
+          "an address beyond the table is no frame");
+}
+
+static void test_alloc(void)
+{
+    reset();
+    u64 before = frame_free_count();
+    struct hpa block, page;
+    check(frame_alloc(9, 7, &block) && block.v % (2 * MIB) == 0, "2 MiB block is aligned");
+    check(frame_of(hpa(block.v + 1234 * 1024))->owner == 7, "every frame of it finds its owner");
+    check(frame_free_count() == before - 512, "it is gone from the free count");
+    check(panics(frame_free(block, 8)), "freeing with the wrong order panics");
+    check(panics(frame_free(hpa(block.v + PAGE_SIZE), 0)), "freeing an inner frame panics");
+    frame_free(block, 9);
+    check(panics(frame_free(block, 9)), "freeing twice panics");
+    check(frame_free_count() == before && sound(), "free gives it back to the frame");
+    check(!frame_alloc(18, 1, &block), "no 1 GiB block on a small machine");
+    check(!frame_alloc(19, 1, &block), "no block of an order that does not exist");
+
+    u64 kernel = frame_kernel_count();
+    check(frame_alloc(0, OWNER_KERNEL, &page) && frame_kernel_count() == kernel + 1,
+          "a frame of the kernel's counts as the kernel's");
+    frame_free(page, 0);
+    check(frame_kernel_count() == kernel, "and no longer when it is freed");
+}
+
+static void test_split(void)
+{
+    reset();
+    u64 before = frame_free_count();
+    struct hpa block;
+    check(frame_alloc(9, 3, &block), "block to split");
+    frame_split(block, 0);
+    check(frame_of(hpa(block.v + 77 * PAGE_SIZE))->order == 0 &&
+              frame_of(hpa(block.v + 77 * PAGE_SIZE))->owner == 3,
+          "each part has order and owner");
+    for (u64 i = 0; i < 512; i++)
+        frame_free(hpa(block.v + (i * 37 % 512) * PAGE_SIZE), 0);
+    check(frame_free_count() == before && sound(), "its parts merge again");
+}
+
+static void test_scrub(void)
+{
+    reset();
+    struct hpa small, large;
+    check(frame_alloc(3, 1, &small) && frame_alloc(10, 1, &large), "blocks to scrub");
+    memset(arena + small.v, 1, 8 * PAGE_SIZE);
+    memset(arena + large.v, 1, 4 * MIB);
+    frame_scrub(small, 3);
+    frame_scrub(large, 10);
+    bool zero = true;
+    for (u64 i = 0; i < 8 * PAGE_SIZE; i++)
+        zero &= !arena[small.v + i];
+    for (u64 i = 0; i < 4 * MIB; i++)
+        zero &= !arena[large.v + i];
+    check(zero && !windows_open, "scrubbed blocks are zero, windows closed");
+}
+
+static void test_pool(void)
+{
+    reset();
+    u64 before = frame_free_count(), kernel = frame_kernel_count();
+    enum { COUNT = 3000 };
+    static void *pages[COUNT];
+    static unsigned orders[COUNT];
+    bool zero = true, mapped = true;
+    for (unsigned i = 0; i < COUNT; i++) {
+        orders[i] = (unsigned)(unit_random() % 4);
+        pages[i] = kpage_alloc(orders[i]);
+        u64 size = PAGE_SIZE << orders[i];
+        for (u64 b = 0; pages[i] && b < size; b += 8)
+            zero &= *(u64 *)((u8 *)pages[i] + b) == 0;
+        mapped &= chunk_mapped[hpa_of(pages[i]).v / (2 * MIB)];
+        memset(pages[i], 0xff, size);
+    }
+    check(zero, "pool pages come zeroed");
+    check(mapped, "pool pages lie in mapped chunks");
+    check(sound(), "the lists are sound with the pool in use");
+    check(panics(kpage_free(pages[0], orders[0] + 1)), "kpage_free with the wrong order panics");
+    check(panics(frame_free(hpa_of(pages[0]), orders[0])), "frame_free of a pool page panics");
+    for (unsigned i = 0; i < COUNT; i++)
+        kpage_free(pages[i], orders[i]);
+    check(frame_free_count() == before && frame_kernel_count() == kernel,
+          "the pool's pages are back to the frame");
+    check(sound(), "the lists are sound afterwards");
+    void *chunk = kpage_alloc(9);
+    check(chunk && hpa_of(chunk).v % (2 * MIB) == 0, "a whole chunk can be had");
+    check(!kpage_alloc(10), "more than a chunk cannot");
+}
+
+static void test_exhaustion(void)
+{
+    reset();
+    u64 before = frame_free_count();
+    static struct hpa blocks[MACHINE_FRAMES];
+    u64 count = 0, kernel_pages = 0;
+    while (frame_alloc(0, 9, &blocks[count]))
+        count++;
+    while (kpage_alloc(0))
+        kernel_pages++;
+    check(count + kernel_pages == before && frame_free_count() == 0,
+          "every free frame can be had, no more");
+    for (u64 i = 0; i < count; i++)
+        frame_free(blocks[i], 0);
+    check(frame_free_count() == count && sound(), "and all come back");
+    unsigned largest = 0;
+    for (unsigned order = 0; order <= FRAME_MAX_ORDER; order++)
+        if (ram.heads[order])
+            largest = order;
+    check(largest == 15, "merged into the largest blocks");
+}
+
+/* Random allocations beside a shadow map of who owns each frame. */
+static void test_random(void)
+{
+    reset();
+    enum { SLOTS = 400, ROUNDS = 40000 };
+    static struct {
+        struct hpa block;
+        unsigned order;
+        bool used;
+    } slots[SLOTS];
+    static u8 owned[ARENA_SIZE / PAGE_SIZE];
+    u64 before = frame_free_count(), used = 0;
+    bool exact = true, exclusive = true;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        unsigned s = (unsigned)(unit_random() % SLOTS);
+        unsigned order = slots[s].used ? slots[s].order : (unsigned)(unit_random() % 11);
+        if (slots[s].used)
+            frame_free(slots[s].block, order);
+        else if (!frame_alloc(order, s + 1, &slots[s].block))
+            continue;
+        slots[s].used = !slots[s].used;
+        slots[s].order = order;
+        used += slots[s].used ? 1u << order : -(1ull << order);
+        for (u64 i = 0; i < 1u << order; i++) {
+            u8 *owner = &owned[(slots[s].block.v >> PAGE_SHIFT) + i];
+            exclusive &= *owner != slots[s].used;
+            *owner = slots[s].used;
+        }
+        exact &= frame_free_count() == before - used;
+    }
+    check(exclusive, "no frame has two owners");
+    check(exact, "the free count is right at every step");
+    check(sound(), "the lists are sound after 40,000 steps");
+}
+
+int main(void)
+{
+    arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (arena == MAP_FAILED)
+        return 1;
+    test_init();
+    test_alloc();
+    test_split();
+    test_scrub();
+    test_pool();
+    test_exhaustion();
+    test_random();
+    return unit_result();
+}

@@ -1,0 +1,189 @@
+// From power-on to the prompt: the host specification and its VMs. After a restart: finding everything again.
+
+import { CAP_SELF, Failure, ObjectType, PAGE_SIZE, Right, DomainState } from "../gen/abi";
+import { CapInfo, DomainInfo } from "../gen/layout";
+import { capInfo, domainInfo, memMap, memUnmap, sharedRead } from "../lib/binding";
+import { LINK_CONFIG_MAX, readConfig } from "../lib/link";
+import {
+  EVENT_CONTROL_RESTARTED, EVENT_CONTROL_STARTED, EVENT_SPEC_ERROR, FIELD_CMDLINE, FIELD_HOST,
+  FIELD_VERSION, FIELD_VMS, LINK_INITRD_SIZE, LINK_KERNEL_SIZE, Specification, STATE_CRASHED, STATE_PAUSED, STATE_RUNNING,
+  STATE_STARTING,
+} from "../protocol/schema";
+import { decode } from "./codec";
+import { emit, eventsRestore } from "./events";
+import { findModule, info, lastLogLine, modules } from "./host";
+import { GPA_MODULE, linkAddress, vmSlot, VmSlot, vmsThatFit } from "./slots";
+import { HostSpec, isName, readHostSpec, VmSpec } from "./spec";
+import { stashRead } from "./stash";
+import { clean, fieldText, quoted } from "./text";
+import { Value } from "./value";
+import { Vm, vmOfStash } from "./vm";
+import { vmAttachLink, vmForgetLink, vmTearDown } from "./vm-builder";
+import { failureName, hostNameSet, vmAdopt, vmCreate, vmFind, vmHolds, vmsAll, vmsDomainEvent, vmsLinkEvent, vmsSave, vmStart } from "./vms";
+
+const SPEC_MODULE: string = "spec";
+const MAX_SPEC: u64 = 65536;
+
+const specBuffer: usize = memory.data(0x10000, 16); /* MAX_SPEC */
+const configBuffer: usize = memory.data(4096, 16);
+const capPage: usize = memory.data(96, 16);
+const domainPage: usize = memory.data(128, 16);
+
+const problems: string[] = [];
+
+/** What was wrong at boot, one line each. */
+export function bootProblems(): string[] {
+  return problems;
+}
+
+function problem(vm: string, text: string, next: string): void {
+  problems.push(text + (next != "" ? "\n  next: " + next : ""));
+  emit(EVENT_SPEC_ERROR, vm, text);
+}
+
+/** A first start: creates and starts the VMs of the host specification. Returns a line for people. */
+export function bootFresh(): string {
+  emit(EVENT_CONTROL_STARTED, "", "control domain started");
+  const spec = readSpecModule();
+  if (spec == null) return problems.length > 0 ? "no VMs were started" : "there is no module \"spec\", so there are no VMs; next: create";
+  hostNameSet(spec.name);
+  for (let i = 0; i < spec.faults.length; i++) problem(spec.faults[i].object, spec.faults[i].message, spec.faults[i].next);
+  let started = 0;
+  for (let i = 0; i < spec.vms.length; i++) {
+    const wanted = spec.vms[i];
+    let fault = vmCreate(wanted);
+    if (fault == null && wanted.start) {
+      fault = vmStart(vmFind(wanted.name)!);
+      if (fault == null) started++;
+    }
+    if (fault != null) problem(wanted.name, fault.message, fault.next);
+  }
+  return "host " + quoted(spec.name) + ": " + vmsAll().length.toString() + " VMs, " + started.toString() + " starting";
+}
+
+function readSpecModule(): HostSpec | null {
+  const module = findModule(SPEC_MODULE);
+  if (module == null) return null;
+  if (module.size == 0 || module.size > MAX_SPEC) {
+    problem("", "host specification: module \"spec\" has " + module.size.toString() + " bytes, it must have 1 to 65,536", "images");
+    return null;
+  }
+  if (memMap(CAP_SELF, module.slot, GPA_MODULE, 0, module.pages, Right.READ) < 0) {
+    problem("", "host specification: module \"spec\" cannot be mapped", "logs");
+    return null;
+  }
+  sharedRead(specBuffer, GPA_MODULE, <u32>module.size);
+  memUnmap(CAP_SELF, GPA_MODULE, module.pages);
+  return readHostSpec(decode(specBuffer, <u32>module.size));
+}
+
+/** A restart: takes over the predecessor's VMs. Returns a line for people. */
+export function bootAgain(): string {
+  eventsRestore();
+  const stash = stashRead();
+  if (stash != null && stash.getUint(FIELD_VERSION) == 1) {
+    const host = stash.getText(FIELD_HOST);
+    if (isName(host)) hostNameSet(host);
+    adoptStash(stash.getList(FIELD_VMS));
+  }
+  adoptOrphans();
+  const cause = failureName(info().last_failure);
+  const line = info().last_failure == Failure.TRAP ? lastLogLine("trap") : "";
+  const reason = line != "" ? clean(line, 120) : cause;
+  const count = vmsAll().length;
+  const text = "control domain restarted (" + reason + "); found " + count.toString() + (count == 1 ? " VM" : " VMs");
+  emit(EVENT_CONTROL_RESTARTED, "", text);
+  vmsSave();
+  for (let i = 0; i < count && i < vmsAll().length; i++) vmsLinkEvent(vmsAll()[i].index);
+  vmsDomainEvent();
+  return text;
+}
+
+function limit(): u32 {
+  capInfo(CAP_SELF, capPage);
+  return min<u32>(Specification.MAX_VMS, vmsThatFit(changetype<CapInfo>(capPage).slots));
+}
+
+function adoptStash(list: Value[]): void {
+  for (let i = 0; i < list.length; i++) {
+    const vm = vmOfStash(list[i], limit());
+    if (vm != null && vmAdopt(vm)) reconcile(vm);
+  }
+}
+
+/** Makes the VM's record agree with what the kernel has of it. */
+function reconcile(vm: Vm): void {
+  const believed = vm.state;
+  const whole = isWhole(vm.index, vm.name);
+  vm.alive = true;
+  if (believed == STATE_RUNNING || believed == STATE_PAUSED || believed == STATE_STARTING) {
+    if (whole && vmAttachLink(vm)) {
+      if (believed != STATE_STARTING) vm.enter(isPaused(vm.index) ? STATE_PAUSED : STATE_RUNNING, vm.reason);
+      return;
+    }
+    vm.enter(STATE_CRASHED, "lost when the control domain restarted");
+  }
+  vmTearDown(vm);
+  if (vmHolds(vm.index, VmSlot.LINK)) vmAttachLink(vm);
+}
+
+function isPaused(index: u32): bool {
+  if (domainInfo(vmSlot(index, VmSlot.DOMAIN), domainPage) < 0) return false;
+  return changetype<DomainInfo>(domainPage).state == DomainState.PAUSED;
+}
+
+/** The label of the domain in a slot, "" when there is none. */
+function labelOf(slot: u32): string {
+  if (capInfo(slot, capPage) < 0) return "";
+  const cap = changetype<CapInfo>(capPage);
+  return cap.type == ObjectType.DOMAIN ? fieldText(cap.label.address, 32) : "";
+}
+
+/** Whether all objects of a VM are there. */
+function isWhole(index: u32, name: string): bool {
+  for (let what = <u32>VmSlot.MEMORY; what <= <u32>VmSlot.VCPU; what++) if (!vmHolds(index, what)) return false;
+  return labelOf(vmSlot(index, VmSlot.MODEL)) == "dm/" + name && labelOf(vmSlot(index, VmSlot.DOMAIN)) == "vm/" + name;
+}
+
+/** Objects that no record claims: a whole VM is adopted by its label and its link, anything else is freed. */
+function adoptOrphans(): void {
+  const end = limit();
+  for (let index: u32 = 0; index < end; index++) {
+    let claimed = false;
+    for (let i = 0; i < vmsAll().length; i++) claimed = claimed || vmsAll()[i].index == index;
+    if (claimed) continue;
+    const label = labelOf(vmSlot(index, VmSlot.DOMAIN));
+    const name = label.startsWith("vm/") ? label.substring(3) : "";
+    const vm = new Vm(index, new VmSpec());
+    vm.spec.name = name;
+    vm.alive = true;
+    if (isName(name) && isWhole(index, name) && vmAttachLink(vm)) {
+      readSpecOfLink(vm);
+      vm.enter(isPaused(index) ? STATE_PAUSED : STATE_RUNNING, "found by its label");
+      if (vmAdopt(vm)) continue;
+    }
+    if (!holdsAnything(index)) continue;
+    vm.alive = true;
+    vmTearDown(vm);
+    vmForgetLink(vm);
+  }
+}
+
+function holdsAnything(index: u32): bool {
+  for (let what = <u32>VmSlot.MEMORY; what <= <u32>VmSlot.VCPU; what++) if (vmHolds(index, what)) return true;
+  return false;
+}
+
+/** What can be known of a specification from the link's configuration and the memory object. */
+function readSpecOfLink(vm: Vm): void {
+  if (capInfo(vmSlot(vm.index, VmSlot.MEMORY), capPage) >= 0) vm.spec.memory = changetype<CapInfo>(capPage).pages * PAGE_SIZE;
+  const length = readConfig(linkAddress(vm.index), configBuffer);
+  const value = length > 0 ? decode(configBuffer, length) : null;
+  if (value == null) return;
+  vm.spec.cmdline = clean(value.getText(FIELD_CMDLINE), Specification.MAX_CMDLINE);
+  const all = modules();
+  for (let i = 0; i < all.length; i++) {
+    if (all[i].size == value.getUint(LINK_KERNEL_SIZE)) vm.spec.kernel = all[i].name;
+    if (all[i].size == value.getUint(LINK_INITRD_SIZE)) vm.spec.initrd = all[i].name;
+  }
+}

@@ -1,0 +1,193 @@
+// The commands: one table for the shell and for frames. Each takes a request document and gives a result
+// document or a fault; shell.ts prints what frames only encode.
+
+import {
+  ErrorCode, FIELD_DATA, FIELD_EVENTS, FIELD_FORCE, FIELD_FROM, FIELD_IMAGES, FIELD_NAME, FIELD_NEXT,
+  FIELD_REASON, FIELD_SINCE, FIELD_SIZE, FIELD_SPEC, FIELD_VM, FIELD_VMS, OP_CREATE, OP_DOCTOR, OP_EVENTS,
+  OP_IMAGES, OP_LOGS, OP_LS, OP_PAUSE, OP_RESET, OP_RESUME, OP_RM, OP_SHOW, OP_START, OP_STATUS, OP_STOP,
+  OP_TEST_TRAP, OP_TEST_TRAP_MODEL, Protocol,
+} from "../protocol/schema";
+import { Cursor } from "./cursor";
+import { eventAfter } from "./events";
+import { kernelLog, modules } from "./host";
+import { Fault, Outcome } from "./outcome";
+import { doctorResult, showResult, statusResult } from "./reports";
+import { readVmSpec } from "./spec";
+import { clean, nearest, quoted } from "./text";
+import { Value } from "./value";
+import { Vm } from "./vm";
+import {
+  vmCreate, vmFind, vmNames, vmPause, vmRemove, vmReset, vmResume, vmsAll, vmStart, vmStop, vmTrapModel,
+} from "./vms";
+
+/** What follows a command's name in the shell. */
+export const enum Words {
+  NONE = 0,
+  VM = 1,
+  VM_FORCE = 2,
+  OPTIONAL_VM = 3,
+  SPEC = 4,
+  COMMAND = 5,
+  COUNT = 6,
+}
+
+const MAX_ROW_REASON = 60;
+const EVENTS_BUDGET = 3400;
+const piece: usize = memory.data(3072, 16); /* Protocol.MAX_CHUNK */
+
+export class Command {
+  constructor(
+    public op: string,
+    public name: string,
+    public words: Words,
+    public usage: string,
+    public summary: string,
+    public run: (request: Value) => Outcome,
+  ) {}
+}
+
+const table: Command[] = [
+  new Command(OP_STATUS, "status", Words.NONE, "status", "the host at a glance", (request: Value): Outcome => Outcome.of(statusResult())),
+  new Command(OP_LS, "ls", Words.NONE, "ls", "list the VMs", (request: Value): Outcome => list()),
+  new Command(OP_SHOW, "show", Words.VM, "show VM", "everything known about a VM", show),
+  new Command(OP_CREATE, "create", Words.SPEC, "create NAME memory=128M kernel=IMAGE [initrd=IMAGE] [cmdline=\"...\"]", "add a VM and start it (start=no: only add it)", create),
+  new Command(OP_START, "start", Words.VM, "start VM", "start a VM", (request: Value): Outcome => act(request, vmStart)),
+  new Command(OP_STOP, "stop", Words.VM_FORCE, "stop VM [--force]", "press its power button; --force ends it now", stop),
+  new Command(OP_PAUSE, "pause", Words.VM, "pause VM", "stop its CPUs and its time", (request: Value): Outcome => act(request, vmPause)),
+  new Command(OP_RESUME, "resume", Words.VM, "resume VM", "let it run on", (request: Value): Outcome => act(request, vmResume)),
+  new Command(OP_RESET, "reset", Words.VM, "reset VM", "start it again from nothing", (request: Value): Outcome => act(request, vmReset)),
+  new Command(OP_RM, "rm", Words.VM_FORCE, "rm VM [--force]", "forget a stopped VM; --force stops it first", remove),
+  new Command(OP_LOGS, "logs", Words.OPTIONAL_VM, "logs [VM]", "the kernel's log, or what a VM has printed", logs),
+  new Command(OP_EVENTS, "events", Words.COUNT, "events [COUNT]", "what has happened", events),
+  new Command(OP_IMAGES, "images", Words.NONE, "images", "boot modules that VMs can use", (request: Value): Outcome => images()),
+  new Command(OP_DOCTOR, "doctor", Words.NONE, "doctor", "check the host", (request: Value): Outcome => Outcome.of(doctorResult())),
+  new Command(OP_TEST_TRAP, "", Words.NONE, "", "", trap),
+  new Command(OP_TEST_TRAP_MODEL, "", Words.VM, "", "", (request: Value): Outcome => act(request, vmTrapModel)),
+];
+
+/** All commands; those without a name are for programs only. */
+export function commands(): Command[] {
+  return table;
+}
+
+/** Runs an operation; null: there is none of that name. */
+export function commandRun(op: string, request: Value): Outcome | null {
+  for (let i = 0; i < table.length; i++) if (table[i].op == op) return table[i].run(request);
+  return null;
+}
+
+/** The fault for a VM that does not exist. */
+export function noSuchVm(name: string): Fault {
+  if (name == "") return new Fault(ErrorCode.USAGE, "no VM is named", "", "ls");
+  const near = nearest(name, vmNames());
+  return new Fault(ErrorCode.NOT_FOUND, "there is no VM " + quoted(name) + (near != "" ? ", did you mean " + quoted(near) + "?" : ""), clean(name, 60), "ls");
+}
+
+function rowOf(vm: Vm): Outcome {
+  return Outcome.of(vm.toRow());
+}
+
+function act(request: Value, action: (vm: Vm) => Fault | null): Outcome {
+  const name = request.getText(FIELD_VM);
+  const vm = vmFind(name);
+  if (vm == null) return Outcome.fail(noSuchVm(name));
+  const fault = action(vm);
+  return fault != null ? Outcome.fail(fault) : rowOf(vm);
+}
+
+function list(): Outcome {
+  const rows = Value.list();
+  const all = vmsAll();
+  for (let i = 0; i < all.length; i++) {
+    const row = all[i].toRow();
+    const reason = row.get(FIELD_REASON);
+    if (reason != null && reason.text.length > MAX_ROW_REASON) reason.text = reason.text.substring(0, MAX_ROW_REASON - 1) + "~";
+    rows.add(row);
+  }
+  return Outcome.of(Value.map().put(FIELD_VMS, rows));
+}
+
+function show(request: Value): Outcome {
+  const name = request.getText(FIELD_VM);
+  const vm = vmFind(name);
+  return vm == null ? Outcome.fail(noSuchVm(name)) : Outcome.of(showResult(vm));
+}
+
+function create(request: Value): Outcome {
+  const read = readVmSpec(request.get(FIELD_SPEC), "new");
+  if (read.fault != null) return Outcome.fail(read.fault!);
+  const spec = read.spec!;
+  let fault = vmCreate(spec);
+  if (fault != null) return Outcome.fail(fault);
+  const vm = vmFind(spec.name)!;
+  if (spec.start) fault = vmStart(vm);
+  if (fault == null) return rowOf(vm);
+  vmRemove(vm, true);
+  return Outcome.fail(fault);
+}
+
+function stop(request: Value): Outcome {
+  const name = request.getText(FIELD_VM);
+  const vm = vmFind(name);
+  if (vm == null) return Outcome.fail(noSuchVm(name));
+  const fault = vmStop(vm, request.getBool(FIELD_FORCE));
+  return fault != null ? Outcome.fail(fault) : rowOf(vm);
+}
+
+function remove(request: Value): Outcome {
+  const name = request.getText(FIELD_VM);
+  const vm = vmFind(name);
+  if (vm == null) return Outcome.fail(noSuchVm(name));
+  const row = vm.toRow();
+  const fault = vmRemove(vm, request.getBool(FIELD_FORCE));
+  return fault != null ? Outcome.fail(fault) : Outcome.of(row);
+}
+
+function logs(request: Value): Outcome {
+  const name = request.getText(FIELD_VM);
+  const from = request.getUint(FIELD_FROM);
+  if (name == "") {
+    const log = kernelLog(from, Protocol.MAX_CHUNK);
+    return logResult(log.from, log.data);
+  }
+  if (vmFind(name) == null) return Outcome.fail(noSuchVm(name));
+  const cursor = new Cursor(name);
+  cursor.seek(from);
+  const length = cursor.read(piece, Protocol.MAX_CHUNK);
+  const data = new StaticArray<u8>(length);
+  memory.copy(changetype<usize>(data), piece, length);
+  return logResult(cursor.position - length, data);
+}
+
+function logResult(from: u64, data: StaticArray<u8>): Outcome {
+  return Outcome.of(
+    Value.map().putUint(FIELD_FROM, from).put(FIELD_DATA, Value.bytes(data)).putUint(FIELD_NEXT, from + data.length),
+  );
+}
+
+function events(request: Value): Outcome {
+  let since = request.getUint(FIELD_SINCE);
+  const out = Value.list();
+  let budget = EVENTS_BUDGET;
+  for (let n = 0; n < Protocol.MAX_EVENTS_REPLY; n++) {
+    const event = eventAfter(since);
+    if (event == null) break;
+    budget -= 60 + String.UTF8.byteLength(event.text) + event.kind.length + event.vm.length;
+    if (budget < 0) break;
+    out.add(event.toValue());
+    since = event.seq;
+  }
+  return Outcome.of(Value.map().put(FIELD_EVENTS, out).putUint(FIELD_NEXT, since));
+}
+
+function images(): Outcome {
+  const out = Value.list();
+  const all = modules();
+  for (let i = 0; i < all.length; i++)
+    out.add(Value.map().putText(FIELD_NAME, all[i].name).putUint(FIELD_SIZE, all[i].size));
+  return Outcome.of(Value.map().put(FIELD_IMAGES, out));
+}
+
+function trap(request: Value): Outcome {
+  throw new Error("test.trap: the control domain was told to trap");
+}

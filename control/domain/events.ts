@@ -1,0 +1,80 @@
+// What has happened: the last 256 events, numbered from 1, for the shell, for programs and for a successor.
+
+import { FIELD_AT, FIELD_KIND, FIELD_SEQ, FIELD_TEXT, FIELD_VM, Protocol } from "../protocol/schema";
+import { uptimeMs } from "./host";
+import { stashEvent, stashEvents } from "./stash";
+import { clean } from "./text";
+import { Value } from "./value";
+
+const MAX_TEXT = 150;
+
+export class Event {
+  constructor(
+    public seq: u64,
+    public at: u64,
+    public kind: string,
+    public vm: string,
+    public text: string,
+  ) {}
+
+  toValue(): Value {
+    return Value.map()
+      .putUint(FIELD_SEQ, this.seq)
+      .putUint(FIELD_AT, this.at)
+      .putText(FIELD_KIND, this.kind)
+      .putText(FIELD_VM, this.vm)
+      .putText(FIELD_TEXT, this.text);
+  }
+}
+
+const kept = new StaticArray<Event | null>(Protocol.EVENTS_KEPT);
+let last: u64 = 0;
+let listener: ((event: Event) => void) | null = null;
+
+/** `heard` is called for each new event. */
+export function eventsListen(heard: (event: Event) => void): void {
+  listener = heard;
+}
+
+/** Takes over the events of the predecessor. */
+export function eventsRestore(): void {
+  const values = stashEvents();
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i];
+    const seq = value.getUint(FIELD_SEQ);
+    if (seq == 0 || seq > 1 << 52) continue;
+    kept[<i32>(seq % Protocol.EVENTS_KEPT)] = new Event(
+      seq,
+      value.getUint(FIELD_AT),
+      clean(value.getText(FIELD_KIND)),
+      clean(value.getText(FIELD_VM)),
+      clean(value.getText(FIELD_TEXT)),
+    );
+    last = max(last, seq);
+  }
+}
+
+/** Records an event. `vm` is "" when it is about the host. */
+export function emit(kind: string, vm: string, text: string): void {
+  last++;
+  const event = new Event(last, uptimeMs(), kind, vm, clean(text, MAX_TEXT));
+  kept[<i32>(last % Protocol.EVENTS_KEPT)] = event;
+  stashEvent(last, event.toValue());
+  const heard = listener;
+  if (heard != null) heard(event);
+}
+
+/** The number of the newest event; 0 before the first. */
+export function lastEvent(): u64 {
+  return last;
+}
+
+/** The first event after number `since` that is still kept, or null. */
+export function eventAfter(since: u64): Event | null {
+  const oldest: u64 = last > <u64>Protocol.EVENTS_KEPT ? last - Protocol.EVENTS_KEPT + 1 : 1;
+  for (let seq = max(since + 1, oldest); seq <= last; seq++) {
+    const event = kept[<i32>(seq % Protocol.EVENTS_KEPT)];
+    if (event != null && event.seq == seq) return event;
+  }
+  return null;
+}

@@ -1,0 +1,119 @@
+// Facts about the machine and this domain: the info page, time, memory, the modules, the kernel's log.
+
+import { Info, HostInfo, ModuleInfo } from "../gen/layout";
+import { CAP_MODULE, MAX_MODULES, ModuleInfoAt, PAGE_SIZE } from "../gen/abi";
+import { hostInfo, hostLog, now, readInfo } from "../lib/binding";
+import { fieldText } from "./text";
+
+const infoPage: usize = memory.data(2048, 16);
+const hostPage: usize = memory.data(128, 16);
+const logPage: usize = memory.data(4096, 16);
+let ticksPerMs: u64 = 1;
+
+/** Copies the info page; everything else here needs it. */
+export function hostRead(): void {
+  readInfo(infoPage);
+  ticksPerMs = max<u64>(info().tsc_hz / 1000, 1);
+}
+
+export function info(): Info {
+  return changetype<Info>(infoPage);
+}
+
+/** Milliseconds since the boot loader's hand-over. */
+export function uptimeMs(): u64 {
+  const time = now();
+  const boot = info().boot_tsc;
+  return time > boot ? (time - boot) / ticksPerMs : 0;
+}
+
+/** The time-stamp of a point in time given as uptime in milliseconds. */
+export function tscAt(ms: u64): u64 {
+  return info().boot_tsc + ms * ticksPerMs;
+}
+
+export function ticksToMs(ticks: u64): u64 {
+  return ticks / ticksPerMs;
+}
+
+/** The kernel's figures of this moment. The next call overwrites them. */
+export function hostNow(): HostInfo {
+  hostInfo(hostPage);
+  return changetype<HostInfo>(hostPage);
+}
+
+/** Pages that a new VM could have. */
+export function freePages(): u64 {
+  const host = hostNow();
+  return host.free_pages > host.reserved_pages ? host.free_pages - host.reserved_pages : 0;
+}
+
+export function cpuName(): string {
+  return fieldText(info().cpu_name.address, 48);
+}
+
+export function rigName(): string {
+  return fieldText(info().rig.address, 16);
+}
+
+export function kernelVersion(): string {
+  return fieldText(info().kernel_version.address, 32);
+}
+
+
+/** A boot module. */
+export class Module {
+  constructor(
+    public name: string,
+    public size: u64,
+    public slot: u32,
+  ) {}
+
+  get pages(): u64 {
+    return (this.size + PAGE_SIZE - 1) / PAGE_SIZE;
+  }
+}
+
+export function modules(): Module[] {
+  const out: Module[] = [];
+  const count = min<u32>(info().module_count, MAX_MODULES);
+  for (let i: u32 = 0; i < count; i++) {
+    const entry = changetype<ModuleInfo>(info().modules.address + <usize>i * ModuleInfoAt.SIZE);
+    out.push(new Module(fieldText(entry.name.address, 56), entry.size, CAP_MODULE + i));
+  }
+  return out;
+}
+
+export function findModule(name: string): Module | null {
+  const all = modules();
+  for (let i = 0; i < all.length; i++) if (all[i].name == name) return all[i];
+  return null;
+}
+
+/** A piece of the kernel's log. */
+export class LogPiece {
+  constructor(
+    public from: u64,
+    public data: StaticArray<u8>,
+  ) {}
+}
+
+/** At most `limit` bytes of the kernel's log from byte `position` on; what is gone is skipped. */
+export function kernelLog(position: u64, limit: u32): LogPiece {
+  const value = hostLog(position, logPage);
+  if (value <= 0) return new LogPiece(position, new StaticArray<u8>(0));
+  const length = min<u32>(<u32>(value & (PAGE_SIZE - 1)), limit);
+  const data = new StaticArray<u8>(length);
+  memory.copy(changetype<usize>(data), logPage, length);
+  return new LogPiece(<u64>value >> 12, data);
+}
+
+/** The newest line of the kernel's log that contains `needle`, or "". Looks at the last 4 KiB. */
+export function lastLogLine(needle: string): string {
+  const end = hostNow().log_position;
+  const piece = kernelLog(end > 4000 ? end - 4000 : 0, PAGE_SIZE);
+  const text = String.UTF8.decodeUnsafe(changetype<usize>(piece.data), piece.data.length);
+  const lines = text.split("\n");
+  for (let i = lines.length - 1; i >= 0; i--) if (lines[i].includes(needle)) return lines[i].trim();
+  return "";
+}

@@ -1,0 +1,63 @@
+// The control domain: starts everything, then answers events. Each event is handled to its end.
+
+import { ABI_VERSION, EVENT_DOMAIN } from "../gen/abi";
+import { log, timerCreate, timerSet, capDrop } from "../lib/binding";
+import { clockStart } from "./clock";
+import { bootAgain, bootFresh, bootProblems } from "./boot";
+import { eventsListen } from "./events";
+import { hostRead, info, tscAt, uptimeMs } from "./host";
+import { lineAdd, lineFill, lineFlush, lineListen, lineReceive, lineTick } from "./line";
+import { sessionFrame, sessionStart } from "./session";
+import { shellEvent, shellNotice, shellReceive, shellSource, shellStart } from "./shell/shell";
+import { EVENT_TIMER, EVENT_UART, linkOfEvent, SLOT_TIMER } from "./slots";
+import { stashOpen } from "./stash";
+import { uartEvent, uartStart } from "./uart";
+import { BUILD, PRODUCT, VERSION } from "./version";
+import { vmsDomainEvent, vmsLinkEvent, vmsTick } from "./vms";
+
+/** Links that had more to read than one event's share: bit n is event n. */
+let unfinished: u64 = 0;
+
+export function init(): void {
+  hostRead();
+  assert(info().abi_version == ABI_VERSION, "the kernel's ABI version is not that of this control domain");
+  const again = stashOpen();
+  capDrop(SLOT_TIMER);
+  timerCreate(SLOT_TIMER, EVENT_TIMER);
+  const line = uartStart();
+  clockStart();
+  lineListen(shellReceive, sessionFrame);
+  lineAdd(shellSource);
+  sessionStart();
+  shellNotice("\n" + PRODUCT + " " + VERSION + " (" + BUILD + ")");
+  if (!line) log("control: there is no COM1, so there is no shell");
+  const summary = again ? bootAgain() : bootFresh();
+  const problems = bootProblems();
+  for (let i = 0; i < problems.length; i++) shellNotice("error: " + problems[i]);
+  shellNotice(summary);
+  shellNotice('Type "help" for the commands.');
+  eventsListen(shellEvent);
+  shellStart();
+  finish();
+}
+
+export function onEvents(bits: u64): void {
+  const all = bits | unfinished;
+  unfinished = 0;
+  if ((all & (<u64>1 << EVENT_UART)) != 0) uartEvent(lineReceive, lineFill);
+  if ((all & (<u64>1 << EVENT_DOMAIN)) != 0) vmsDomainEvent();
+  for (let event: u32 = EVENT_TIMER + 1; event < 64; event++) {
+    if (((all >> event) & 1) == 0) continue;
+    if (vmsLinkEvent(linkOfEvent(event))) unfinished |= <u64>1 << event;
+  }
+  finish();
+}
+
+/** Does what is due, sends what there is, and sets the timer for what comes next. */
+function finish(): void {
+  const now = uptimeMs();
+  let next = min(vmsTick(now), lineTick(now));
+  if (unfinished != 0) next = now;
+  lineFlush();
+  timerSet(SLOT_TIMER, next == u64.MAX_VALUE ? 0 : tscAt(next + 1));
+}

@@ -1,0 +1,178 @@
+// A program at the other end of the line: its requests, and what is pushed to it.
+
+import {
+  ErrorCode, FIELD_AT, FIELD_BUILD, FIELD_CODE, FIELD_DATA, FIELD_ERROR, FIELD_EV, FIELD_FROM, FIELD_ID, FIELD_KIND,
+  FIELD_MESSAGE, FIELD_NEXT, FIELD_OBJECT, FIELD_OK, FIELD_OLDEST, FIELD_OP, FIELD_PRODUCT, FIELD_RESULT, FIELD_SEQ,
+  FIELD_SINCE, FIELD_SIZE, FIELD_TEXT, FIELD_VERSION, FIELD_VM, OP_CONSOLE_ATTACH, OP_CONSOLE_DETACH, OP_CONSOLE_WRITE,
+  OP_EVENTS_WATCH, OP_HELLO, Protocol, PUSH_CONSOLE, PUSH_EVENT,
+} from "../protocol/schema";
+import { commandRun, noSuchVm } from "./commands";
+import { Cursor } from "./cursor";
+import { eventAfter } from "./events";
+import { frameDecode, frameSend, ReplySource } from "./frames";
+import { lineAdd, lineRemove, Source } from "./line";
+import { Fault, Outcome } from "./outcome";
+import { clean, quoted, utf8 } from "./text";
+import { Kind, Value } from "./value";
+import { BUILD, PRODUCT, VERSION } from "./version";
+import { vmFind } from "./vms";
+
+/** Console output in one push: small, so that other sources get their turn soon. */
+const PUSH_SIZE: u32 = 512;
+
+const replies: ReplySource = new ReplySource();
+const piece: usize = memory.data(512, 16); /* PUSH_SIZE */
+
+/** Pushes what a VM prints. */
+class ConsolePush extends Source {
+  cursor: Cursor;
+
+  constructor(name: string) {
+    super();
+    this.cursor = new Cursor(name);
+  }
+
+  pull(): bool {
+    if (replies.busy) return false;
+    const length = this.cursor.read(piece, PUSH_SIZE);
+    if (length == 0) return false;
+    const data = new StaticArray<u8>(length);
+    memory.copy(changetype<usize>(data), piece, length);
+    return frameSend(
+      Value.map()
+        .putText(FIELD_EV, PUSH_CONSOLE)
+        .putText(FIELD_VM, this.cursor.name)
+        .putUint(FIELD_AT, this.cursor.position - length)
+        .put(FIELD_DATA, Value.bytes(data)),
+    );
+  }
+}
+
+/** Pushes events. */
+class EventPush extends Source {
+  since: u64 = 0;
+  on: bool = false;
+
+  pull(): bool {
+    if (!this.on || replies.busy) return false;
+    const event = eventAfter(this.since);
+    if (event == null) return false;
+    this.since = event.seq;
+    return frameSend(
+      Value.map()
+        .putText(FIELD_EV, PUSH_EVENT)
+        .putUint(FIELD_SEQ, event.seq)
+        .putUint(FIELD_AT, event.at)
+        .putText(FIELD_KIND, event.kind)
+        .putText(FIELD_VM, event.vm)
+        .putText(FIELD_TEXT, event.text),
+    );
+  }
+}
+
+const consoles: ConsolePush[] = [];
+const watcher: EventPush = new EventPush();
+
+/** Joins the line. */
+export function sessionStart(): void {
+  lineAdd(replies);
+  lineAdd(watcher);
+}
+
+/** A frame's content. False: it is damaged. */
+export function sessionFrame(at: usize, length: u32): bool {
+  const request = frameDecode(at, length);
+  if (request == null) return false;
+  if (replies.full) return true; /* nobody reads: do not queue without end */
+  const id = request.getUint(FIELD_ID);
+  const outcome = dispatch(request.getText(FIELD_OP), request);
+  if (replies.push(replyOf(id, outcome))) return true;
+  replies.push(replyOf(id, Outcome.fail(new Fault(ErrorCode.FAILED, "the answer is longer than a frame", "", "show VM"))));
+  return true;
+}
+
+function replyOf(id: u64, outcome: Outcome): Value {
+  const fault = outcome.fault;
+  const reply = Value.map().putUint(FIELD_ID, id).putBool(FIELD_OK, fault == null);
+  if (fault == null) return reply.put(FIELD_RESULT, outcome.result!);
+  return reply.put(
+    FIELD_ERROR,
+    Value.map()
+      .putUint(FIELD_CODE, fault.code)
+      .putText(FIELD_MESSAGE, fault.message)
+      .putText(FIELD_OBJECT, fault.object)
+      .putText(FIELD_NEXT, fault.next != "" ? "plinth " + fault.next : ""),
+  );
+}
+
+function dispatch(op: string, request: Value): Outcome {
+  if (op == OP_HELLO) return hello(request);
+  if (op == OP_CONSOLE_ATTACH) return attach(request);
+  if (op == OP_CONSOLE_DETACH) return detach(request.getText(FIELD_VM));
+  if (op == OP_CONSOLE_WRITE) return write(request);
+  if (op == OP_EVENTS_WATCH) return watch(request);
+  const outcome = commandRun(op, request);
+  if (outcome != null) return outcome;
+  return Outcome.fail(new Fault(ErrorCode.USAGE, "there is no operation " + quoted(op), clean(op, 60), "status"));
+}
+
+function hello(request: Value): Outcome {
+  const version = request.getUint(FIELD_VERSION);
+  if (version != Protocol.VERSION) {
+    const text = "the program speaks protocol " + version.toString() + ", this control domain speaks " + Protocol.VERSION.toString();
+    return Outcome.fail(new Fault(ErrorCode.INTEGRITY, text, "protocol", "--version"));
+  }
+  while (consoles.length > 0) lineRemove(consoles.pop());
+  watcher.on = false;
+  return Outcome.of(
+    Value.map().putUint(FIELD_VERSION, Protocol.VERSION).putText(FIELD_PRODUCT, PRODUCT + " " + VERSION).putText(FIELD_BUILD, BUILD),
+  );
+}
+
+function findConsole(name: string): i32 {
+  for (let i = 0; i < consoles.length; i++) if (consoles[i].cursor.name == name) return i;
+  return -1;
+}
+
+function detach(name: string): Outcome {
+  const at = findConsole(name);
+  if (at >= 0) lineRemove(consoles.splice(at, 1)[0]);
+  return Outcome.of(Value.map());
+}
+
+function attach(request: Value): Outcome {
+  const name = request.getText(FIELD_VM);
+  const vm = vmFind(name);
+  if (vm == null) return Outcome.fail(noSuchVm(name));
+  for (let i = consoles.length - 1; i >= 0; i--) if (!consoles[i].cursor.valid) lineRemove(consoles.splice(i, 1)[0]);
+  detach(name);
+  const push = new ConsolePush(name);
+  push.cursor.seek(request.getUint(FIELD_FROM));
+  consoles.push(push);
+  lineAdd(push);
+  const link = vm.link;
+  const oldest = link == null ? 0 : link.consoleOut.oldest;
+  return Outcome.of(Value.map().putUint(FIELD_AT, push.cursor.position).putUint(FIELD_OLDEST, oldest));
+}
+
+function write(request: Value): Outcome {
+  const name = request.getText(FIELD_VM);
+  const vm = vmFind(name);
+  if (vm == null) return Outcome.fail(noSuchVm(name));
+  const data = request.get(FIELD_DATA);
+  if (data == null || (data.kind != Kind.BYTES && data.kind != Kind.TEXT))
+    return Outcome.fail(new Fault(ErrorCode.USAGE, "console.write needs data", name, "help console"));
+  const link = vm.link;
+  if (link == null || !vm.alive)
+    return Outcome.fail(new Fault(ErrorCode.WRONG_STATE, "VM " + quoted(name) + " is " + vm.state + ", nobody reads its console", name, "start " + name));
+  const bytes = data.kind == Kind.BYTES ? data.blob : utf8(data.text);
+  const taken = link.consoleIn.write(changetype<usize>(bytes), bytes.length);
+  link.signal();
+  return Outcome.of(Value.map().putUint(FIELD_SIZE, taken));
+}
+
+function watch(request: Value): Outcome {
+  watcher.since = request.getUint(FIELD_SINCE);
+  watcher.on = true;
+  return Outcome.of(Value.map().putUint(FIELD_NEXT, watcher.since));
+}

@@ -1,0 +1,74 @@
+// A person at a VM's console: what is typed goes to the VM, except for the two ways out.
+
+import { Cursor } from "../cursor";
+import { quoted } from "../text";
+import { vmFind } from "../vms";
+
+const CTRL_BRACKET: u32 = 0x1d;
+const TILDE: u32 = 0x7e;
+const CR: u32 = 13;
+const LF: u32 = 10;
+const QUESTION: u32 = 0x3f;
+const DOT: u32 = 0x2e;
+
+const one: usize = memory.data(2, 2);
+
+export const CONSOLE_HELP: string =
+  "\n~.  leave    ~?  this help    ~~  one ~    (each after Enter)    Ctrl-]  leave\n";
+
+/** What the shell has to do about a byte. */
+export const enum ConsoleKey {
+  NONE = 0,
+  LEAVE = 1,
+  HELP = 2,
+  REFUSED = 3,
+}
+
+export class HumanConsole {
+  cursor: Cursor;
+  /** Whether the end of the VM was told already. */
+  told: bool = false;
+  private fresh: bool = true;
+  private tilde: bool = false;
+
+  constructor(public name: string) {
+    this.cursor = new Cursor(name);
+    this.cursor.seek(0);
+  }
+
+  get banner(): string {
+    return "Console of VM " + quoted(this.name) + ". To leave: ~. after Enter, or Ctrl-]. ~? for help.\n";
+  }
+
+  /** Takes a typed byte and passes on what is the VM's. */
+  take(byte: u32): ConsoleKey {
+    if (byte == CTRL_BRACKET) return ConsoleKey.LEAVE;
+    if (this.tilde) {
+      this.tilde = false;
+      if (byte == DOT) return ConsoleKey.LEAVE;
+      if (byte == QUESTION) return ConsoleKey.HELP;
+      if (byte == TILDE) return this.send(TILDE, 0);
+      return this.send(TILDE, byte);
+    }
+    if (byte == TILDE && this.fresh) {
+      this.tilde = true;
+      return ConsoleKey.NONE;
+    }
+    return this.send(byte, 0);
+  }
+
+  private send(first: u32, second: u32): ConsoleKey {
+    const last = second != 0 ? second : first;
+    this.fresh = last == CR || last == LF;
+    const vm = vmFind(this.name);
+    const link = vm != null && vm.alive ? vm.link : null;
+    if (link == null) return ConsoleKey.REFUSED;
+    const length: u32 = second != 0 ? 2 : 1;
+    store<u8>(one, <u8>first);
+    store<u8>(one, <u8>second, 1);
+    if (link.consoleIn.room < length) return ConsoleKey.REFUSED;
+    link.consoleIn.write(one, length);
+    link.signal();
+    return ConsoleKey.NONE;
+  }
+}

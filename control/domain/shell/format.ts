@@ -1,0 +1,153 @@
+// Result documents as text for a terminal of 80 columns. Lines end in "\n".
+
+import {
+  FIELD_AT, FIELD_BAD_FRAMES, FIELD_CHECKS, FIELD_CMDLINE, FIELD_CONTROL_RESTARTS, FIELD_COUNTERS, FIELD_CPU, FIELD_CPUS,
+  FIELD_EXITS, FIELD_FEATURES, FIELD_FORWARDED, FIELD_FREE, FIELD_HOST, FIELD_IMAGES, FIELD_INITRD, FIELD_INTERRUPTS,
+  FIELD_KERNEL, FIELD_KERNEL_BYTES, FIELD_LAST_EXIT, FIELD_MAPPED, FIELD_MAX, FIELD_MEMORY, FIELD_MODEL_BYTES, FIELD_NAME,
+  FIELD_OK, FIELD_OVERHEAD, FIELD_POLICY, FIELD_REASON, FIELD_RESERVED, FIELD_RESTART, FIELD_RESTARTS, FIELD_RIG,
+  FIELD_RUNNING, FIELD_RUNTIME_MS, FIELD_SINCE_MS, FIELD_SIZE, FIELD_SPEC, FIELD_STATE, FIELD_TEXT, FIELD_TOTAL,
+  FIELD_UPTIME_MS, FIELD_VCPUS, FIELD_VERSION, FIELD_VM, FIELD_VMS, FIELD_WINDOW, FIELD_KIND, OP_CREATE, OP_DOCTOR,
+  OP_IMAGES, OP_LS, OP_PAUSE, OP_RESET, OP_RESUME, OP_RM, OP_SHOW, OP_START, OP_STATUS, OP_STOP, POLICY_NEVER,
+} from "../../protocol/schema";
+import { duration, fit, grouped, kib, mib, row, stamp } from "../text";
+import { Value } from "../value";
+
+/** The result of an operation as text. */
+export function formatResult(op: string, value: Value): string {
+  if (op == OP_STATUS) return formatStatus(value);
+  if (op == OP_LS) return formatList(value);
+  if (op == OP_SHOW) return formatShow(value);
+  if (op == OP_IMAGES) return formatImages(value);
+  if (op == OP_DOCTOR) return formatDoctor(value);
+  return formatDone(op, value);
+}
+
+function formatDone(op: string, value: Value): string {
+  const name = 'VM "' + value.getText(FIELD_NAME) + '"';
+  if (op == OP_RM) return name + " is removed\n";
+  const state = value.getText(FIELD_STATE);
+  const reason = value.getText(FIELD_REASON);
+  const known = op == OP_CREATE || op == OP_START || op == OP_RESET || op == OP_STOP || op == OP_PAUSE || op == OP_RESUME;
+  return known ? name + " is " + state + (reason != "" && reason != state ? ": " + reason : "") + "\n" : "";
+}
+
+function line(label: string, text: string): string {
+  return label.padEnd(14, " ") + text + "\n";
+}
+
+/** A list of words over as many lines as it takes, indented like line(). */
+function wrapped(label: string, words: Value[]): string {
+  let out = "";
+  let current = "";
+  for (let i = 0; i < words.length; i++) {
+    if (current.length + words[i].text.length > 62) {
+      out += line(out == "" ? label : "", current);
+      current = "";
+    }
+    current += (current != "" ? " " : "") + words[i].text;
+  }
+  return out + line(out == "" ? label : "", current);
+}
+
+function formatStatus(value: Value): string {
+  const vms = value.get(FIELD_VMS)!;
+  const restarts = value.getUint(FIELD_CONTROL_RESTARTS);
+  const damaged = value.getUint(FIELD_BAD_FRAMES);
+  return (
+    line("host", value.getText(FIELD_HOST) + ", up " + duration(value.getUint(FIELD_UPTIME_MS))) +
+    line("version", value.getText(FIELD_VERSION)) +
+    line("cpu", fit(value.getUint(FIELD_CPUS).toString() + " x " + value.getText(FIELD_CPU), 64)) +
+    line("rig", value.getText(FIELD_RIG)) +
+    line("memory", formatFreeShort(value.get(FIELD_MEMORY)!)) +
+    line("VMs", vms.getUint(FIELD_TOTAL).toString() + ", " + vms.getUint(FIELD_RUNNING).toString() + " up") +
+    line("control", restarts.toString() + " restarts, " + damaged.toString() + " damaged frames") +
+    wrapped("CPU features", value.getList(FIELD_FEATURES))
+  );
+}
+
+function formatFreeShort(memory: Value): string {
+  return mib(memory.getUint(FIELD_FREE)) + " free of " + mib(memory.getUint(FIELD_TOTAL));
+}
+
+/** `free`: the memory part of `status`. */
+export function formatFree(status: Value): string {
+  const memory = status.get(FIELD_MEMORY)!;
+  return (
+    line("total", mib(memory.getUint(FIELD_TOTAL))) +
+    line("free", mib(memory.getUint(FIELD_FREE))) +
+    line("kernel", kib(memory.getUint(FIELD_KERNEL))) +
+    line("reserved", kib(memory.getUint(FIELD_RESERVED)) + " (promised to VMs as kernel memory, not used)")
+  );
+}
+
+const LIST_WIDTHS: i32[] = [27, 8, 10, 5, 14];
+
+function formatList(value: Value): string {
+  const vms = value.getList(FIELD_VMS);
+  if (vms.length == 0) return "no VMs\n";
+  let out = row(["NAME", "STATE", "MEMORY", "VCPUS", "FOR", "REASON"], LIST_WIDTHS) + "\n";
+  for (let i = 0; i < vms.length; i++) {
+    const vm = vms[i];
+    const cells: string[] = [
+      vm.getText(FIELD_NAME),
+      vm.getText(FIELD_STATE),
+      mib(vm.getUint(FIELD_MEMORY)),
+      vm.getUint(FIELD_VCPUS).toString(),
+      duration(vm.getUint(FIELD_SINCE_MS)),
+      vm.getText(FIELD_REASON),
+    ];
+    out += fit(row(cells, LIST_WIDTHS), 79) + "\n";
+  }
+  return out;
+}
+
+function formatShow(value: Value): string {
+  const spec = value.get(FIELD_SPEC)!;
+  const restart = spec.get(FIELD_RESTART)!;
+  const overhead = value.get(FIELD_OVERHEAD)!;
+  const counters = value.get(FIELD_COUNTERS)!;
+  const policy = restart.getText(FIELD_POLICY);
+  const limits = ", at most " + restart.getUint(FIELD_MAX).toString() + " in " + restart.getUint(FIELD_WINDOW).toString() + " s";
+  let out =
+    line("name", value.getText(FIELD_NAME)) +
+    line("state", value.getText(FIELD_STATE) + " for " + duration(value.getUint(FIELD_SINCE_MS))) +
+    line("reason", value.getText(FIELD_REASON)) +
+    line("memory", mib(value.getUint(FIELD_MEMORY)) + ", " + mib(value.getUint(FIELD_MAPPED)) + " mapped") +
+    line("beside it", kib(overhead.getUint(FIELD_MODEL_BYTES)) + " device model, " + kib(overhead.getUint(FIELD_KERNEL_BYTES)) + " kernel") +
+    line("vCPUs", value.getUint(FIELD_VCPUS).toString() + ", ran " + duration(value.getUint(FIELD_RUNTIME_MS))) +
+    line("kernel", spec.getText(FIELD_KERNEL)) +
+    line("initrd", spec.getText(FIELD_INITRD)) +
+    line("cmdline", spec.getText(FIELD_CMDLINE)) +
+    line("restart", policy + (policy == POLICY_NEVER ? "" : limits) + "; was restarted " + value.getUint(FIELD_RESTARTS).toString() + " times") +
+    line("last exit", value.getText(FIELD_LAST_EXIT)) +
+    line(
+      "exits",
+      grouped(value.getUint(FIELD_EXITS)) + ", " + grouped(value.getUint(FIELD_FORWARDED)) + " to the device model; " +
+        grouped(value.getUint(FIELD_INTERRUPTS)) + " interrupts",
+    );
+  for (let i = 0; i < counters.keys.length; i++)
+    out += "  " + counters.keys[i].padEnd(30, " ") + grouped(counters.items[i].number).padStart(16, " ") + "\n";
+  return out;
+}
+
+function formatImages(value: Value): string {
+  const images = value.getList(FIELD_IMAGES);
+  let out = row(["NAME", "SIZE"], [40]) + "\n";
+  for (let i = 0; i < images.length; i++)
+    out += row([fit(images[i].getText(FIELD_NAME), 40), grouped(images[i].getUint(FIELD_SIZE)) + " bytes"], [40, 20]) + "\n";
+  return out;
+}
+
+function formatDoctor(value: Value): string {
+  const checks = value.getList(FIELD_CHECKS);
+  let out = "";
+  for (let i = 0; i < checks.length; i++)
+    out += (checks[i].getBool(FIELD_OK) ? "ok    " : "LOOK  ") + checks[i].getText(FIELD_TEXT) + "\n";
+  return out;
+}
+
+/** One event as one line. */
+export function formatEvent(event: Value): string {
+  const vm = event.getText(FIELD_VM);
+  return stamp(event.getUint(FIELD_AT)) + "  " + event.getText(FIELD_KIND).padEnd(18, " ") + (vm != "" ? vm + ": " : "") + event.getText(FIELD_TEXT) + "\n";
+}

@@ -1,0 +1,98 @@
+// From a typed line to words, and from words to a request document.
+
+import { ErrorCode, FIELD_CMDLINE, FIELD_FORCE, FIELD_INITRD, FIELD_KERNEL, FIELD_MAX, FIELD_MEMORY, FIELD_NAME, FIELD_POLICY, FIELD_RESTART, FIELD_SPEC, FIELD_START, FIELD_VCPUS, FIELD_VM, FIELD_WINDOW } from "../../protocol/schema";
+import { Command, Words } from "../commands";
+import { Fault, Outcome } from "../outcome";
+import { nearest, parseNumber, parseSize, quoted } from "../text";
+import { Value } from "../value";
+
+/** Splits at spaces; "double quotes" keep them. A quote may begin inside a word: cmdline="a b". */
+export function splitWords(line: string): string[] {
+  const words: string[] = [];
+  let word = "";
+  let open = false;
+  let any = false;
+  for (let i = 0; i < line.length; i++) {
+    const c = line.charAt(i);
+    if (c == '"') {
+      open = !open;
+      any = true;
+    } else if (c == " " && !open) {
+      if (any) words.push(word);
+      word = "";
+      any = false;
+    } else {
+      word += c;
+      any = true;
+    }
+  }
+  if (any) words.push(word);
+  return words;
+}
+
+function usage(command: Command, text: string): Outcome {
+  return Outcome.fail(new Fault(ErrorCode.USAGE, command.name + ": " + text + "; usage: " + command.usage, command.name, "help " + command.name));
+}
+
+/** The request that the words after a command's name make. */
+export function requestOf(command: Command, words: string[]): Outcome {
+  const request = Value.map();
+  if (command.words == Words.SPEC) return createRequest(command, words);
+  if (command.words == Words.COUNT || command.words == Words.COMMAND) return Outcome.of(request);
+  let force = false;
+  let name = "";
+  for (let i = 1; i < words.length; i++) {
+    const word = words[i];
+    if (word == "--force" || word == "-f") {
+      if (command.words != Words.VM_FORCE) return usage(command, "it has no option " + quoted(word));
+      force = true;
+    } else if (word.startsWith("-")) {
+      return usage(command, "it has no option " + quoted(word));
+    } else if (name != "" || command.words == Words.NONE) {
+      return usage(command, quoted(word) + " is too much");
+    } else {
+      name = word;
+    }
+  }
+  if (name == "" && (command.words == Words.VM || command.words == Words.VM_FORCE)) return usage(command, "it needs a VM");
+  if (name != "") request.putText(FIELD_VM, name);
+  if (force) request.putBool(FIELD_FORCE, true);
+  return Outcome.of(request);
+}
+
+/** The keys of `create`, for completion too. */
+export const CREATE_KEYS: string[] = [
+  FIELD_MEMORY, FIELD_KERNEL, FIELD_INITRD, FIELD_CMDLINE, FIELD_VCPUS, FIELD_START, FIELD_RESTART, FIELD_MAX, FIELD_WINDOW,
+];
+
+function createRequest(command: Command, words: string[]): Outcome {
+  if (words.length < 2) return usage(command, "it needs a name");
+  const spec = Value.map().putText(FIELD_NAME, words[1]);
+  const restart = Value.map();
+  for (let i = 2; i < words.length; i++) {
+    const at = words[i].indexOf("=");
+    const key = at > 0 ? words[i].substring(0, at) : "";
+    const text = words[i].substring(at + 1);
+    if (key == FIELD_MEMORY) {
+      const size = parseSize(text);
+      if (size < 0) return usage(command, "memory is " + quoted(text) + ", it must be like 128M or 1G");
+      spec.putUint(FIELD_MEMORY, size);
+    } else if (key == FIELD_VCPUS || key == FIELD_MAX || key == FIELD_WINDOW) {
+      const number = parseNumber(text);
+      if (number < 0) return usage(command, key + " is " + quoted(text) + ", it must be a number");
+      if (key == FIELD_VCPUS) spec.putUint(key, number);
+      else restart.putUint(key, number);
+    } else if (key == FIELD_KERNEL || key == FIELD_INITRD || key == FIELD_CMDLINE) {
+      spec.putText(key, text);
+    } else if (key == FIELD_START) {
+      spec.putBool(FIELD_START, text != "no" && text != "false");
+    } else if (key == FIELD_RESTART) {
+      restart.putText(FIELD_POLICY, text);
+    } else {
+      const near = nearest(key != "" ? key : words[i], CREATE_KEYS);
+      return usage(command, "it knows no " + quoted(words[i]) + (near != "" ? ", did you mean " + quoted(near + "=") + "?" : ""));
+    }
+  }
+  if (restart.items.length > 0) spec.put(FIELD_RESTART, restart);
+  return Outcome.of(Value.map().put(FIELD_SPEC, spec));
+}

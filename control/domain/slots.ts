@@ -1,0 +1,58 @@
+// Where things are in this domain: capability slots, event bits, guest-physical addresses. All fixed, so
+// that a restarted control domain finds its objects without having to remember where they are.
+
+import { CAP_FREE, EVENT_FREE, GPA_SHARED, MAX_VCPUS } from "../gen/abi";
+
+/* Slots of this domain's own objects. */
+export const SLOT_STASH: u32 = CAP_FREE;
+export const SLOT_UART: u32 = CAP_FREE + 1;
+export const SLOT_TIMER: u32 = CAP_FREE + 2;
+const SLOT_VMS: u32 = CAP_FREE + 8;
+const SLOTS_PER_VM: u32 = 8 + MAX_VCPUS;
+
+/* Event bits of this domain. */
+export const EVENT_UART: u32 = EVENT_FREE;
+export const EVENT_TIMER: u32 = EVENT_FREE + 1;
+const EVENT_LINKS: u32 = EVENT_FREE + 2;
+
+/* Guest-physical addresses in this domain. */
+const GPA_LINKS: u64 = GPA_SHARED;
+const GPA_LINK_STEP: u64 = 0x20000;
+export const GPA_STASH: u64 = GPA_SHARED + 0x1000000;
+export const GPA_MODULE: u64 = GPA_SHARED + 0x2000000;
+
+/** What the slots of a VM hold, from its first on. */
+export const enum VmSlot {
+  MEMORY = 0,
+  MODEL_RAM = 1,
+  LINK = 2,
+  MODEL = 3,
+  DOMAIN = 4,
+  MODEL_VCPU = 5,
+  CHANNEL = 6, /* our end */
+  MODEL_CHANNEL = 7, /* the device model's end */
+  VCPU = 8,
+}
+
+export function vmSlot(index: u32, what: VmSlot): u32 {
+  return SLOT_VMS + index * SLOTS_PER_VM + what;
+}
+
+/** How many VMs a capability table of `slots` has room for. */
+export function vmsThatFit(slots: u32): u32 {
+  return slots > SLOT_VMS ? (slots - SLOT_VMS) / SLOTS_PER_VM : 0;
+}
+
+/** Where the link of a VM is mapped in this domain. */
+export function linkAddress(index: u32): u64 {
+  return GPA_LINKS + index * GPA_LINK_STEP;
+}
+
+export function linkEvent(index: u32): u32 {
+  return EVENT_LINKS + index;
+}
+
+/** The VM whose link an event bit belongs to, or -1. */
+export function linkOfEvent(event: u32): i32 {
+  return event >= EVENT_LINKS ? <i32>(event - EVENT_LINKS) : -1;
+}

@@ -1,0 +1,122 @@
+// The stash: a memory object in which the control domain keeps what a successor must know. It is in a fixed
+// capability slot, so it outlives the linear memory of this component.
+//
+//   0x00000  document, copy A          u32 magic, u32 sequence, u32 length, u32 crc-32c of the CBOR, CBOR
+//   0x10000  document, copy B          the valid copy with the higher sequence counts; the other is written
+//   0x20000  events: 256 records of 256 bytes: u32 length, u32 crc-32c, CBOR
+//
+// A successor takes nothing from here on trust: each piece is checked like a message from a stranger.
+
+import { ObjectType, PAGE_SIZE, Right, CAP_SELF } from "../gen/abi";
+import { CapInfo } from "../gen/layout";
+import { capDrop, capInfo, memCreate, memMap, memUnmap, sharedLoad32, sharedRead, sharedStore32, sharedWrite } from "../lib/binding";
+import { CborWriter } from "../lib/cbor";
+import { crc32c } from "../lib/crc32c";
+import { Protocol } from "../protocol/schema";
+import { decode, encode } from "./codec";
+import { GPA_STASH, SLOT_STASH } from "./slots";
+import { Value } from "./value";
+
+const PAGES: u64 = 48;
+const MAGIC: u32 = 0x31535450; /* "PTS1" */
+const COPY_SIZE: u32 = 0x10000;
+const HEADER_SIZE: u32 = 16;
+const EVENTS: u64 = 0x20000;
+const RECORD_SIZE: u32 = 256;
+const RECORD_HEADER: u32 = 8;
+
+const scratch: usize = memory.data(0x10000, 16);
+const capPage: usize = memory.data(96, 16);
+let usable: bool = false;
+let sequence: u32 = 0;
+
+/** Finds or makes the stash. True: it was there, so this is a restart. */
+export function stashOpen(): bool {
+  const found = capInfo(SLOT_STASH, capPage) >= 0 && changetype<CapInfo>(capPage).type == ObjectType.MEMORY;
+  if (!found && memCreate(SLOT_STASH, PAGES) < 0) return false;
+  memUnmap(CAP_SELF, GPA_STASH, PAGES);
+  usable = memMap(CAP_SELF, SLOT_STASH, GPA_STASH, 0, PAGES, Right.READ | Right.WRITE) >= 0;
+  return found;
+}
+
+/** Memory the stash takes. */
+export function stashBytes(): u64 {
+  return usable ? PAGES * PAGE_SIZE : 0;
+}
+
+function copyAddress(number: u32): u64 {
+  return GPA_STASH + (number & 1) * COPY_SIZE;
+}
+
+function readCopy(number: u32): Value | null {
+  const base = copyAddress(number);
+  const length = sharedLoad32(base + 8);
+  if (sharedLoad32(base) != MAGIC || length > COPY_SIZE - HEADER_SIZE) return null;
+  sharedRead(scratch, base + HEADER_SIZE, length);
+  if (crc32c(scratch, length) != sharedLoad32(base + 12)) return null;
+  return decode(scratch, length);
+}
+
+/** The newest valid document, or null. */
+export function stashRead(): Value | null {
+  if (!usable) return null;
+  const a = sharedLoad32(copyAddress(0) + 4);
+  const b = sharedLoad32(copyAddress(1) + 4);
+  sequence = max(a, b);
+  const newer: u32 = a > b ? 0 : 1;
+  const value = readCopy(newer);
+  return value != null ? value : readCopy(newer ^ 1);
+}
+
+/** Writes the document. False: too long, or no stash; then the one before stays. */
+export function stashWrite(value: Value): bool {
+  if (!usable) return false;
+  const writer = new CborWriter(scratch, COPY_SIZE - HEADER_SIZE);
+  if (!encode(writer, value)) return false;
+  sequence++;
+  const base = copyAddress(sequence);
+  sharedStore32(base, 0);
+  sharedWrite(base + HEADER_SIZE, scratch, writer.length);
+  sharedStore32(base + 8, writer.length);
+  sharedStore32(base + 12, crc32c(scratch, writer.length));
+  sharedStore32(base + 4, sequence);
+  sharedStore32(base, MAGIC);
+  return true;
+}
+
+function recordAddress(number: u64): u64 {
+  return EVENTS + GPA_STASH + (number % Protocol.EVENTS_KEPT) * RECORD_SIZE;
+}
+
+/** Keeps an event under its sequence number; one that is too long is lost at a restart. */
+export function stashEvent(number: u64, value: Value): void {
+  if (!usable) return;
+  const writer = new CborWriter(scratch, RECORD_SIZE - RECORD_HEADER);
+  const length = encode(writer, value) ? writer.length : 0;
+  const base = recordAddress(number);
+  sharedWrite(base + RECORD_HEADER, scratch, length);
+  sharedStore32(base + 4, crc32c(scratch, length));
+  sharedStore32(base, length);
+}
+
+/** All events that are kept, in no order. */
+export function stashEvents(): Value[] {
+  const out: Value[] = [];
+  if (!usable) return out;
+  for (let i = 0; i < Protocol.EVENTS_KEPT; i++) {
+    const base = recordAddress(i);
+    const length = sharedLoad32(base);
+    if (length == 0 || length > RECORD_SIZE - RECORD_HEADER) continue;
+    sharedRead(scratch, base + RECORD_HEADER, length);
+    if (crc32c(scratch, length) != sharedLoad32(base + 4)) continue;
+    const value = decode(scratch, length);
+    if (value != null) out.push(value);
+  }
+  return out;
+}
+
+/** Gives the stash up. */
+export function stashDrop(): void {
+  usable = false;
+  capDrop(SLOT_STASH);
+}

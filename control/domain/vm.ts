@@ -1,0 +1,91 @@
+// A VM as the control domain knows it: its specification, its state, and the link while it has one.
+
+import {
+  FIELD_LAST_EXIT, FIELD_MEMORY, FIELD_NAME, FIELD_REASON, FIELD_RESTARTS, FIELD_SINCE_MS, FIELD_STATE,
+  FIELD_SPEC, FIELD_VCPUS, STATE_CRASHED, STATE_PAUSED, STATE_RUNNING, STATE_STARTING, STATE_STOPPED,
+} from "../protocol/schema";
+import { ControlLink } from "../lib/link";
+import { uptimeMs } from "./host";
+import { readVmSpec, VmSpec } from "./spec";
+import { clean } from "./text";
+import { Value } from "./value";
+
+export class Vm {
+  state: string = STATE_STOPPED;
+  reason: string = "created";
+  since: u64 = 0;
+  lastExit: string = "";
+  /** Whether its two domains exist. */
+  alive: bool = false;
+  /** Present from the first start to `rm`: its console can be read after the VM has ended. */
+  link: ControlLink | null = null;
+  /** Counts the links the VM has had, so that a reader notices a new one. */
+  generation: u32 = 0;
+  /** When it was restarted by policy, within the window. */
+  restarts: u64[] = [];
+  restartCount: u32 = 0;
+  /** When a start by policy is due; 0: none. */
+  restartAt: u64 = 0;
+
+  constructor(
+    public index: u32,
+    public spec: VmSpec,
+  ) {
+    this.since = uptimeMs();
+  }
+
+  get name(): string {
+    return this.spec.name;
+  }
+
+  /** Sets state and reason; `since` is when the state was entered. */
+  enter(state: string, reason: string): void {
+    if (this.state != state) this.since = uptimeMs();
+    this.state = state;
+    this.reason = reason;
+  }
+
+  get ended(): bool {
+    return this.state == STATE_STOPPED || this.state == STATE_CRASHED;
+  }
+
+  /** Its row in `ls`. */
+  toRow(): Value {
+    const now = uptimeMs();
+    return Value.map()
+      .putText(FIELD_NAME, this.name)
+      .putText(FIELD_STATE, this.state)
+      .putText(FIELD_REASON, this.reason)
+      .putUint(FIELD_MEMORY, this.spec.memory)
+      .putUint(FIELD_VCPUS, this.spec.vcpus)
+      .putUint(FIELD_SINCE_MS, now > this.since ? now - this.since : 0);
+  }
+
+  /** What a successor of this control domain must know. */
+  toStash(): Value {
+    return Value.map()
+      .putUint("index", this.index)
+      .put(FIELD_SPEC, this.spec.toValue())
+      .putText(FIELD_STATE, this.state)
+      .putText(FIELD_REASON, this.reason)
+      .putUint("since", this.since)
+      .putText(FIELD_LAST_EXIT, this.lastExit)
+      .putUint(FIELD_RESTARTS, this.restartCount);
+  }
+}
+
+/** A VM of the predecessor; null when the entry makes no sense. */
+export function vmOfStash(value: Value, limit: u32): Vm | null {
+  const read = readVmSpec(value.get(FIELD_SPEC), "stash");
+  const index = value.getUint("index", u64.MAX_VALUE);
+  if (read.spec == null || index >= limit) return null;
+  const vm = new Vm(<u32>index, read.spec!);
+  const state = value.getText(FIELD_STATE);
+  const known = state == STATE_STARTING || state == STATE_RUNNING || state == STATE_PAUSED || state == STATE_CRASHED;
+  vm.state = known ? state : STATE_STOPPED;
+  vm.reason = clean(value.getText(FIELD_REASON));
+  vm.since = value.getUint("since");
+  vm.lastExit = clean(value.getText(FIELD_LAST_EXIT));
+  vm.restartCount = <u32>value.getUint(FIELD_RESTARTS);
+  return vm;
+}

@@ -1,10 +1,9 @@
 // The DSDT: the sleep state of power-off, the processors, and the devices that cannot be found otherwise.
 
 import { SLEEP_S5 } from "../chips/acpi-pm";
-import { PIT_PORT } from "../chips/pit";
 import { RTC_PORT } from "../chips/rtc";
 import { COM1 } from "../chips/uart";
-import { IRQ_COM1, IRQ_RTC, IRQ_TIMER } from "../interrupts";
+import { IRQ_COM1, IRQ_RTC } from "../interrupts";
 import {
   close,
   closeResources,
@@ -32,7 +31,6 @@ export function writeDsdt(vcpus: u32): void {
   for (let id: u32 = 0; id < vcpus; id++) processor(id);
   legacyDevice("COM1", "PNP0501", COM1, 8, IRQ_COM1);
   legacyDevice("RTC_", "PNP0B00", RTC_PORT, 2, IRQ_RTC);
-  legacyDevice("TMR_", "PNP0100", PIT_PORT, 4, IRQ_TIMER);
   close(scope);
   writer.end();
 }

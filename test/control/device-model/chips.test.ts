@@ -1,0 +1,207 @@
+// Timer, clock, power and reset: what a guest can read and cause.
+
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { ExitMessageAt, ExitType, Reply } from "../../../control/gen/abi";
+import { Rig, WALL_CLOCK } from "./rig";
+
+function cmos(rig: Rig, index: number): number {
+  rig.out(0x70, index);
+  return rig.in(0x71);
+}
+
+function setCmos(rig: Rig, index: number, value: number): void {
+  rig.out(0x70, index);
+  rig.out(0x71, value);
+}
+
+test("absent ports read as ones and swallow writes", () => {
+  const rig = new Rig();
+  assert.is(rig.in(0x1234), 0xff);
+  assert.is(rig.in(0x1234, 2), 0xffff);
+  assert.is(rig.in(0xcfc, 4), 0xffffffff);
+  rig.out(0xcf8, 0x80000000, 4);
+  assert.is(rig.in(0xcf8, 4) & 0xff, 0xff);
+  assert.is(rig.in(0xffff, 4) & 0xff, 0xff);
+});
+
+test("PIT: channel 2 counts down and its output shows in port 0x61", () => {
+  const rig = new Rig();
+  rig.out(0x61, 1);
+  rig.out(0x43, 0xb0); // channel 2, both bytes, mode 0
+  rig.out(0x42, 0x10);
+  rig.out(0x42, 0x27); // 10,000 ticks: 8.381 ms
+  assert.is(rig.in(0x61) & 0x20, 0);
+  rig.advance(4_000_000);
+  rig.out(0x43, 0x80); // latch
+  const count = rig.in(0x42) | (rig.in(0x42) << 8);
+  assert.ok(Math.abs(count - (10000 - 4772)) < 3, String(count));
+  assert.is(rig.in(0x61) & 0x20, 0);
+  rig.advance(4_500_000);
+  assert.is(rig.in(0x61) & 0x20, 0x20);
+});
+
+test("PIT: channel 0 ticks at its rate through the I/O APIC's input 2", () => {
+  const rig = new Rig();
+  rig.ioapic(2, 0x30);
+  rig.out(0x43, 0x34);
+  rig.out(0x40, 0xa9);
+  rig.out(0x40, 0x04); // 1193 ticks
+  rig.advance(100_000_000);
+  assert.ok(Math.abs(rig.msis.length - 100) <= 1, String(rig.msis.length));
+  rig.out(0x43, 0x30); // mode 0 stops it
+  rig.advance(100_000_000);
+  assert.ok(rig.msis.length <= 101);
+});
+
+test("PIT: one shot, and read-back of its status", () => {
+  const rig = new Rig();
+  rig.ioapic(2, 0x30);
+  rig.out(0x43, 0x38); // mode 4
+  rig.out(0x40, 0);
+  rig.out(0x40, 1);
+  rig.out(0x43, 0xe2); // status of channel 0
+  assert.is(rig.in(0x40) & 0x3f, 0x38);
+  rig.advance(1_000_000);
+  assert.is(rig.msis.length, 1);
+  rig.advance(10_000_000);
+  assert.is(rig.msis.length, 1);
+});
+
+test("RTC: the wall clock in BCD, and it goes on", () => {
+  const rig = new Rig();
+  assert.is(cmos(rig, 9), 0x26);
+  assert.is(cmos(rig, 8), 0x03);
+  assert.is(cmos(rig, 7), 0x04);
+  assert.is(cmos(rig, 6), 4); // Wednesday
+  assert.is(cmos(rig, 4), 0x05);
+  assert.is(cmos(rig, 2), 0x06);
+  assert.is(cmos(rig, 0), 0x07);
+  assert.is(cmos(rig, 0x32), 0x20);
+  assert.is(cmos(rig, 0x0d), 0x80);
+  rig.advance(55_500_000_000);
+  assert.is(cmos(rig, 2), 0x07);
+  assert.is(cmos(rig, 0), 0x02);
+  assert.ok(WALL_CLOCK > 0);
+});
+
+test("RTC: update in progress at the end of a second only", () => {
+  const rig = new Rig();
+  rig.advance(500_000_000);
+  assert.is(cmos(rig, 10) & 0x80, 0);
+  rig.advance(499_900_000);
+  assert.is(cmos(rig, 10) & 0x80, 0x80);
+});
+
+test("RTC: binary and 12-hour formats, setting the time, and memory", () => {
+  const rig = new Rig();
+  setCmos(rig, 11, 0x84); // hold, binary, 12-hour
+  for (const [index, value] of [
+    [9, 31],
+    [8, 12],
+    [7, 31],
+    [4, 0x80 | 11],
+    [2, 59],
+    [0, 58],
+  ] as const) {
+    setCmos(rig, index, value);
+  }
+  rig.advance(3_000_000_000);
+  assert.is(cmos(rig, 0), 58); // held
+  setCmos(rig, 11, 0x06);
+  assert.is(cmos(rig, 4), 23);
+  rig.advance(2_000_000_000);
+  assert.is(cmos(rig, 9), 32);
+  assert.is(cmos(rig, 8), 1);
+  assert.is(cmos(rig, 7), 1);
+  assert.is(cmos(rig, 4), 0);
+  setCmos(rig, 0x40, 0xab);
+  assert.is(cmos(rig, 0x40), 0xab);
+});
+
+test("RTC: whatever is written, nothing traps", () => {
+  const rig = new Rig();
+  for (let index = 0; index < 128; index++) {
+    for (const value of [0, 1, 0x7f, 0x80, 0x99, 0xff]) {
+      setCmos(rig, index, value);
+      for (let i = 0; i < 128; i++) cmos(rig, i);
+    }
+  }
+});
+
+test("the PM timer runs at 3.579545 MHz, in guest time", () => {
+  const rig = new Rig();
+  const first = rig.in(0x608, 4);
+  rig.advance(1_000_000_000);
+  assert.ok(Math.abs(rig.in(0x608, 4) - first - 3579545) <= 1);
+  // The kernel has kept the VM's time back by 3 s, as in a pause.
+  const before = rig.in(0x608, 4);
+  rig.tscOffset = (rig.tscOffset ?? 0n) - 3_000_000_000n;
+  rig.advance(3_000_000_000);
+  assert.ok(Math.abs(rig.in(0x608, 4) - before) <= 1);
+});
+
+test("the power button sets its status and raises SCI if it is enabled", () => {
+  const rig = new Rig();
+  rig.ioapic(9, 0x49, 0x8000);
+  rig.command({ t: "powerbutton" });
+  assert.is(rig.in(0x600, 2), 0x100);
+  assert.is(rig.msis.length, 0);
+  rig.out(0x602, 0x100, 2);
+  assert.is(rig.in(0x602, 2), 0x100);
+  assert.is(rig.msis.length, 1);
+  rig.out(0x600, 0x100, 2);
+  assert.is(rig.in(0x600, 2), 0);
+  assert.is(rig.in(0x604, 2) & 1, 1); // SCI_EN
+});
+
+test("S5 ends the VM, once, after its last words", () => {
+  const rig = new Rig();
+  rig.events();
+  for (const c of Buffer.from("bye")) rig.out(0x3f8, c);
+  assert.is(rig.out(0x604, (5 << 10) | 0x2000, 2).reply, Reply.STOP);
+  assert.equal(rig.events(), [{ t: "off" }]);
+  assert.is(rig.output(), "bye");
+  assert.is(rig.out(0x604, (5 << 10) | 0x2000, 2).reply, Reply.STOP);
+  assert.equal(rig.events(), []);
+});
+
+test("other sleep states are ignored", () => {
+  const rig = new Rig();
+  rig.events();
+  assert.is(rig.out(0x604, (1 << 10) | 0x2000, 2).reply, Reply.ADVANCE);
+  assert.equal(rig.events(), []);
+});
+
+for (const [name, port, values] of [
+  ["0xCF9", 0xcf9, [0x02, 0x06]],
+  ["the keyboard controller", 0x64, [0xfe]],
+  ["port 0x92", 0x92, [0x01]],
+] as const) {
+  test(`reset by ${name}`, () => {
+    const rig = new Rig();
+    rig.events();
+    const replies = values.map((value) => rig.out(port, value).reply);
+    assert.is(replies[replies.length - 1], Reply.STOP);
+    assert.equal(rig.events(), [{ t: "reset" }]);
+  });
+}
+
+test("a keyboard driver's probe gives up at once", () => {
+  const rig = new Rig();
+  assert.is(rig.in(0x64) & 3, 1); // output full for ever, input empty
+  assert.is(rig.in(0x60), 0xff);
+});
+
+test("a triple fault and a failed entry are the VM's end", () => {
+  const rig = new Rig();
+  rig.events();
+  assert.is(rig.message(ExitType.SHUTDOWN).reply, Reply.STOP);
+  assert.equal(rig.events(), [{ t: "ended", reason: "triple fault", value: 0 }]);
+  const other = new Rig();
+  other.events();
+  other.message(ExitType.FAILED, [[ExitMessageAt.value, 33n]]);
+  assert.equal(other.events(), [{ t: "ended", reason: "entry failed", value: 33 }]);
+});
+
+test.run();

@@ -81,8 +81,8 @@ export const events: Command = {
   examples: ["plinth events", "plinth events --json --follow --since 17"],
   run: async (context) => {
     const since = context.args.value("since");
-    const client = await context.connect();
     const printer = new EventPrinter(context, since === undefined ? 0 : parseNumber(since, "--since"));
+    const client = await context.connect();
     await catchUp(client, printer);
     if (context.args.has("follow")) await followEvents(client, printer);
   },

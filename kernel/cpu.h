@@ -19,6 +19,8 @@ struct tss {
     u16 io_map;
 } PACKED;
 
+struct domain;
+struct timeout;
 struct vcpu;
 
 /* Reached through GS; the first three fields are known to assembly. */
@@ -33,6 +35,22 @@ struct cpu {
     u32 windows;        /* in use: paging.c */
     u64 timer_deadline; /* TIMER_OFF or a TSC value: time.c */
     struct tss tss;
+
+    /* VT-x and the scheduler. */
+    bool attention;              /* look around before the next entry: sched.c */
+    bool reschedule;             /* someone else should run */
+    bool slice_over;
+    bool alone;                  /* nobody waits for the CPU */
+    bool deadline_reached;
+    bool restart_control;
+    u64 slice_end, deadline;     /* host TSC; deadline: the sooner of slice_end and timeouts */
+    struct timeout *timeouts;    /* soonest first */
+    struct vcpu *next;           /* takes over at the next entry, on the same time slice */
+    struct vcpu *queue, *queue_last;
+    struct vcpu *loaded;         /* its VMCS is the current one */
+    struct vcpu *unswitched;     /* the VM whose vector state and MSRs are in the CPU */
+    struct domain *last_domain;  /* that ran: a barrier stands between two */
+    u64 idle_time;
 };
 
 static inline struct cpu *this_cpu(void) {

@@ -1,0 +1,308 @@
+/* Domains: their account of kernel memory, their life, and the events of components. */
+#include "domain.h"
+
+#include "apic.h"
+#include "cpu.h"
+#include "features.h"
+#include "frame.h"
+#include "log.h"
+#include "memory.h"
+#include "regs.h"
+#include "sched.h"
+#include "time.h"
+#include "vcpu.h"
+#include "vmx.h"
+#include "x86.h"
+
+struct domain *domains;
+struct domain *control_domain;
+u64 kernel_pages_reserved;
+
+#define RESTART_LIMIT 8 /* restarts of the control domain in ten seconds, then it stays down */
+
+static const char *const role_names[] = {"control", "device model", "driver", "VM"};
+static const char *const failure_names[] = {
+    "none", "trap", "triple fault", "VM entry failed", "touched memory that is not its own",
+    "forbidden exit", "does not come back", "lost its device model",
+};
+
+/* --- the account --- */
+
+void *domain_pages(struct domain *domain, unsigned order) {
+    u32 count = 1u << order;
+    if (count > domain->kernel_quota - domain->kernel_pages)
+        return NULL;
+    void *pages = kpage_alloc(order);
+    if (pages) {
+        domain->kernel_pages += count;
+        kernel_pages_reserved -= count;
+    }
+    return pages;
+}
+
+void domain_pages_free(struct domain *domain, void *pages, unsigned order) {
+    kpage_free(pages, order);
+    domain->kernel_pages -= 1u << order;
+    kernel_pages_reserved += 1u << order;
+}
+
+struct cell_page {
+    struct cell_page *next;
+};
+
+void *cell_alloc(struct domain *domain) {
+    if (!domain->free_cells) {
+        struct cell_page *page = domain_pages(domain, 0);
+        if (!page)
+            return NULL;
+        page->next = domain->cell_pages;
+        domain->cell_pages = page;
+        for (u8 *cell = (u8 *)page + CELL_SIZE; cell < (u8 *)page + PAGE_SIZE; cell += CELL_SIZE) {
+            *(void **)cell = domain->free_cells;
+            domain->free_cells = cell;
+        }
+    }
+    void *cell = domain->free_cells;
+    domain->free_cells = *(void **)cell;
+    memset(cell, 0, CELL_SIZE);
+    return cell;
+}
+
+void cell_free(struct domain *domain, void *cell) {
+    *(void **)cell = domain->free_cells;
+    domain->free_cells = cell;
+}
+
+static void *table_alloc(void *owner) {
+    return domain_pages(owner, 0);
+}
+
+static void table_free(void *owner, void *table) {
+    domain_pages_free(owner, table, 0);
+}
+
+/* --- life --- */
+
+static unsigned order_for(u64 bytes) {
+    unsigned order = 0;
+    while ((u64)PAGE_SIZE << order < bytes)
+        order++;
+    return order;
+}
+
+u32 domain_create(u32 role, const char label[LABEL_SIZE], u32 kernel_quota, u32 cap_slots,
+                  struct domain **out) {
+    static u32 last_id;
+    if (role > ROLE_VM || cap_slots < 2 || cap_slots > 4096 || kernel_quota < 8)
+        return STATUS_BAD_ARGUMENT;
+    if (kernel_pages_reserved + kernel_quota > frame_free_count())
+        return STATUS_NO_MEMORY;
+    struct domain *domain = kpage_alloc(0);
+    if (!domain)
+        return STATUS_NO_MEMORY;
+    _Static_assert(sizeof(struct domain) <= PAGE_SIZE, "a domain is a page");
+    object_init(&domain->object, OBJECT_DOMAIN);
+    domain->role = role;
+    domain->kernel_quota = kernel_quota;
+    domain->kernel_pages = 1;
+    kernel_pages_reserved += kernel_quota - 1;
+    memcpy(domain->label, label, LABEL_SIZE - 1);
+    domain->id = ++last_id;
+    domain->cap_slots = cap_slots;
+    domain->ept = (struct ept){
+        .table_alloc = table_alloc, .table_free = table_free, .owner = domain};
+    domain->next = domains;
+    domains = domain;
+
+    domain->caps = domain_pages(domain, order_for(cap_slots * sizeof(struct cap)));
+    domain->cpuid = domain_pages(domain, 0);
+    bool made = domain->caps && domain->cpuid && ept_init(&domain->ept);
+    if (made && role != ROLE_VM) {
+        domain->info = domain_pages(domain, 0);
+        domain->comm = domain_pages(domain, 0);
+        made = domain->info && domain->comm &&
+               ept_map(&domain->ept, gpa(GPA_INFO), hpa_of(domain->info), 0, RIGHT_READ) &&
+               ept_map(&domain->ept, gpa(GPA_COMM), hpa_of(domain->comm), 0,
+                       RIGHT_READ | RIGHT_WRITE);
+    }
+    if (!made) {
+        domain_destroy(domain);
+        return STATUS_NO_QUOTA;
+    }
+    *out = domain;
+    return STATUS_OK;
+}
+
+static void pages_release(struct domain *domain, void *pages, unsigned order) {
+    if (pages)
+        domain_pages_free(domain, pages, order);
+}
+
+static void delete_caps(struct domain *domain) {
+    for (u32 slot = 0; domain->caps && slot < domain->cap_slots; slot++)
+        if (domain->caps[slot].object)
+            cap_delete(&domain->caps[slot]);
+}
+
+void domain_destroy(struct domain *domain) {
+    for (u32 i = 0; i < MAX_VCPUS; i++)
+        if (domain->vcpus[i])
+            object_delete(&domain->vcpus[i]->object);
+    delete_caps(domain);
+    memory_unmap_domain(domain);
+    if (domain->vm) {
+        domain->vm->model = NULL;
+        domain_fail(domain->vm, FAILURE_ORPHAN, 0);
+    }
+    if (domain->model)
+        domain->model->vm = NULL;
+    vmx_flush_ept(&domain->ept);
+    ept_destroy(&domain->ept);
+    pages_release(domain, domain->caps, order_for(domain->cap_slots * sizeof(struct cap)));
+    pages_release(domain, domain->cpuid, 0);
+    pages_release(domain, domain->info, 0);
+    pages_release(domain, domain->comm, 0);
+    pages_release(domain, domain->io_bitmap, 1);
+    for (struct cell_page *page = domain->cell_pages; page;) {
+        struct cell_page *next = page->next;
+        domain_pages_free(domain, page, 0);
+        page = next;
+    }
+    struct domain **link = &domains;
+    while (*link != domain)
+        link = &(*link)->next;
+    *link = domain->next;
+    kernel_pages_reserved -= domain->kernel_quota - 1;
+    kpage_free(domain, 0);
+}
+
+void domain_pause(struct domain *domain) {
+    domain->state = DOMAIN_PAUSED;
+    domain->paused_at = rdtsc();
+    for (u32 i = 0; i < MAX_VCPUS; i++)
+        if (domain->vcpus[i])
+            vcpu_freeze(domain->vcpus[i]);
+}
+
+void domain_resume(struct domain *domain) {
+    domain->state = DOMAIN_ACTIVE;
+    u64 away = rdtsc() - domain->paused_at;
+    for (u32 i = 0; i < MAX_VCPUS; i++)
+        if (domain->vcpus[i])
+            vcpu_thaw(domain->vcpus[i], away);
+}
+
+static void fail_vcpus(struct domain *domain) {
+    for (u32 i = 0; i < MAX_VCPUS; i++)
+        if (domain->vcpus[i])
+            vcpu_fail(domain->vcpus[i]);
+}
+
+void domain_fail(struct domain *domain, u32 failure, u64 detail) {
+    if (domain->state == DOMAIN_FAILED)
+        return;
+    domain->state = DOMAIN_FAILED;
+    domain->failure = failure;
+    domain->failure_detail = detail;
+    log_info("domain %u (%s %s) ended: %s, 0x%lx", domain->id, role_names[domain->role],
+             domain->label, failure_names[failure], detail);
+    fail_vcpus(domain);
+    if (domain == control_domain) {
+        this_cpu()->restart_control = true;
+        this_cpu()->attention = true;
+        return;
+    }
+    if (domain->vm)
+        domain_fail(domain->vm, FAILURE_ORPHAN, 0);
+    domain_signal(control_domain, 1ull << EVENT_DOMAIN);
+}
+
+/* --- components --- */
+
+void domain_signal(struct domain *domain, u64 events) {
+    domain->events |= events;
+    struct vcpu *vcpu = domain->vcpus[0];
+    if (vcpu && vcpu->state == VCPU_HALTED && domain->state == DOMAIN_ACTIVE)
+        sched_wake(vcpu, true);
+}
+
+void component_reset(struct domain *domain) {
+    struct vcpu_state state = {0};
+    struct segment_state *segments = (struct segment_state *)state.segments;
+    /* Flat 32-bit protected mode, as the contract with control/native/start.S says. */
+    for (unsigned s = SEGMENT_ES; s <= SEGMENT_GS; s++)
+        segments[s] = (struct segment_state){
+            .selector = 0x10, .limit = 0xffffffff, .access = SEGMENT_ACCESS_DATA};
+    segments[SEGMENT_CS] = (struct segment_state){
+        .selector = 0x08, .limit = 0xffffffff, .access = SEGMENT_ACCESS_CODE};
+    segments[SEGMENT_LDTR].access = SEGMENT_ACCESS_UNUSABLE;
+    segments[SEGMENT_TR] = (struct segment_state){.limit = 0x67, .access = SEGMENT_ACCESS_TSS};
+    state.gpr[0] = ABI_VERSION;
+    state.rip = GPA_IMAGE;
+    state.rflags = RFLAGS_FIXED;
+    state.cr0 = CR0_PE | CR0_ET | CR0_NE;
+    domain->events = 0;
+    vcpu_reset(domain->vcpus[0]);
+    vmx_state_write(domain->vcpus[0], &state);
+}
+
+static const struct mapping *mapping_at(const struct domain *domain, u64 start) {
+    for (const struct mapping *m = domain->mappings; m; m = m->next_in_domain)
+        if (m->start.v == start)
+            return m;
+    return NULL;
+}
+
+static u64 mapped_size(const struct domain *domain, u64 start) {
+    const struct mapping *m = mapping_at(domain, start);
+    return m ? m->pages << PAGE_SHIFT : 0;
+}
+
+static u32 host_features(void) {
+    return vmx_features() | FEATURE_XSAVE | (lapic_x2apic() ? FEATURE_X2APIC : 0) |
+           (host_timer_deadline_mode() ? FEATURE_TSC_DEADLINE : 0) |
+           (cpuid(0x80000007, 0).edx >> 8 & 1 ? FEATURE_INVARIANT_TSC : 0);
+}
+
+void component_info(struct domain *domain) {
+    struct info *info = domain->info;
+    info->abi_version = ABI_VERSION;
+    info->domain_id = domain->id;
+    info->role = domain->role;
+    info->ram_size = mapped_size(domain, GPA_RAM);
+    info->image_size = mapped_size(domain, GPA_IMAGE);
+    info->tsc_hz = tsc_hz;
+    info->cpus = 1;
+    info->features = host_features();
+    memcpy(info->cpu_name, machine.cpu_name, sizeof(info->cpu_name));
+    memcpy(info->rig, machine.rig, sizeof(info->rig));
+    memcpy(info->kernel_version, PLINTH_VERSION, sizeof(PLINTH_VERSION));
+}
+
+void domain_restart_control(void) {
+    struct domain *control = control_domain;
+    static u64 window_start;
+    static u32 in_window;
+    this_cpu()->restart_control = false;
+    if (rdtsc() - window_start > 10 * tsc_hz) {
+        window_start = rdtsc();
+        in_window = 0;
+    }
+    if (++in_window > RESTART_LIMIT) {
+        log_info("the control domain failed %u times in ten seconds: it stays down, VMs run on",
+                 in_window);
+        return;
+    }
+    struct memory *ram = mapping_at(control, GPA_RAM)->memory;
+    ram->clean = 0;
+    while (!memory_clean(ram))
+        ;
+    memset(control->comm, 0, PAGE_SIZE);
+    control->info->restarts++;
+    control->info->last_failure = control->failure;
+    control->state = DOMAIN_ACTIVE;
+    control->failure = FAILURE_NONE;
+    component_reset(control);
+    vcpu_start(control->vcpus[0]);
+    log_info("control domain started again (%u)", control->info->restarts);
+}

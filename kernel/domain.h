@@ -1,0 +1,91 @@
+/* Domains: the only container. Second-level page tables, vCPUs, capabilities, a memory account. */
+#pragma once
+
+#include "abi.h"
+#include "capability.h"
+#include "ept.h"
+
+struct cell_page;
+struct cpuid_table;
+struct mapping;
+struct vcpu;
+
+struct doorbell {
+    u64 value; /* that must be written, or DOORBELL_ANY */
+    u16 port;
+    u8 event; /* bit of the device model; 0: unused */
+};
+
+struct domain {
+    struct object object;
+    struct domain *next; /* all domains */
+    u32 id;
+    u32 role;    /* ROLE_... */
+    u32 state;   /* DOMAIN_... */
+    u32 failure; /* FAILURE_... */
+    u64 failure_detail;
+    char label[LABEL_SIZE];
+
+    struct cap *caps;
+    u32 cap_slots, caps_used;
+
+    u32 kernel_pages, kernel_quota; /* the account: frames of kernel memory */
+    struct cell_page *cell_pages;
+    void *free_cells;
+
+    struct ept ept;
+    struct mapping *mappings;
+    struct vcpu *vcpus[MAX_VCPUS];
+    u32 vcpu_count;
+
+    /* Components. */
+    struct info *info;
+    void *comm;
+    u64 events;      /* pending, not yet taken by HC_WAIT */
+
+    /* VMs, and device models: each other. */
+    struct domain *model;
+    struct domain *vm;
+
+    struct cpuid_table *cpuid;
+    u8 *io_bitmap; /* its own copy once a port is granted; else the shared one that denies all */
+    u64 paused_at; /* TSC */
+    struct doorbell doorbells[MAX_DOORBELLS];
+};
+
+static inline struct domain *domain_of(struct object *object) { return (struct domain *)object; }
+
+extern struct domain *domains;
+extern struct domain *control_domain;
+extern u64 kernel_pages_reserved; /* promised to accounts and not used yet */
+
+/* A new domain with an empty table, its kernel memory charged to itself; a status. */
+MUST_USE u32 domain_create(u32 role, const char label[LABEL_SIZE], u32 kernel_quota, u32 cap_slots,
+                           struct domain **out);
+void domain_destroy(struct domain *domain);
+
+/* 2^order zeroed kernel pages on the domain's account; NULL: no quota, or no memory. */
+MUST_USE void *domain_pages(struct domain *domain, unsigned order);
+void domain_pages_free(struct domain *domain, void *pages, unsigned order);
+
+/* A zeroed cell of CELL_SIZE bytes on the domain's account, for its small objects. */
+#define CELL_SIZE 128
+MUST_USE void *cell_alloc(struct domain *domain);
+void cell_free(struct domain *domain, void *cell);
+
+void domain_pause(struct domain *domain);
+void domain_resume(struct domain *domain);
+
+/* The end of a domain by its own doing: it stops, the log says why, the control domain hears of it;
+   its frames stay until DOMAIN_DESTROY. The control domain itself is started again. */
+void domain_fail(struct domain *domain, u32 failure, u64 detail);
+
+/* Sets event bits of a component, and wakes it. */
+void domain_signal(struct domain *domain, u64 events);
+
+/* Fills a component's info page; its image and RAM are mapped. */
+void component_info(struct domain *domain);
+/* Puts a component's vCPU before its first instruction. */
+void component_reset(struct domain *domain);
+/* Zeroes the control domain's memory and starts it again, when it is safe to do so. */
+void domain_restart_control(void);

@@ -1,0 +1,586 @@
+/* Hypercalls: each decodes and checks its arguments, which may fail, and then acts, which may not. */
+#include "hypercall.h"
+
+#include "cpu.h"
+#include "cpuid.h"
+#include "domain.h"
+#include "event.h"
+#include "frame.h"
+#include "log.h"
+#include "memory.h"
+#include "regs.h"
+#include "vcpu.h"
+#include "vmx.h"
+#include "x86.h"
+
+/* A call under way; a[] are its arguments, `value` what it returns beside the status. */
+struct call {
+    struct vcpu *vcpu;
+    struct domain *domain;
+    u64 a[6];
+    u64 value;
+    bool again; /* not done: run the instruction again */
+};
+
+#define TRY(expression)                                                                            \
+    do {                                                                                           \
+        u32 status_ = (expression);                                                                \
+        if (status_ != STATUS_OK)                                                                  \
+            return status_;                                                                        \
+    } while (0)
+
+/* --- decoding --- */
+
+static u32 get_root(struct call *c) {
+    struct cap *cap;
+    return cap_get(c->domain, CAP_ROOT, OBJECT_ROOT, 0, &cap);
+}
+
+static u32 get_domain(struct call *c, u64 slot, u32 rights, struct domain **out) {
+    struct cap *cap;
+    TRY(cap_get(c->domain, slot, OBJECT_DOMAIN, rights, &cap));
+    *out = domain_of(cap->object);
+    return STATUS_OK;
+}
+
+static u32 get_vm(struct call *c, u64 slot, u32 rights, struct domain **out) {
+    TRY(get_domain(c, slot, rights, out));
+    return (*out)->role == ROLE_VM ? STATUS_OK : STATUS_BAD_CAP;
+}
+
+static u32 get_vcpu(struct call *c, u64 slot, u32 rights, struct vcpu **out) {
+    struct cap *cap;
+    TRY(cap_get(c->domain, slot, OBJECT_VCPU, rights, &cap));
+    *out = vcpu_of(cap->object);
+    return STATUS_OK;
+}
+
+static u32 check_event(u64 event) {
+    return event >= EVENT_FREE && event < 64 ? STATUS_OK : STATUS_BAD_ARGUMENT;
+}
+
+/* --- of the caller itself --- */
+
+static void answer(struct domain *model, u64 index) {
+    struct vcpu *vcpu = model->vm && index < MAX_VCPUS ? model->vm->vcpus[index] : NULL;
+    if (!vcpu || !vcpu_answer(vcpu) || !vcpu_runnable(vcpu))
+        return;
+    sched_hand_over(vcpu);
+}
+
+/* Blocks unless events are pending: sched.c returns them when the vCPU runs again. */
+static void wait(struct vcpu *vcpu, u64 answered) {
+    vcpu->waiting = true;
+    if (answered)
+        answer(vcpu->domain, answered - 1);
+    if (!vcpu->domain->events)
+        vcpu->state = VCPU_HALTED;
+    this_cpu()->attention = true;
+}
+
+static u32 text_of(struct call *c, char *to, u32 size) {
+    if (c->a[0] >= size)
+        return STATUS_BAD_ARGUMENT;
+    memcpy(to, c->domain->comm, c->a[0]);
+    to[c->a[0]] = 0;
+    for (char *p = to; *p; p++)
+        if ((*p < ' ' && *p != '\n') || *p == 0x7f)
+            *p = '.';
+    return STATUS_OK;
+}
+
+static u32 hc_log(struct call *c) {
+    char text[512];
+    TRY(text_of(c, text, sizeof(text)));
+    log_limited("[%s] %s", c->domain->label, text);
+    return STATUS_OK;
+}
+
+static u32 hc_trap(struct call *c) {
+    char text[1024];
+    if (text_of(c, text, sizeof(text)) == STATUS_OK)
+        log_info("[%s] trap: %s", c->domain->label, text);
+    domain_fail(c->domain, FAILURE_TRAP, 0);
+    return STATUS_OK;
+}
+
+/* --- capabilities --- */
+
+static u32 hc_cap_info(struct call *c) {
+    struct cap *cap;
+    struct cap_info info = {.slots = c->domain->cap_slots};
+    if (c->a[0] >= c->domain->cap_slots)
+        return STATUS_BAD_CAP;
+    if (cap_get(c->domain, c->a[0], OBJECT_NONE, 0, &cap) == STATUS_OK) {
+        info.type = cap->object->type;
+        info.rights = cap->rights;
+        info.object_id = cap->object->id;
+        if (info.type == OBJECT_DOMAIN) {
+            const struct domain *domain = domain_of(cap->object);
+            info.domain_id = domain->id;
+            info.role = domain->role;
+            memcpy(info.label, domain->label, LABEL_SIZE);
+        } else if (info.type == OBJECT_VCPU) {
+            info.domain_id = vcpu_of(cap->object)->domain->id;
+            info.index = vcpu_of(cap->object)->index;
+        } else if (info.type == OBJECT_MEMORY) {
+            info.pages = memory_of(cap->object)->pages;
+        } else if (info.type == OBJECT_CHANNEL) {
+            info.index = cap->end;
+        }
+    }
+    memcpy(c->domain->comm, &info, sizeof(info));
+    return STATUS_OK;
+}
+
+static u32 hc_cap_grant(struct call *c) {
+    struct domain *to;
+    struct cap *from, *slot;
+    TRY(get_domain(c, c->a[0], RIGHT_CONTROL, &to));
+    TRY(cap_get(c->domain, c->a[2], OBJECT_NONE, RIGHT_GRANT, &from));
+    TRY(cap_empty(to, c->a[1], &slot));
+    cap_derive(slot, to, from, (u32)c->a[3]);
+    return STATUS_OK;
+}
+
+static u32 hc_cap_revoke(struct call *c) {
+    struct cap *cap;
+    TRY(cap_get(c->domain, c->a[0], OBJECT_NONE, 0, &cap));
+    cap_revoke(cap);
+    return STATUS_OK;
+}
+
+static u32 hc_cap_drop(struct call *c) {
+    struct cap *cap;
+    TRY(cap_get(c->domain, c->a[0], OBJECT_NONE, 0, &cap));
+    if (cap->object == &c->domain->object)
+        return STATUS_BAD_STATE; /* nobody lets go of himself */
+    cap_delete(cap);
+    return STATUS_OK;
+}
+
+/* --- domains --- */
+
+static u32 hc_domain_create(struct call *c) {
+    struct cap *slot;
+    struct domain *domain;
+    char label[LABEL_SIZE];
+    TRY(get_root(c));
+    TRY(cap_empty(c->domain, c->a[0], &slot));
+    if (c->a[1] == ROLE_CONTROL || c->a[1] > ROLE_VM || c->a[2] > 1u << 20 || c->a[3] > 4096)
+        return STATUS_BAD_ARGUMENT;
+    memcpy(label, c->domain->comm, LABEL_SIZE);
+    TRY(domain_create((u32)c->a[1], label, (u32)c->a[2], (u32)c->a[3], &domain));
+    cap_create(slot, c->domain, &domain->object, RIGHT_ALL, 0);
+    if (domain->role != ROLE_VM)
+        cap_derive(&domain->caps[CAP_SELF], domain, slot, RIGHT_READ);
+    return STATUS_OK;
+}
+
+static u32 hc_domain_destroy(struct call *c) {
+    struct domain *domain;
+    TRY(get_domain(c, c->a[0], RIGHT_CONTROL, &domain));
+    if (domain == c->domain || domain == control_domain)
+        return STATUS_BAD_STATE;
+    object_delete(&domain->object);
+    return STATUS_OK;
+}
+
+static u32 hc_domain_pause(struct call *c) {
+    struct domain *domain;
+    TRY(get_vm(c, c->a[0], RIGHT_CONTROL, &domain));
+    if (domain->state != DOMAIN_ACTIVE)
+        return STATUS_BAD_STATE;
+    domain_pause(domain);
+    return STATUS_OK;
+}
+
+static u32 hc_domain_resume(struct call *c) {
+    struct domain *domain;
+    TRY(get_vm(c, c->a[0], RIGHT_CONTROL, &domain));
+    if (domain->state != DOMAIN_PAUSED)
+        return STATUS_BAD_STATE;
+    domain_resume(domain);
+    return STATUS_OK;
+}
+
+static u32 hc_domain_info(struct call *c) {
+    struct domain *domain;
+    TRY(get_domain(c, c->a[0], RIGHT_READ, &domain));
+    struct domain_info info = {
+        .id = domain->id,
+        .role = domain->role,
+        .state = domain->state,
+        .failure = domain->failure,
+        .detail = domain->failure_detail,
+        .mapped_pages = domain->ept.mapped,
+        .kernel_pages = domain->kernel_pages,
+        .kernel_quota = domain->kernel_quota,
+        .vcpus = domain->vcpu_count,
+        .caps = domain->caps_used,
+    };
+    memcpy(info.label, domain->label, LABEL_SIZE);
+    memcpy(c->domain->comm, &info, sizeof(info));
+    return STATUS_OK;
+}
+
+/* --- memory --- */
+
+/* Long: it zeroes 2 MiB at a time, and lets others run between. */
+static u32 hc_mem_create(struct call *c) {
+    TRY(get_root(c));
+    struct cap *cap;
+    if (cap_get(c->domain, c->a[0], OBJECT_MEMORY, 0, &cap) == STATUS_OK) {
+        struct memory *memory = memory_of(cap->object);
+        if (memory->clean == memory->pages || memory->pages != c->a[1])
+            return STATUS_IN_USE;
+        c->again = !memory_clean(memory);
+        return STATUS_OK;
+    }
+    struct memory *memory;
+    TRY(cap_empty(c->domain, c->a[0], &cap));
+    TRY(memory_create(c->domain, c->a[1], &memory));
+    cap_create(cap, c->domain, &memory->object, RIGHT_ALL, 0);
+    c->again = !memory_clean(memory);
+    return STATUS_OK;
+}
+
+static u32 hc_mem_map(struct call *c) {
+    struct domain *domain;
+    struct cap *cap;
+    if (c->a[5] & ~7ull)
+        return STATUS_BAD_ARGUMENT;
+    TRY(get_domain(c, c->a[0], RIGHT_CONTROL, &domain));
+    TRY(cap_get(c->domain, c->a[1], OBJECT_MEMORY, (u32)c->a[5], &cap));
+    return memory_map(domain, memory_of(cap->object), cap, gpa(c->a[2]), c->a[3], c->a[4],
+                      (u32)c->a[5]);
+}
+
+static u32 hc_mem_unmap(struct call *c) {
+    struct domain *domain;
+    TRY(get_domain(c, c->a[0], RIGHT_CONTROL, &domain));
+    return memory_unmap(domain, gpa(c->a[1]), c->a[2]);
+}
+
+/* --- vCPUs --- */
+
+static u32 hc_vcpu_create(struct call *c) {
+    struct cap *slot;
+    struct domain *domain, *model = NULL;
+    struct vcpu *vcpu;
+    TRY(cap_empty(c->domain, c->a[0], &slot));
+    TRY(get_domain(c, c->a[1], RIGHT_CONTROL, &domain));
+    if (c->a[3])
+        TRY(get_domain(c, c->a[3], RIGHT_CONTROL, &model));
+    if (c->a[2] >= MAX_VCPUS)
+        return STATUS_BAD_ARGUMENT;
+    TRY(vcpu_create(domain, (u32)c->a[2], model, &vcpu));
+    cap_create(slot, c->domain, &vcpu->object, RIGHT_ALL, 0);
+    if (domain->role != ROLE_VM)
+        component_reset(domain);
+    return STATUS_OK;
+}
+
+static u32 hc_vcpu_set(struct call *c) {
+    struct vcpu *vcpu;
+    struct vcpu_state state;
+    TRY(get_vcpu(c, c->a[0], RIGHT_CONTROL, &vcpu));
+    if (vcpu->domain->role != ROLE_VM || vcpu->state != VCPU_STOPPED)
+        return STATUS_BAD_STATE;
+    memcpy(&state, c->domain->comm, sizeof(state));
+    vmx_state_write(vcpu, &state);
+    return STATUS_OK;
+}
+
+static u32 hc_vcpu_get(struct call *c) {
+    struct vcpu *vcpu;
+    TRY(get_vcpu(c, c->a[0], RIGHT_READ, &vcpu));
+    if (vcpu->domain->role != ROLE_VM)
+        return STATUS_BAD_STATE;
+    vmx_state_read(vcpu, c->domain->comm);
+    return STATUS_OK;
+}
+
+static u32 hc_vcpu_start(struct call *c) {
+    struct vcpu *vcpu;
+    TRY(get_vcpu(c, c->a[0], RIGHT_CONTROL, &vcpu));
+    if (vcpu->state != VCPU_STOPPED)
+        return STATUS_BAD_STATE;
+    if (vcpu->domain->role != ROLE_VM)
+        component_info(vcpu->domain);
+    vcpu_start(vcpu);
+    return STATUS_OK;
+}
+
+static u32 hc_vcpu_stop(struct call *c) {
+    struct vcpu *vcpu;
+    TRY(get_vcpu(c, c->a[0], RIGHT_CONTROL, &vcpu));
+    if (vcpu == c->vcpu || vcpu->state == VCPU_FAILED)
+        return STATUS_BAD_STATE;
+    vcpu_stop(vcpu);
+    return STATUS_OK;
+}
+
+static u32 hc_vcpu_interrupt(struct call *c) {
+    struct vcpu *vcpu;
+    TRY(get_vcpu(c, c->a[0], RIGHT_INTERRUPT, &vcpu));
+    if (vcpu->domain->role != ROLE_VM || c->a[1] > INTERRUPT_NMI || c->a[2] > 255)
+        return STATUS_BAD_ARGUMENT;
+    if (c->a[1] == INTERRUPT_NMI)
+        vcpu->nmi = true;
+    else
+        vcpu->extint = c->a[1] == INTERRUPT_EXTINT ? (int)c->a[2] : -1;
+    vcpu_kick(vcpu);
+    return STATUS_OK;
+}
+
+static u32 hc_vcpu_info(struct call *c) {
+    struct vcpu *vcpu;
+    TRY(get_vcpu(c, c->a[0], RIGHT_READ, &vcpu));
+    struct vcpu_info *info = c->domain->comm;
+    memset(info, 0, sizeof(*info));
+    info->state = vcpu->state;
+    info->run_time = vcpu->run_time;
+    info->exits = vcpu->exits;
+    info->interrupts = vcpu->interrupts;
+    info->forwarded = vcpu->forwarded;
+    memcpy(info->counters, vcpu->counters, sizeof(info->counters));
+    return STATUS_OK;
+}
+
+static u32 hc_msi(struct call *c) {
+    struct domain *vm;
+    TRY(get_vm(c, c->a[0], RIGHT_INTERRUPT, &vm));
+    if (c->a[1] >> 20 != 0xfee)
+        return STATUS_BAD_ARGUMENT;
+    vapic_message(vm, c->a[1], c->a[2]);
+    return STATUS_OK;
+}
+
+static u32 hc_cpuid_set(struct call *c) {
+    struct domain *domain;
+    TRY(get_domain(c, c->a[0], RIGHT_CONTROL, &domain));
+    return cpuid_set(domain, c->domain->comm, c->a[1]);
+}
+
+static u32 hc_doorbell(struct call *c) {
+    struct domain *vm;
+    TRY(get_vm(c, c->a[0], RIGHT_INTERRUPT, &vm));
+    if (c->a[1] > 0xffff || (c->a[3] && check_event(c->a[3]) != STATUS_OK))
+        return STATUS_BAD_ARGUMENT;
+    struct doorbell *found = NULL;
+    unsigned last = 0;
+    for (unsigned i = 0; i < MAX_DOORBELLS; i++) {
+        struct doorbell *bell = &vm->doorbells[i];
+        if (bell->event)
+            last = i;
+        if (bell->event && bell->port == c->a[1] && bell->value == c->a[2])
+            found = bell;
+    }
+    if (!c->a[3]) { /* remove: the last one takes its place, so that the used ones stay together */
+        if (!found)
+            return STATUS_BAD_ARGUMENT;
+        *found = vm->doorbells[last];
+        vm->doorbells[last] = (struct doorbell){0};
+        return STATUS_OK;
+    }
+    if (!found)
+        found = &vm->doorbells[vm->doorbells[last].event ? last + 1 : last];
+    if (found == vm->doorbells + MAX_DOORBELLS)
+        return STATUS_NO_QUOTA;
+    *found = (struct doorbell){c->a[2], (u16)c->a[1], (u8)c->a[3]};
+    return STATUS_OK;
+}
+
+/* --- events --- */
+
+static u32 hc_channel_create(struct call *c) {
+    struct cap *a, *b;
+    TRY(cap_empty(c->domain, c->a[0], &a));
+    TRY(cap_empty(c->domain, c->a[1], &b));
+    if (a == b)
+        return STATUS_BAD_ARGUMENT;
+    return channel_create(c->domain, a, b);
+}
+
+static u32 hc_channel_bind(struct call *c) {
+    struct cap *end;
+    TRY(cap_get(c->domain, c->a[0], OBJECT_CHANNEL, 0, &end));
+    TRY(check_event(c->a[1]));
+    channel_bind(end, c->domain, (unsigned)c->a[1]);
+    return STATUS_OK;
+}
+
+static u32 hc_channel_signal(struct call *c) {
+    struct cap *end;
+    TRY(cap_get(c->domain, c->a[0], OBJECT_CHANNEL, 0, &end));
+    channel_signal(end);
+    return STATUS_OK;
+}
+
+static u32 hc_timer_create(struct call *c) {
+    struct cap *slot;
+    TRY(cap_empty(c->domain, c->a[0], &slot));
+    TRY(check_event(c->a[1]));
+    return timer_create(c->domain, slot, (unsigned)c->a[1]);
+}
+
+static u32 hc_timer_set(struct call *c) {
+    struct cap *timer;
+    TRY(cap_get(c->domain, c->a[0], OBJECT_TIMER, 0, &timer));
+    timer_set(timer->object, c->a[1]);
+    return STATUS_OK;
+}
+
+static u32 hc_irq_create(struct call *c) {
+    struct cap *slot;
+    TRY(get_root(c));
+    TRY(cap_empty(c->domain, c->a[0], &slot));
+    TRY(check_event(c->a[2]));
+    return c->a[1] < 16 ? irq_create(c->domain, slot, (u8)c->a[1], (unsigned)c->a[2])
+                        : STATUS_BAD_ARGUMENT;
+}
+
+static u32 hc_irq_ack(struct call *c) {
+    struct cap *irq;
+    TRY(cap_get(c->domain, c->a[0], OBJECT_IRQ, 0, &irq));
+    irq_ack(irq->object);
+    return STATUS_OK;
+}
+
+/* --- the host --- */
+
+#define PORT_COM1 0x3f8
+
+static u32 hc_ports_map(struct call *c) {
+    struct domain *domain;
+    TRY(get_root(c));
+    TRY(get_domain(c, c->a[0], RIGHT_READ, &domain));
+    if (c->a[1] > 0xffff || c->a[2] == 0 || c->a[2] > 0x10000 - c->a[1] ||
+        domain->role == ROLE_VM || domain->role == ROLE_DEVICE_MODEL)
+        return STATUS_BAD_ARGUMENT;
+    if (!domain->io_bitmap) {
+        domain->io_bitmap = domain_pages(domain, 1);
+        if (!domain->io_bitmap)
+            return STATUS_NO_QUOTA;
+        memset(domain->io_bitmap, 0xff, 2 * PAGE_SIZE);
+    }
+    for (u64 port = c->a[1]; port < c->a[1] + c->a[2]; port++)
+        domain->io_bitmap[port / 8] &= (u8)~(1u << port % 8);
+    vmx_io_bitmap_set(domain);
+    if (c->a[1] <= PORT_COM1 && PORT_COM1 < c->a[1] + c->a[2])
+        log_serial_release();
+    return STATUS_OK;
+}
+
+static u32 hc_host_info(struct call *c) {
+    TRY(get_root(c));
+    struct host_info info = {
+        .total_pages = frame_total_count(),
+        .free_pages = frame_free_count(),
+        .kernel_pages = frame_kernel_count(),
+        .reserved_pages = kernel_pages_reserved,
+        .log_position = log_position(),
+        .idle_time = sched_idle_time(),
+        .uptime = rdtsc(),
+        .cpus = 1,
+    };
+    for (struct domain *domain = domains; domain; domain = domain->next)
+        info.domains++;
+    memcpy(c->domain->comm, &info, sizeof(info));
+    return STATUS_OK;
+}
+
+static u32 hc_host_cpuid(struct call *c) {
+    TRY(get_root(c));
+    struct cpuid_regs r = cpuid((u32)c->a[0], (u32)c->a[1]);
+    memcpy(c->domain->comm, &r, sizeof(r));
+    return STATUS_OK;
+}
+
+static u32 hc_host_log(struct call *c) {
+    TRY(get_root(c));
+    u64 position = c->a[0];
+    unsigned length = log_read(&position, c->domain->comm, PAGE_SIZE - 1);
+    c->value = (position - length) << 12 | length;
+    return STATUS_OK;
+}
+
+#define PORT_RESET 0xcf9
+#define RESET_SYSTEM 0x0e
+
+static u32 hc_host_reset(struct call *c) {
+    TRY(get_root(c));
+    log_info("reset, by the control domain");
+    outb(PORT_RESET, RESET_SYSTEM);
+    return STATUS_OK;
+}
+
+typedef u32 (*handler)(struct call *);
+static const handler handlers[HC_COUNT] = {
+    [HC_LOG] = hc_log,
+    [HC_TRAP] = hc_trap,
+    [HC_CAP_INFO] = hc_cap_info,
+    [HC_CAP_GRANT] = hc_cap_grant,
+    [HC_CAP_REVOKE] = hc_cap_revoke,
+    [HC_CAP_DROP] = hc_cap_drop,
+    [HC_DOMAIN_CREATE] = hc_domain_create,
+    [HC_DOMAIN_DESTROY] = hc_domain_destroy,
+    [HC_DOMAIN_PAUSE] = hc_domain_pause,
+    [HC_DOMAIN_RESUME] = hc_domain_resume,
+    [HC_DOMAIN_INFO] = hc_domain_info,
+    [HC_MEM_CREATE] = hc_mem_create,
+    [HC_MEM_MAP] = hc_mem_map,
+    [HC_MEM_UNMAP] = hc_mem_unmap,
+    [HC_VCPU_CREATE] = hc_vcpu_create,
+    [HC_VCPU_SET] = hc_vcpu_set,
+    [HC_VCPU_GET] = hc_vcpu_get,
+    [HC_VCPU_START] = hc_vcpu_start,
+    [HC_VCPU_STOP] = hc_vcpu_stop,
+    [HC_VCPU_INTERRUPT] = hc_vcpu_interrupt,
+    [HC_VCPU_INFO] = hc_vcpu_info,
+    [HC_MSI] = hc_msi,
+    [HC_CPUID_SET] = hc_cpuid_set,
+    [HC_DOORBELL] = hc_doorbell,
+    [HC_CHANNEL_CREATE] = hc_channel_create,
+    [HC_CHANNEL_BIND] = hc_channel_bind,
+    [HC_CHANNEL_SIGNAL] = hc_channel_signal,
+    [HC_TIMER_CREATE] = hc_timer_create,
+    [HC_TIMER_SET] = hc_timer_set,
+    [HC_IRQ_CREATE] = hc_irq_create,
+    [HC_IRQ_ACK] = hc_irq_ack,
+    [HC_PORTS_MAP] = hc_ports_map,
+    [HC_HOST_INFO] = hc_host_info,
+    [HC_HOST_CPUID] = hc_host_cpuid,
+    [HC_HOST_LOG] = hc_host_log,
+    [HC_HOST_RESET] = hc_host_reset,
+};
+
+enum { RAX = 0, RDX = 2, RSI = 6, RDI = 7, R8 = 8, R9 = 9, R10 = 10 };
+
+bool hypercall(struct vcpu *vcpu) {
+    const u64 *r = vcpu->gpr;
+    u64 number = r[RAX];
+    switch (number) {
+    case HC_NULL:
+        vcpu->gpr[RAX] = STATUS_OK;
+        return true;
+    case HC_WAIT:
+        wait(vcpu, r[RDI]);
+        return true;
+    case HC_ANSWER:
+        answer(vcpu->domain, r[RDI]);
+        vcpu->gpr[RAX] = STATUS_OK;
+        return true;
+    }
+    struct call call = {
+        vcpu, vcpu->domain, {r[RDI], r[RSI], r[RDX], r[R10], r[R8], r[R9]}, 0, false};
+    u32 status = STATUS_BAD_CALL;
+    if (number < HC_COUNT && handlers[number])
+        status = handlers[number](&call);
+    if (call.again)
+        return false;
+    vcpu->gpr[RAX] = status;
+    vcpu->gpr[RDX] = call.value;
+    return true;
+}

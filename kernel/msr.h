@@ -1,0 +1,9 @@
+/* MSRs of VMs: an allow-list; what is not on it raises #GP. */
+#pragma once
+
+#include "types.h"
+
+struct vcpu;
+
+MUST_USE bool msr_read(struct vcpu *vcpu, u32 msr, u64 *value);
+MUST_USE bool msr_write(struct vcpu *vcpu, u32 msr, u64 value);

@@ -1,0 +1,79 @@
+/* From the low half to the first guest: turns VT-x on and starts the control domain. */
+#include "start.h"
+
+#include "cpu.h"
+#include "domain.h"
+#include "frame.h"
+#include "log.h"
+#include "memory.h"
+#include "sched.h"
+#include "vcpu.h"
+#include "vmx.h"
+
+#define CONTROL_RAM (8 * MIB)
+#define CONTROL_SLOTS 2048
+#define CONTROL_KERNEL_PAGES 1024
+
+static struct object root;
+static struct memory modules[MAX_MODULES];
+
+static void need(u32 status, const char *what) {
+    if (status != STATUS_OK)
+        refuse("cannot start the control domain: %s (status %u); it needs %lu MiB of RAM", what,
+               status, CONTROL_RAM / MIB + 8);
+}
+
+static u64 pages_of(u64 bytes) {
+    return (bytes + PAGE_SIZE - 1) >> PAGE_SHIFT;
+}
+
+static void give_module(struct domain *control, struct info *info, unsigned n,
+                        const struct boot_module *module) {
+    struct module_info *to = (struct module_info *)info->modules + n;
+    to->size = module->size;
+    memcpy(to->name, module->name, sizeof(to->name));
+    memory_from_module(&modules[n], module->start, pages_of(module->size));
+    cap_create(&control->caps[CAP_MODULE + n], control, &modules[n].object,
+               RIGHT_READ | RIGHT_EXECUTE | RIGHT_GRANT, 0);
+}
+
+static struct domain *create_control(const struct boot_info *boot) {
+    struct domain *control;
+    struct memory *ram;
+    struct vcpu *vcpu;
+    if (boot->module_count == 0)
+        refuse("the boot loader passed no modules: the first must be the control image");
+    need(domain_create(ROLE_CONTROL, (char[LABEL_SIZE]){"control"}, CONTROL_KERNEL_PAGES,
+                       CONTROL_SLOTS, &control), "no memory for its tables");
+    control_domain = control;
+    object_init(&root, OBJECT_ROOT);
+    cap_create(&control->caps[CAP_SELF], control, &control->object, RIGHT_ALL, 0);
+    cap_create(&control->caps[CAP_ROOT], control, &root, RIGHT_ALL, 0);
+    control->info->boot_tsc = boot->entry_tsc;
+    control->info->module_count = boot->module_count;
+    for (unsigned n = 0; n < boot->module_count; n++)
+        give_module(control, control->info, n, &boot->modules[n]);
+
+    need(memory_create(control, CONTROL_RAM >> PAGE_SHIFT, &ram), "no memory for it");
+    while (!memory_clean(ram))
+        ;
+    struct cap *image_cap = &control->caps[CAP_MODULE];
+    need(memory_map(control, &modules[0], image_cap, gpa(GPA_IMAGE), 0, modules[0].pages,
+                    RIGHT_READ | RIGHT_EXECUTE), "its image does not fit");
+    need(memory_map(control, ram, NULL, gpa(GPA_RAM), 0, ram->pages, RIGHT_READ | RIGHT_WRITE),
+         "no memory for its tables");
+    need(vcpu_create(control, 0, NULL, &vcpu), "no memory for its vCPU");
+    component_info(control);
+    component_reset(control);
+    vcpu_start(vcpu);
+    return control;
+}
+
+void kernel_start(const struct boot_info *boot) {
+    vmx_cpu_init();
+    create_control(boot);
+    log_info("%lu MiB of RAM, %lu MiB free; starting %s (%lu KiB)",
+             frame_total_count() / 256, frame_free_count() / 256, boot->modules[0].name,
+             boot->modules[0].size / KIB);
+    sched_start();
+}

@@ -1,0 +1,607 @@
+/* The VT-x backend: negotiation of controls, VMXON, the VMCS of each vCPU, guest state. */
+#include "vmx.h"
+
+#include "cpu.h"
+#include "domain.h"
+#include "frame.h"
+#include "log.h"
+#include "paging.h"
+#include "regs.h"
+#include "vcpu.h"
+#include "vmcs.h"
+#include "x86.h"
+
+/* What was negotiated. */
+static struct {
+    u32 revision;
+    u32 pin, primary_vm, primary_component, secondary_vm, secondary_component, exit, entry;
+    u64 cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
+    u32 features;
+    unsigned timer_shift;
+    bool accessed_dirty;
+} vmx;
+
+static u8 *io_bitmap_deny;          /* two pages of ones */
+static u8 *msr_bitmap_vm, *msr_bitmap_component;
+
+/* For vmx_entry.S. */
+bool mitigate_verw;
+bool mitigate_rsb;
+const u16 verw_selector = SELECTOR_DATA;
+
+/* CR4 bits that a VM may set; it owns them all but MCE, which the host keeps on. */
+#define VM_CR4                                                                                     \
+    (CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE |      \
+     CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP |  \
+     CR4_SMAP)
+#define COMPONENT_CR4 (CR4_PSE | CR4_PAE | CR4_PGE)
+#define CR0_HOST_OWNED (CR0_CD | CR0_NW | CR0_NE)
+#define CR0_KNOWN                                                                                  \
+    (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD |     \
+     CR0_PG)
+#define EFER_KNOWN (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)
+
+/* --- negotiation --- */
+
+struct wish {
+    const char *name;
+    u32 bit;
+    u32 feature; /* 0: needed; else what it is called in `features` */
+};
+
+static const struct wish pin_wishes[] = {
+    {"external-interrupt exiting", PIN_EXTERNAL_INTERRUPT, 0},
+    {"NMI exiting", PIN_NMI, 0},
+    {"virtual NMIs", PIN_VIRTUAL_NMI, 0},
+    {"VMX preemption timer", PIN_PREEMPTION_TIMER, FEATURE_PREEMPTION_TIMER},
+};
+static const struct wish primary_wishes[] = {
+    {"TSC offsetting", PRIMARY_TSC_OFFSET, 0},
+    {"HLT exiting", PRIMARY_HLT, 0},
+    {"MWAIT exiting", PRIMARY_MWAIT, 0},
+    {"RDPMC exiting", PRIMARY_RDPMC, 0},
+    {"CR8-load exiting", PRIMARY_CR8_LOAD, 0},
+    {"CR8-store exiting", PRIMARY_CR8_STORE, 0},
+    {"I/O bitmaps", PRIMARY_IO_BITMAPS, 0},
+    {"MSR bitmaps", PRIMARY_MSR_BITMAPS, 0},
+    {"MONITOR exiting", PRIMARY_MONITOR, 0},
+    {"secondary controls", PRIMARY_SECONDARY, 0},
+};
+static const struct wish secondary_wishes[] = {
+    {"EPT", SECONDARY_EPT, 0},
+    {"VPID", SECONDARY_VPID, 0},
+    {"unrestricted guest", SECONDARY_UNRESTRICTED, 0},
+    {"WBINVD exiting", SECONDARY_WBINVD, 0},
+};
+static const struct wish exit_wishes[] = {
+    {"saving of debug controls", EXIT_SAVE_DEBUG, 0},
+    {"64-bit host", EXIT_HOST_64, 0},
+    {"acknowledge interrupt on exit", EXIT_ACK_INTERRUPT, 0},
+    {"saving of PAT", EXIT_SAVE_PAT, 0},
+    {"loading of PAT on exit", EXIT_LOAD_PAT, 0},
+    {"saving of EFER", EXIT_SAVE_EFER, 0},
+    {"loading of EFER on exit", EXIT_LOAD_EFER, 0},
+};
+static const struct wish entry_wishes[] = {
+    {"loading of debug controls", ENTRY_LOAD_DEBUG, 0},
+    {"loading of PAT on entry", ENTRY_LOAD_PAT, 0},
+    {"loading of EFER on entry", ENTRY_LOAD_EFER, 0},
+};
+#define DR_EXITING (1u << 23)
+
+/* Bits 31:0 of a capability MSR must be 1, bits 63:32 may be. SDM volume 3, appendix "VMX Capability
+   Reporting Facility". */
+static u32 negotiate(u32 msr, const struct wish *wishes, unsigned count) {
+    u64 capability = rdmsr(msr);
+    u32 must = (u32)capability, may = (u32)(capability >> 32);
+    u32 chosen = must;
+    for (unsigned i = 0; i < count; i++) {
+        if (may & wishes[i].bit) {
+            chosen |= wishes[i].bit;
+            vmx.features |= wishes[i].feature;
+        } else if (wishes[i].feature) {
+            log_info("VT-x: this CPU has no %s; doing without", wishes[i].name);
+        } else {
+            refuse("VT-x on this CPU lacks what Plinth needs: %s", wishes[i].name);
+        }
+    }
+    return chosen;
+}
+
+/* Secondary controls that are taken where they are: they only let a guest use an instruction. */
+static u32 optional(u32 msr, u32 bits) {
+    return (u32)(rdmsr(msr) >> 32) & bits;
+}
+
+static void negotiate_all(void) {
+    u64 basic = rdmsr(MSR_IA32_VMX_BASIC);
+    bool true_controls = basic >> 55 & 1;
+    if (!true_controls)
+        refuse("VT-x on this CPU lacks what Plinth needs: TRUE control MSRs");
+    vmx.revision = (u32)basic & 0x7fffffff;
+    if ((basic >> 32 & 0x1fff) > PAGE_SIZE || (basic >> 50 & 15) != 6 || (basic >> 48 & 1))
+        refuse("VT-x on this CPU wants a VMCS that is not one write-back page");
+    vmx.pin = negotiate(MSR_IA32_VMX_TRUE_PINBASED, pin_wishes, ARRAY_SIZE(pin_wishes));
+    vmx.primary_vm =
+        negotiate(MSR_IA32_VMX_TRUE_PROCBASED, primary_wishes, ARRAY_SIZE(primary_wishes));
+    vmx.primary_component =
+        vmx.primary_vm | optional(MSR_IA32_VMX_TRUE_PROCBASED, DR_EXITING);
+    vmx.secondary_component =
+        negotiate(MSR_IA32_VMX_PROCBASED2, secondary_wishes, ARRAY_SIZE(secondary_wishes));
+    vmx.secondary_vm = vmx.secondary_component |
+                       optional(MSR_IA32_VMX_PROCBASED2, SECONDARY_RDTSCP | SECONDARY_INVPCID);
+    vmx.exit = negotiate(MSR_IA32_VMX_TRUE_EXIT, exit_wishes, ARRAY_SIZE(exit_wishes));
+    vmx.entry = negotiate(MSR_IA32_VMX_TRUE_ENTRY, entry_wishes, ARRAY_SIZE(entry_wishes));
+    vmx.timer_shift = rdmsr(MSR_IA32_VMX_MISC) & 31;
+
+    u64 ept = rdmsr(MSR_IA32_VMX_EPT_VPID_CAP);
+    const u64 need = 1ull << 6 | 1ull << 14 | 1ull << 16 | 1ull << 20 | 1ull << 25 | 1ull << 26 |
+                     1ull << 32 | 1ull << 41 | 1ull << 42;
+    if ((ept & need) != need)
+        refuse("VT-x on this CPU lacks what Plinth needs: EPT with 4 levels, write-back tables, "
+               "2 MiB pages, INVEPT and INVVPID (IA32_VMX_EPT_VPID_CAP is 0x%lx)", ept);
+    ept_has_1g = ept >> 17 & 1;
+    vmx.accessed_dirty = ept >> 21 & 1;
+    vmx.features |= FEATURE_VPID | FEATURE_UNRESTRICTED | (ept_has_1g ? FEATURE_EPT_1G : 0) |
+                    (vmx.accessed_dirty ? FEATURE_EPT_AD : 0);
+    u32 may2 = (u32)(rdmsr(MSR_IA32_VMX_PROCBASED2) >> 32);
+    vmx.features |= (may2 & SECONDARY_PML ? FEATURE_PML : 0) |
+                    (may2 & SECONDARY_APIC_REGISTERS ? FEATURE_APIC_REGISTERS : 0) |
+                    (may2 & SECONDARY_VIRTUAL_INTERRUPTS ? FEATURE_VIRTUAL_INTERRUPTS : 0) |
+                    (may2 & SECONDARY_TSC_SCALING ? FEATURE_TSC_SCALING : 0);
+}
+
+/* CPUID leaf 7 EDX: SDM volume 2, "CPUID". */
+#define CPUID7_MD_CLEAR (1u << 10)
+#define CPUID7_IBRS_IBPB (1u << 26)
+#define CPUID7_ARCH_CAPABILITIES (1u << 29)
+#define MSR_IA32_ARCH_CAPABILITIES 0x10a
+#define ARCH_MDS_NO (1ull << 5)
+
+static void choose_mitigations(void) {
+    u32 edx = cpuid(7, 0).edx;
+    u64 arch = edx & CPUID7_ARCH_CAPABILITIES ? rdmsr(MSR_IA32_ARCH_CAPABILITIES) : 0;
+    mitigate_verw = (edx & CPUID7_MD_CLEAR) && !(arch & ARCH_MDS_NO);
+    mitigate_rsb = edx & CPUID7_IBRS_IBPB;
+    vmx.features |= (edx & CPUID7_MD_CLEAR ? FEATURE_MD_CLEAR : 0) |
+                    (edx & CPUID7_IBRS_IBPB ? FEATURE_IBPB : 0);
+    log_info("mitigations: VERW before entry %s, RSB fill after exit %s, IBPB between domains %s",
+             mitigate_verw ? "on" : "off", mitigate_rsb ? "on" : "off",
+             vmx.features & FEATURE_IBPB ? "on" : "off");
+}
+
+static void *kernel_pages_or_refuse(unsigned order) {
+    void *pages = kpage_alloc(order);
+    if (!pages)
+        refuse("not enough memory for the VT-x tables");
+    return pages;
+}
+
+static void msr_allow(u8 *bitmap, u32 msr, bool write) {
+    u32 bit = msr & 0x1fff;
+    bitmap[(msr >= 0xc0000000 ? 1024 : 0) + bit / 8] &= (u8)~(1u << bit % 8);
+    if (write)
+        bitmap[(msr >= 0xc0000000 ? 3072 : 2048) + bit / 8] &= (u8)~(1u << bit % 8);
+}
+
+static void make_bitmaps(void) {
+    io_bitmap_deny = kernel_pages_or_refuse(1);
+    memset(io_bitmap_deny, 0xff, 2 * PAGE_SIZE);
+    msr_bitmap_component = kernel_pages_or_refuse(0);
+    memset(msr_bitmap_component, 0xff, PAGE_SIZE);
+    msr_bitmap_vm = kernel_pages_or_refuse(0);
+    memset(msr_bitmap_vm, 0xff, PAGE_SIZE);
+    /* Switched by the VMCS or by unswitched_*; the CPU checks what is written to them. */
+    static const u32 passed[] = {
+        MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP, MSR_IA32_PAT, MSR_STAR,
+        MSR_LSTAR, MSR_CSTAR, MSR_FMASK, MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE};
+    for (unsigned i = 0; i < ARRAY_SIZE(passed); i++)
+        msr_allow(msr_bitmap_vm, passed[i], true);
+    if (vmx.secondary_vm & SECONDARY_RDTSCP)
+        msr_allow(msr_bitmap_vm, MSR_TSC_AUX, true);
+    msr_allow(msr_bitmap_vm, MSR_IA32_TSC, false);
+}
+
+static bool vmxon(struct hpa region) {
+    bool failed;
+    __asm__ volatile("vmxon %1" : "=@ccbe"(failed) : "m"(region.v) : "memory");
+    return !failed;
+}
+
+void vmx_cpu_init(void) {
+    negotiate_all();
+    choose_mitigations();
+    vmx.cr0_fixed0 = rdmsr(MSR_IA32_VMX_CR0_FIXED0);
+    vmx.cr0_fixed1 = rdmsr(MSR_IA32_VMX_CR0_FIXED1);
+    vmx.cr4_fixed0 = rdmsr(MSR_IA32_VMX_CR4_FIXED0);
+    vmx.cr4_fixed1 = rdmsr(MSR_IA32_VMX_CR4_FIXED1);
+    write_cr0((read_cr0() & vmx.cr0_fixed1) | vmx.cr0_fixed0);
+    write_cr4((read_cr4() & vmx.cr4_fixed1) | vmx.cr4_fixed0 | CR4_MCE);
+
+    u64 feature_control = rdmsr(MSR_IA32_FEATURE_CONTROL);
+    if (!(feature_control & FEATURE_CONTROL_LOCKED))
+        wrmsr(MSR_IA32_FEATURE_CONTROL,
+              feature_control | FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMXON);
+    u32 *region = kernel_pages_or_refuse(0);
+    *region = vmx.revision;
+    if (!vmxon(hpa_of(region)))
+        refuse("VMXON failed (IA32_FEATURE_CONTROL is 0x%lx)", rdmsr(MSR_IA32_FEATURE_CONTROL));
+    make_bitmaps();
+    xstate_init();
+}
+
+u32 vmx_features(void) {
+    return vmx.features;
+}
+
+bool vmx_has_timer(void) {
+    return vmx.features & FEATURE_PREEMPTION_TIMER;
+}
+
+void vmcs_failed(u32 encoding) {
+    panic("VMREAD or VMWRITE of field 0x%x failed", encoding);
+}
+
+/* --- TLB tags and flushes --- */
+
+#define VPIDS 2048
+static u64 vpid_used[VPIDS / 64] = {1}; /* 0 is the host's */
+
+struct invalidation {
+    u64 first, second;
+};
+
+static void invvpid_single(u16 vpid) {
+    struct invalidation what = {vpid, 0};
+    bool failed;
+    __asm__ volatile("invvpid %1, %2"
+                     : "=@ccbe"(failed)
+                     : "m"(what), "r"(1ull)
+                     : "memory");
+    assert(!failed);
+}
+
+void vmx_flush_ept(const struct ept *ept) {
+    if (!ept->root)
+        return;
+    struct invalidation what = {ept_pointer(ept, vmx.accessed_dirty), 0};
+    bool failed;
+    __asm__ volatile("invept %1, %2"
+                     : "=@ccbe"(failed)
+                     : "m"(what), "r"(1ull)
+                     : "memory");
+    assert(!failed);
+}
+
+static u16 vpid_alloc(void) {
+    for (unsigned i = 0; i < ARRAY_SIZE(vpid_used); i++) {
+        if (~vpid_used[i] == 0)
+            continue;
+        unsigned bit = (unsigned)__builtin_ctzll(~vpid_used[i]);
+        vpid_used[i] |= 1ull << bit;
+        u16 vpid = (u16)(64 * i + bit);
+        invvpid_single(vpid); /* its last user's translations */
+        return vpid;
+    }
+    return 0;
+}
+
+static void vpid_free(u16 vpid) {
+    vpid_used[vpid / 64] &= ~(1ull << vpid % 64);
+}
+
+/* --- the VMCS of a vCPU --- */
+
+static void vmclear(struct hpa region) {
+    bool failed;
+    __asm__ volatile("vmclear %1" : "=@ccbe"(failed) : "m"(region.v) : "memory");
+    assert(!failed);
+}
+
+static void vmptrld(struct hpa region) {
+    bool failed;
+    __asm__ volatile("vmptrld %1" : "=@ccbe"(failed) : "m"(region.v) : "memory");
+    assert(!failed);
+}
+
+void vmx_load(struct vcpu *vcpu) {
+    struct cpu *cpu = this_cpu();
+    if (cpu->loaded == vcpu)
+        return;
+    vmptrld(hpa_of(vcpu->vmcs));
+    cpu->loaded = vcpu;
+}
+
+static void write_host_state(struct vcpu *vcpu) {
+    struct cpu *cpu = this_cpu();
+    vcpu->stack_top = cpu->stack_top;
+    vmwrite16(VMCS_HOST_ES_SELECTOR, 0);
+    vmwrite16(VMCS_HOST_CS_SELECTOR, SELECTOR_CODE);
+    vmwrite16(VMCS_HOST_SS_SELECTOR, SELECTOR_DATA);
+    vmwrite16(VMCS_HOST_DS_SELECTOR, 0);
+    vmwrite16(VMCS_HOST_FS_SELECTOR, 0);
+    vmwrite16(VMCS_HOST_GS_SELECTOR, 0);
+    vmwrite16(VMCS_HOST_TR_SELECTOR, (u16)SELECTOR_TSS(cpu->id));
+    vmwrite64(VMCS_HOST_CR0, read_cr0());
+    vmwrite64(VMCS_HOST_CR3, paging_root());
+    vmwrite64(VMCS_HOST_CR4, read_cr4());
+    vmwrite64(VMCS_HOST_FS_BASE, 0);
+    vmwrite64(VMCS_HOST_GS_BASE, (u64)cpu);
+    vmwrite64(VMCS_HOST_TR_BASE, (u64)&cpu->tss);
+    vmwrite64(VMCS_HOST_GDTR_BASE, cpu_gdt_base());
+    vmwrite64(VMCS_HOST_IDTR_BASE, cpu_idt_base());
+    vmwrite32(VMCS_HOST_SYSENTER_CS, 0);
+    vmwrite64(VMCS_HOST_SYSENTER_ESP, 0);
+    vmwrite64(VMCS_HOST_SYSENTER_EIP, 0);
+    vmwrite64(VMCS_HOST_PAT, rdmsr(MSR_IA32_PAT));
+    vmwrite64(VMCS_HOST_EFER, rdmsr(MSR_EFER));
+    vmwrite64(VMCS_HOST_RSP, (u64)(vcpu->gpr + ARRAY_SIZE(vcpu->gpr)));
+    vmwrite64(VMCS_HOST_RIP, (u64)vmx_exited);
+}
+
+static void write_controls(struct vcpu *vcpu) {
+    bool vm = vcpu->domain->role == ROLE_VM;
+    vcpu->primary_controls = vm ? vmx.primary_vm : vmx.primary_component;
+    vmwrite32(VMCS_PIN_CONTROLS, vmx.pin);
+    vmwrite32(VMCS_PRIMARY_CONTROLS, vcpu->primary_controls);
+    vmwrite32(VMCS_SECONDARY_CONTROLS, vm ? vmx.secondary_vm : vmx.secondary_component);
+    vmwrite32(VMCS_EXIT_CONTROLS, vmx.exit);
+    vmwrite32(VMCS_ENTRY_CONTROLS, vmx.entry);
+    /* #DB and #AC: a guest could loop in their delivery for ever; #MC is the host's. A component
+       has no vector state: CR0.TS is set for it, and #NM ends it. */
+    vmwrite32(VMCS_EXCEPTION_BITMAP, 1u << VECTOR_DB | 1u << VECTOR_AC | 1u << VECTOR_MC |
+                                         (vm ? 0 : 1u << VECTOR_NM));
+    vmwrite32(VMCS_PF_MASK, 0);
+    vmwrite32(VMCS_PF_MATCH, 0);
+    vmwrite32(VMCS_CR3_TARGET_COUNT, 0);
+    vmwrite32(VMCS_EXIT_MSR_STORE_COUNT, 0);
+    vmwrite32(VMCS_EXIT_MSR_LOAD_COUNT, 0);
+    vmwrite32(VMCS_ENTRY_MSR_LOAD_COUNT, 0);
+    vmwrite32(VMCS_ENTRY_EVENT, 0);
+    vmwrite64(VMCS_MSR_BITMAP, hpa_of(vm ? msr_bitmap_vm : msr_bitmap_component).v);
+    vmwrite64(VMCS_TSC_OFFSET, 0);
+    vmwrite64(VMCS_LINK_POINTER, ~0ull);
+    vmwrite64(VMCS_EPT_POINTER, ept_pointer(&vcpu->domain->ept, vmx.accessed_dirty));
+    vmwrite16(VMCS_VPID, vcpu->vpid);
+    if (vm) {
+        vmwrite64(VMCS_CR0_MASK, ~CR0_KNOWN | CR0_HOST_OWNED);
+        vmwrite64(VMCS_CR4_MASK, ~VM_CR4 | CR4_MCE);
+    } else {
+        vmwrite64(VMCS_CR0_MASK, ~(CR0_PE | CR0_WP | CR0_PG));
+        vmwrite64(VMCS_CR4_MASK, ~COMPONENT_CR4);
+    }
+}
+
+static void point_to_io_bitmap(struct domain *domain) {
+    u8 *bitmap = domain->io_bitmap ? domain->io_bitmap : io_bitmap_deny;
+    vmwrite64(VMCS_IO_BITMAP_A, hpa_of(bitmap).v);
+    vmwrite64(VMCS_IO_BITMAP_B, hpa_of(bitmap).v + PAGE_SIZE);
+}
+
+bool vmx_vcpu_init(struct vcpu *vcpu) {
+    vcpu->vmcs = domain_pages(vcpu->domain, 0);
+    vcpu->vpid = vcpu->vmcs ? vpid_alloc() : 0;
+    if (!vcpu->vpid)
+        return false;
+    *(u32 *)vcpu->vmcs = vmx.revision;
+    vmclear(hpa_of(vcpu->vmcs));
+    struct cpu *cpu = this_cpu();
+    struct vcpu *before = cpu->loaded;
+    vmx_load(vcpu);
+    write_host_state(vcpu);
+    write_controls(vcpu);
+    point_to_io_bitmap(vcpu->domain);
+    vmwrite64(VMCS_GUEST_PAT, 0x0007040600070406ull); /* its value after reset */
+    if (before)
+        vmx_load(before);
+    return true;
+}
+
+void vmx_vcpu_destroy(struct vcpu *vcpu) {
+    struct cpu *cpu = this_cpu();
+    if (vcpu->vpid) {
+        vmclear(hpa_of(vcpu->vmcs));
+        if (cpu->loaded == vcpu)
+            cpu->loaded = NULL;
+        invvpid_single(vcpu->vpid);
+        vpid_free(vcpu->vpid);
+    }
+    if (cpu->unswitched == vcpu)
+        cpu->unswitched = NULL;
+    if (vcpu->vmcs)
+        domain_pages_free(vcpu->domain, vcpu->vmcs, 0);
+}
+
+void vmx_io_bitmap_set(struct domain *domain) {
+    struct vcpu *before = this_cpu()->loaded;
+    for (unsigned i = 0; i < MAX_VCPUS; i++) {
+        if (!domain->vcpus[i])
+            continue;
+        vmx_load(domain->vcpus[i]);
+        point_to_io_bitmap(domain);
+    }
+    vmx_load(before);
+}
+
+void vmx_tsc_offset_write(struct vcpu *vcpu) {
+    struct vcpu *before = this_cpu()->loaded;
+    vmx_load(vcpu);
+    vmwrite64(VMCS_TSC_OFFSET, vcpu->tsc_offset);
+    if (before)
+        vmx_load(before);
+}
+
+void vmx_timer_write(u64 deadline) {
+    u64 now = rdtsc();
+    u64 ticks = deadline > now ? (deadline - now) >> vmx.timer_shift : 0;
+    vmwrite32(VMCS_PREEMPTION_TIMER, ticks > ~0u ? ~0u : (u32)ticks);
+}
+
+/* --- control registers --- */
+
+static u64 cr4_allowed(const struct vcpu *vcpu) {
+    return (vcpu->domain->role == ROLE_VM ? VM_CR4 : COMPONENT_CR4) & vmx.cr4_fixed1;
+}
+
+/* What the hardware gets: CR0.NE is always 1, caching stays on, a component has no vector unit. */
+static void put_cr0(struct vcpu *vcpu, u64 value) {
+    u64 hardware = (value | CR0_NE | CR0_ET) & ~(CR0_CD | CR0_NW);
+    if (vcpu->domain->role != ROLE_VM)
+        hardware |= CR0_TS;
+    vmwrite64(VMCS_GUEST_CR0, hardware);
+    vmwrite64(VMCS_CR0_SHADOW, value);
+}
+
+static void put_cr4(u64 value) {
+    vmwrite64(VMCS_GUEST_CR4, value | CR4_VMXE | CR4_MCE);
+    vmwrite64(VMCS_CR4_SHADOW, value);
+}
+
+/* LMA follows LME and PG, and the entry control follows LMA. */
+static void put_long_mode(u64 cr0, u64 efer) {
+    bool lma = (efer & EFER_LME) && (cr0 & CR0_PG);
+    u32 entry = vmread32(VMCS_ENTRY_CONTROLS);
+    vmwrite32(VMCS_ENTRY_CONTROLS, lma ? entry | ENTRY_IA32E : entry & ~ENTRY_IA32E);
+    vmwrite64(VMCS_GUEST_EFER, lma ? efer | EFER_LMA : efer & ~EFER_LMA);
+}
+
+bool vmx_cr0_write(struct vcpu *vcpu, u64 value) {
+    u64 cr4 = vmread64(VMCS_GUEST_CR4), efer = vmread64(VMCS_GUEST_EFER);
+    bool pg = value & CR0_PG;
+    if (value >> 32 || (pg && !(value & CR0_PE)) || ((value & CR0_NW) && !(value & CR0_CD)) ||
+        (!pg && (cr4 & CR4_PCIDE)) || (pg && (efer & EFER_LME) && !(cr4 & CR4_PAE)))
+        return false;
+    put_cr0(vcpu, value & CR0_KNOWN);
+    put_long_mode(value, efer);
+    return true;
+}
+
+bool vmx_cr4_write(struct vcpu *vcpu, u64 value) {
+    u64 old = vmread64(VMCS_GUEST_CR4);
+    bool lma = vmread64(VMCS_GUEST_EFER) & EFER_LMA;
+    if ((value & ~cr4_allowed(vcpu)) || (lma && !(value & CR4_PAE)))
+        return false;
+    if ((value & CR4_PCIDE) && !(old & CR4_PCIDE) &&
+        (!lma || (vmread64(VMCS_GUEST_CR3) & (PAGE_SIZE - 1))))
+        return false;
+    put_cr4(value);
+    /* As a MOV to CR4 would have done. */
+    invvpid_single(vcpu->vpid);
+    return true;
+}
+
+bool vmx_efer_write(u64 value) {
+    u64 old = vmread64(VMCS_GUEST_EFER), cr0 = vmread64(VMCS_GUEST_CR0);
+    if (value & ~EFER_KNOWN || ((value ^ old) & EFER_LME && (cr0 & CR0_PG)))
+        return false;
+    put_long_mode(cr0, value);
+    return true;
+}
+
+/* --- the whole integer state --- */
+
+void vmx_state_write(struct vcpu *vcpu, const struct vcpu_state *state) {
+    struct vcpu *before = this_cpu()->loaded;
+    const struct segment_state *segments = (const struct segment_state *)state->segments;
+    vmx_load(vcpu);
+    memcpy(vcpu->gpr, state->gpr, sizeof(vcpu->gpr));
+    vmwrite64(VMCS_GUEST_RSP, state->gpr[4]);
+    vmwrite64(VMCS_GUEST_RIP, state->rip);
+    vmwrite64(VMCS_GUEST_RFLAGS, state->rflags | RFLAGS_FIXED);
+    put_cr0(vcpu, state->cr0 & CR0_KNOWN);
+    put_cr4(state->cr4 & cr4_allowed(vcpu));
+    put_long_mode(state->cr0, state->efer & EFER_KNOWN);
+    vmwrite64(VMCS_GUEST_CR3, state->cr3);
+    vcpu->unswitched.cr2 = state->cr2;
+    for (unsigned s = SEGMENT_ES; s <= SEGMENT_TR; s++) {
+        vmwrite16(VMCS_GUEST_SELECTOR(s), segments[s].selector);
+        vmwrite32(VMCS_GUEST_LIMIT(s), segments[s].limit);
+        vmwrite32(VMCS_GUEST_ACCESS(s), segments[s].access);
+        vmwrite64(VMCS_GUEST_BASE(s), segments[s].base);
+    }
+    for (unsigned s = SEGMENT_GDTR; s <= SEGMENT_IDTR; s++) {
+        vmwrite32(VMCS_GUEST_LIMIT(s), segments[s].limit);
+        vmwrite64(VMCS_GUEST_BASE(s), segments[s].base);
+    }
+    vmwrite64(VMCS_GUEST_DR7, 0x400);
+    vmwrite64(VMCS_GUEST_DEBUGCTL, 0);
+    vmwrite32(VMCS_GUEST_BLOCKING, 0);
+    vmwrite32(VMCS_GUEST_ACTIVITY, 0);
+    vmwrite64(VMCS_GUEST_PENDING_DEBUG, 0);
+    vmwrite32(VMCS_GUEST_SYSENTER_CS, 0);
+    vmwrite64(VMCS_GUEST_SYSENTER_ESP, 0);
+    vmwrite64(VMCS_GUEST_SYSENTER_EIP, 0);
+    vmwrite32(VMCS_ENTRY_EVENT, 0);
+    if (state->tsc_offset) {
+        vcpu->tsc_offset = state->tsc_offset;
+        vmwrite64(VMCS_TSC_OFFSET, state->tsc_offset);
+    }
+    invvpid_single(vcpu->vpid);
+    if (before)
+        vmx_load(before);
+}
+
+/* A control register as the guest reads it. */
+static u64 guest_view(u64 hardware, u64 mask, u64 shadow) {
+    return (hardware & ~mask) | (shadow & mask);
+}
+
+void vmx_state_read(struct vcpu *vcpu, struct vcpu_state *state) {
+    struct vcpu *before = this_cpu()->loaded;
+    struct segment_state *segments = (struct segment_state *)state->segments;
+    vmx_load(vcpu);
+    memset(state, 0, sizeof(*state));
+    memcpy(state->gpr, vcpu->gpr, sizeof(vcpu->gpr));
+    state->gpr[4] = vmread64(VMCS_GUEST_RSP);
+    state->rip = vmread64(VMCS_GUEST_RIP);
+    state->rflags = vmread64(VMCS_GUEST_RFLAGS);
+    state->cr0 = guest_view(vmread64(VMCS_GUEST_CR0), vmread64(VMCS_CR0_MASK),
+                            vmread64(VMCS_CR0_SHADOW));
+    state->cr4 = guest_view(vmread64(VMCS_GUEST_CR4), vmread64(VMCS_CR4_MASK),
+                            vmread64(VMCS_CR4_SHADOW));
+    state->cr3 = vmread64(VMCS_GUEST_CR3);
+    state->cr2 = this_cpu()->unswitched == vcpu ? read_cr2() : vcpu->unswitched.cr2;
+    state->efer = vmread64(VMCS_GUEST_EFER);
+    state->tsc_offset = vcpu->tsc_offset;
+    for (unsigned s = SEGMENT_ES; s <= SEGMENT_IDTR; s++) {
+        segments[s].limit = vmread32(VMCS_GUEST_LIMIT(s));
+        segments[s].base = vmread64(VMCS_GUEST_BASE(s));
+        if (s <= SEGMENT_TR) {
+            segments[s].selector = vmread16(VMCS_GUEST_SELECTOR(s));
+            segments[s].access = vmread32(VMCS_GUEST_ACCESS(s));
+        }
+    }
+    if (before)
+        vmx_load(before);
+}
+
+void vmx_advance(struct vcpu *vcpu, u32 length) {
+    u64 rip = vmread64(VMCS_GUEST_RIP) + length;
+    if (unlikely(!(vmread32(VMCS_GUEST_ACCESS(SEGMENT_CS)) & SEGMENT_ACCESS_LONG)))
+        rip = (u32)rip;
+    vmwrite64(VMCS_GUEST_RIP, rip);
+    u32 blocking = vmread32(VMCS_GUEST_BLOCKING);
+    if (unlikely(blocking & (BLOCKING_STI | BLOCKING_MOV_SS)))
+        vmwrite32(VMCS_GUEST_BLOCKING, blocking & ~(BLOCKING_STI | BLOCKING_MOV_SS));
+    if (unlikely(vmread64(VMCS_GUEST_RFLAGS) & RFLAGS_TF))
+        vmwrite64(VMCS_GUEST_PENDING_DEBUG,
+                  vmread64(VMCS_GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
+    (void)vcpu;
+}
+
+void vmx_dump(struct vcpu *vcpu) {
+    struct vcpu_state s;
+    vmx_state_read(vcpu, &s);
+    const struct segment_state *cs = &((const struct segment_state *)s.segments)[SEGMENT_CS];
+    log_info("  rip %lx rflags %lx cs %x base %lx access %x", s.rip, s.rflags, cs->selector,
+             cs->base, cs->access);
+    log_info("  cr0 %lx cr2 %lx cr3 %lx cr4 %lx efer %lx", s.cr0, s.cr2, s.cr3, s.cr4, s.efer);
+    for (unsigned i = 0; i < 16; i += 4)
+        log_info("  r%u %lx %lx %lx %lx", i, s.gpr[i], s.gpr[i + 1], s.gpr[i + 2], s.gpr[i + 3]);
+}
+
+void vmx_entry_failed(struct vcpu *vcpu, u64 flags) {
+    /* CF: no current VMCS; ZF: the VMCS's controls or host state are wrong. Both are ours. */
+    u32 error = flags & 1 ? 0 : vmread32(VMCS_INSTRUCTION_ERROR);
+    panic("VM entry of domain %u vCPU %u failed: error %u", vcpu->domain->id, vcpu->index, error);
+}

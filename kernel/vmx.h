@@ -1,0 +1,61 @@
+/* The VT-x backend: what the rest of the kernel asks of it. */
+#pragma once
+
+#include "abi.h"
+#include "ept.h"
+#include "types.h"
+
+struct vcpu;
+struct domain;
+
+/* Access rights of segments, in VMX format. */
+#define SEGMENT_ACCESS_CODE 0xc09bu
+#define SEGMENT_ACCESS_DATA 0xc093u
+#define SEGMENT_ACCESS_TSS 0x008bu
+#define SEGMENT_ACCESS_UNUSABLE 0x10000u
+#define SEGMENT_ACCESS_DPL(access) ((access) >> 5 & 3)
+#define SEGMENT_ACCESS_LONG 0x2000u
+
+/* Chooses the controls, says in the log what is missing, and turns VMX on. Stops the machine with
+   one line when it cannot do. */
+void vmx_cpu_init(void);
+u32 vmx_features(void); /* FEATURE_... bits */
+
+MUST_USE bool vmx_vcpu_init(struct vcpu *vcpu); /* false: no VPID is free, or no memory */
+void vmx_vcpu_destroy(struct vcpu *vcpu);
+void vmx_load(struct vcpu *vcpu); /* makes its VMCS the current one */
+
+/* The integer state of a vCPU. What a guest must not have (CR4.VMXE, ...) is kept from hardware. */
+void vmx_state_write(struct vcpu *vcpu, const struct vcpu_state *state);
+void vmx_state_read(struct vcpu *vcpu, struct vcpu_state *state);
+void vmx_io_bitmap_set(struct domain *domain);
+void vmx_tsc_offset_write(struct vcpu *vcpu);
+
+/* Control registers as the guest sees them; false: #GP. */
+MUST_USE bool vmx_cr0_write(struct vcpu *vcpu, u64 value);
+MUST_USE bool vmx_cr4_write(struct vcpu *vcpu, u64 value);
+MUST_USE bool vmx_efer_write(u64 value);
+
+/* The instruction is done: RIP goes behind it, and STI and MOV SS block no longer. */
+void vmx_advance(struct vcpu *vcpu, u32 length);
+
+void vmx_flush_ept(const struct ept *ept);
+void vmx_timer_write(u64 deadline); /* host TSC; exits at or after it */
+bool vmx_has_timer(void);
+
+/* Loads the general registers and enters; the next exit calls exit_handle. */
+NORETURN void vmx_enter(struct vcpu *vcpu);
+NORETURN void exit_handle(struct vcpu *vcpu);
+NORETURN void vmx_entry_failed(struct vcpu *vcpu, u64 flags);
+void vmx_exited(void);
+void vmx_dump(struct vcpu *vcpu);
+
+/* What the CPU leaves to us when it goes from one VM to another. */
+void unswitched_load(struct vcpu *vcpu);
+void unswitched_save(struct vcpu *vcpu);
+void xstate_init(void);
+u32 xstate_size(u64 xcr0); /* bytes of an XSAVE area, SDM volume 1, "Determination of State" */
+u64 xstate_mask(void);     /* XCR0 bits that a guest may have */
+unsigned xstate_order(void);
+bool xstate_allowed(u64 xcr0);
+void unswitched_reset(struct vcpu *vcpu);

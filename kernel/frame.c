@@ -161,18 +161,6 @@ void frame_free(struct hpa block, unsigned order)
     zone_give(&ram, frame_number(block), order);
 }
 
-void frame_split(struct hpa block, unsigned order)
-{
-    u32 number = frame_number(block);
-    assert(number < frame_limit && frames[number].kind == FRAME_RAM);
-    struct frame head = frames[number];
-    assert(order <= head.order);
-    u32 count = 1u << (head.order - order);
-    head.order = (u8)order;
-    for (u32 i = 0; i < count; i++)
-        frames[number + (i << order)] = head;
-}
-
 void frame_scrub(struct hpa block, unsigned order)
 {
     u64 end = block.v + ((u64)PAGE_SIZE << order);

@@ -42,10 +42,8 @@ void frame_init(const struct boot_info *info);
 
 /* A block of 2^order frames, naturally aligned, contents unknown; false: there is none. */
 MUST_USE bool frame_alloc(unsigned order, u32 owner, struct hpa *out);
-/* Frees a block, or a naturally aligned part of one once frame_split has divided it. */
+/* Frees a whole block. */
 void frame_free(struct hpa block, unsigned order);
-/* Divides an allocated block into blocks of 2^order frames, each with its owner and shares. */
-void frame_split(struct hpa block, unsigned order);
 
 /* Zeroes a block that the kernel does not map. */
 void frame_scrub(struct hpa block, unsigned order);

@@ -18,6 +18,8 @@
 #define ENTRY_DATA          (ENTRY_PRESENT | ENTRY_WRITE | ENTRY_NO_EXECUTE)
 #define ENTRY_UNCACHED      (ENTRY_WRITE_THROUGH | ENTRY_NO_CACHE)
 
+#define PAT_RESET 0x0007040600070406ull /* entry 0 is WB, entry 3 (both cache bits) is UC */
+
 #define TABLE_ENTRIES 512
 #define IMAGE_TABLES  2 /* 4 MiB; kernel.ld asserts that it is enough */
 
@@ -96,6 +98,7 @@ void paging_init(void)
     if (features.ebx & CPUID_7_EBX_SMAP)
         cr4 |= CR4_SMAP;
     wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_NXE);
+    wrmsr(MSR_IA32_PAT, PAT_RESET);
     write_cr3(paging_root());
     write_cr4(cr4);
     write_cr0(CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG);

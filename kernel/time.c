@@ -31,50 +31,59 @@ enum { PIT_CHANNEL2 = 0x42, PIT_COMMAND = 0x43, PORT_B = 0x61 };
 #define LVT_TSC_DEADLINE  (2u << 17)
 #define TIMER_DIVIDE_BY_1 0xb
 
-/* Waits for about 1/MEASURE_HZ s; returns the ticks that passed, 0: the timer stands still. */
+/* Both waits take about 1/MEASURE_HZ s from `measure_start` on, and return the ticks of their clock
+   in it; 0: the clock stands still. */
+static u64 start_tsc;
+
+static void measure_start(void)
+{
+    lapic_write(LAPIC_TIMER_INITIAL, ~0u);
+    start_tsc = rdtsc();
+}
+
 static u32 pm_timer_wait(u16 port, u32 mask)
 {
-    u32 start = inl(port), passed = 0;
-    for (u32 i = 0; passed < PM_TIMER_HZ / MEASURE_HZ; i++) {
-        if (i == PATIENCE)
-            return 0;
+    u32 before = inl(port), start = before, passed = 0, i = 0;
+    while (start == before && i++ < PATIENCE) /* begin where it ticks, for precision */
+        start = inl(port);
+    measure_start();
+    while (passed < PM_TIMER_HZ / MEASURE_HZ && i++ < PATIENCE)
         passed = (inl(port) - start) & mask;
-    }
     return passed;
 }
 
-static bool pit_wait(void)
+static u32 pit_wait(void)
 {
-    u32 count = PIT_HZ / MEASURE_HZ;
+    u32 count = PIT_HZ / MEASURE_HZ, i = 0;
     outb(PORT_B, (inb(PORT_B) & ~PORT_B_SPEAKER) | PORT_B_GATE);
     outb(PIT_COMMAND, PIT_CHANNEL2_ONE_SHOT);
     outb(PIT_CHANNEL2, (u8)count);
     outb(PIT_CHANNEL2, (u8)(count >> 8));
-    for (u32 i = 0; i < PATIENCE; i++)
-        if (inb(PORT_B) & PORT_B_OUT)
-            return true;
-    return false;
+    measure_start();
+    while (!(inb(PORT_B) & PORT_B_OUT))
+        if (i++ == PATIENCE)
+            return 0;
+    return count;
 }
 
 static const char *measure(const struct acpi_info *acpi)
 {
+    const char *source = "the ACPI timer";
+    u64 clock_hz = PM_TIMER_HZ, passed = 0;
     lapic_write(LAPIC_TIMER_DIVIDE, TIMER_DIVIDE_BY_1);
-    lapic_write(LAPIC_TIMER_INITIAL, ~0u);
-    u64 clock_hz = PM_TIMER_HZ, passed = 0, start = rdtsc();
     if (acpi->pm_timer_port)
         passed = pm_timer_wait(acpi->pm_timer_port, acpi->pm_timer_32bit ? ~0u : PM_TIMER_24BIT);
     if (!passed) {
+        source = "the PIT";
         clock_hz = PIT_HZ;
-        start = rdtsc();
-        lapic_write(LAPIC_TIMER_INITIAL, ~0u);
-        passed = pit_wait() ? PIT_HZ / MEASURE_HZ : 0;
+        passed = pit_wait();
     }
     if (!passed)
         refuse("neither the ACPI timer nor the PIT runs, so time cannot be measured.");
-    tsc_hz = (rdtsc() - start) * clock_hz / passed;
+    tsc_hz = (rdtsc() - start_tsc) * clock_hz / passed;
     lapic_hz = (~0u - lapic_read(LAPIC_TIMER_CURRENT)) * clock_hz / passed;
     lapic_write(LAPIC_TIMER_INITIAL, 0);
-    return clock_hz == PM_TIMER_HZ ? "the ACPI timer" : "the PIT";
+    return source;
 }
 
 /* The CPU may state its rate exactly; some emulators state a wrong one, so it must agree with the

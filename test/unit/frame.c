@@ -150,21 +150,6 @@ static void test_alloc(void)
     check(frame_kernel_count() == kernel, "and no longer when it is freed");
 }
 
-static void test_split(void)
-{
-    reset();
-    u64 before = frame_free_count();
-    struct hpa block;
-    check(frame_alloc(9, 3, &block), "block to split");
-    frame_split(block, 0);
-    check(frame_of(hpa(block.v + 77 * PAGE_SIZE))->order == 0 &&
-              frame_of(hpa(block.v + 77 * PAGE_SIZE))->owner == 3,
-          "each part has order and owner");
-    for (u64 i = 0; i < 512; i++)
-        frame_free(hpa(block.v + (i * 37 % 512) * PAGE_SIZE), 0);
-    check(frame_free_count() == before && sound(), "its parts merge again");
-}
-
 static void test_scrub(void)
 {
     reset();
@@ -279,7 +264,6 @@ int main(void)
         return 1;
     test_init();
     test_alloc();
-    test_split();
     test_scrub();
     test_pool();
     test_exhaustion();

@@ -211,7 +211,9 @@ test("the bundle runs as a program of its own", async ({ host }) => {
       let output = "";
       child.stdout.on("data", (bytes: Buffer) => {
         output += bytes.toString();
-        if (output.includes("login: ") && line !== "") child.stdin.write(line);
+        if (!output.includes("login: ")) return;
+        child.stdin.write(line);
+        line = "";
       });
       child.on("exit", (code) => resolve({ code, output }));
     });

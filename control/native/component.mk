@@ -34,8 +34,8 @@ $(GEN)/layout.ts: control/native/abi-layout.h kernel/abi.def
 $(GEN)/abi64-node.ts: ABI_DEFINE := -DABI_FOR_NODE
 $(ABI_TS):
 	@mkdir -p $(GEN)
-	@{ echo "// Generated from kernel/abi.def by make abi."; \
-	  $(ABI_CPP) $(ABI_DEFINE) $< | sed '/^$$/d'; } > $@.tmp && mv $@.tmp $@
+	@$(ABI_CPP) $(ABI_DEFINE) $< -o $@.tmp
+	@sed -e '1i // Generated from kernel/abi.def by make abi.' -e '/^$$/d' $@.tmp > $@ && rm $@.tmp
 
 # NAME, entry file, its own sources.
 define component

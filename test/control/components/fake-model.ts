@@ -1,0 +1,129 @@
+// A device model for testing the control domain: it boots nothing, echoes keys, and does what a line says.
+//
+// Lines typed into its console: off, reset, ended, error, trap, flood, garbage, silent, print. Anything else is
+// echoed. What the configuration holds is printed at the start.
+
+import { channelBind, vcpuStart } from "../../../control/lib/binding";
+import { CborReader, CborWriter, cborValid } from "../../../control/lib/cbor";
+import { LINK_CONFIG_MAX, ModelLink, readConfig } from "../../../control/lib/link";
+import { CAP_LINK, CAP_VCPU, ExitType, GPA_SHARED, Reply } from "../../../control/gen/abi";
+import { ExitMessage } from "../../../control/gen/layout";
+
+const EVENT_LINK: u32 = 17;
+const link = new ModelLink(GPA_SHARED, CAP_LINK);
+const exit: usize = memory.data(320, 16);
+const bytes: usize = memory.data(4096, 16);
+const input: usize = memory.data(256, 16);
+let line: string = "";
+
+export function exitBuffer(): usize {
+  return exit;
+}
+
+export function onExit(index: u32): void {
+  const message = changetype<ExitMessage>(exit);
+  message.reply = Reply.ADVANCE;
+  message.reply_length = message.length;
+  if (message.type == ExitType.SHUTDOWN) ended("triple fault");
+}
+
+function print(text: string): void {
+  const data = String.UTF8.encode(text);
+  link.consoleOut.write(changetype<usize>(data), data.byteLength);
+}
+
+function open(kind: string, pairs: u32): CborWriter {
+  const writer = new CborWriter(bytes, 4096);
+  writer.map(pairs);
+  writer.text("t");
+  writer.text(kind);
+  return writer;
+}
+
+function send(writer: CborWriter): void {
+  link.events.send(bytes, writer.length);
+  link.signal();
+}
+
+function ended(reason: string): void {
+  const writer = open("ended", 3);
+  writer.text("reason");
+  writer.text(reason);
+  writer.text("value");
+  writer.uint(0);
+  send(writer);
+}
+
+function error(): void {
+  const writer = open("error", 4);
+  writer.text("object");
+  writer.text("linux");
+  writer.text("message");
+  writer.text("the kernel image is truncated");
+  writer.text("next");
+  writer.text("plinth images");
+  send(writer);
+}
+
+export function init(): void {
+  channelBind(CAP_LINK, EVENT_LINK);
+  const length = readConfig(GPA_SHARED, bytes);
+  assert(length > 0 && cborValid(bytes, length), "no configuration");
+  const reader = new CborReader(bytes, length);
+  assert(reader.find("cmdline"), "no command line");
+  const cmdline = reader.text();
+  print("model up: " + cmdline + "\r\n");
+  if (cmdline.includes("fail-early")) error();
+  else if (cmdline.includes("trap-early")) assert(false, "asked to trap early");
+  else if (!cmdline.includes("never-ready")) send(open("ready", 1));
+}
+
+function command(what: string): void {
+  if (what == "off") send(open("off", 1));
+  else if (what == "reset") send(open("reset", 1));
+  else if (what == "ended") ended("triple fault");
+  else if (what == "trap") assert(false, "asked to trap");
+  else if (what == "flood") for (let i = 0; i < 5000; i++) print("line " + i.toString() + " of a flood of lines\r\n");
+  else if (what == "garbage") for (let i = 0; i < 40; i++) garbage(i);
+  else print("you said: " + what + "\r\n");
+}
+
+function garbage(seed: i32): void {
+  for (let i = 0; i < 64; i++) store<u8>(bytes + i, <u8>(seed * 37 + i * 101 + ((seed * i) >> 3)));
+  link.events.send(bytes, 64);
+  link.signal();
+}
+
+function readKeys(): void {
+  let count = link.consoleIn.read(input, 256);
+  while (count > 0) {
+    for (let i: u32 = 0; i < count; i++) {
+      const key = load<u8>(input + i);
+      if (key == 13) {
+        print("\r\n");
+        const what = line;
+        line = "";
+        command(what);
+      } else {
+        line += String.fromCharCode(key);
+        print(String.fromCharCode(key));
+      }
+    }
+    count = link.consoleIn.read(input, 256);
+  }
+}
+
+export function onEvents(bits: u64): void {
+  let length = link.commands.receive(bytes, 4096);
+  while (length > 0) {
+    const reader = new CborReader(bytes, length);
+    assert(reader.find("t"), "a command without a kind");
+    const what = reader.text();
+    if (what == "run") vcpuStart(CAP_VCPU);
+    else if (what == "powerbutton") send(open("off", 1));
+    else if (what == "trap") assert(false, "told to trap");
+    length = link.commands.receive(bytes, 4096);
+  }
+  readKeys();
+  link.signal();
+}

@@ -61,5 +61,6 @@ function onLink(): void {
 
 function run(): void {
   const status = vcpuStart(CAP_VCPU);
-  if (status < 0) sendError("vCPU 0", `vCPU 0: it does not start (status ${(-status).toString()})`, "plinth logs");
+  if (status < 0)
+    sendError("vCPU 0", `vCPU 0: it does not start (status ${(-status).toString()})`, "plinth logs");
 }

@@ -4,13 +4,7 @@ import { acpiPm, PM1_EVENT_PORT, PM_PORTS } from "./chips/acpi-pm";
 import { ioapic, IOAPIC_BASE, IOAPIC_SIZE } from "./chips/ioapic";
 import { ELCR, pic, PIC_MASTER, PIC_SLAVE } from "./chips/pic";
 import { pit, PIT_PORT, SPEAKER_PORT } from "./chips/pit";
-import {
-  FAST_A20_PORT,
-  KEYBOARD_DATA_PORT,
-  KEYBOARD_PORT,
-  RESET_PORT,
-  resetPorts,
-} from "./chips/reset";
+import { FAST_A20_PORT, KEYBOARD_DATA_PORT, KEYBOARD_PORT, RESET_PORT, resetPorts } from "./chips/reset";
 import { rtc, RTC_PORT } from "./chips/rtc";
 import { COM1, uart } from "./chips/uart";
 import { claimMmio } from "./mmio-bus";

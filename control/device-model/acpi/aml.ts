@@ -75,9 +75,9 @@ export function nameString(segment: string, value: string): void {
 export function nameEisaId(segment: string, id: string): void {
   name(segment);
   writer.u8(DWORD_PREFIX);
-  const a = <u32>(id.charCodeAt(0) - 0x40) & 31;
-  const b = <u32>(id.charCodeAt(1) - 0x40) & 31;
-  const c = <u32>(id.charCodeAt(2) - 0x40) & 31;
+  const a = (<u32>(id.charCodeAt(0) - 0x40)) & 31;
+  const b = (<u32>(id.charCodeAt(1) - 0x40)) & 31;
+  const c = (<u32>(id.charCodeAt(2) - 0x40)) & 31;
   writer.u8((a << 2) | (b >> 3));
   writer.u8(((b << 5) & 0xff) | c);
   const product = <u32>U32.parseInt(id.substring(3), 16);

@@ -52,7 +52,7 @@ class AcpiPm extends PortDevice {
   portWrite(port: u32, size: u32, value: u32): void {
     const offset = port - PM1_EVENT_PORT;
     const shift = (offset & 3) * 8;
-    const mask = (size == 4 ? 0xffffffff : (<u32>1 << (size * 8)) - 1) << shift;
+    const mask = (size == 4 ? 0xffffffff : ((<u32>1) << (size * 8)) - 1) << shift;
     value = (value << shift) & mask;
     const block = offset & 12;
     if (block == 0) this.writeEvents(value, mask);

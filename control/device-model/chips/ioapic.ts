@@ -56,7 +56,7 @@ class IoApic extends MmioDevice {
   endOfInterrupt(vector: u32): void {
     for (let pin: u32 = 0; pin < IOAPIC_PINS; pin++) {
       const entry = unchecked(this.entries[pin]);
-      if ((<u32>entry & 0xff) != vector || !(entry & REMOTE_IRR)) continue;
+      if (((<u32>entry) & 0xff) != vector || !(entry & REMOTE_IRR)) continue;
       unchecked((this.entries[pin] = entry & ~REMOTE_IRR));
       this.service(pin, false);
     }
@@ -77,14 +77,14 @@ class IoApic extends MmioDevice {
 
   // SDM, "Message Signalled Interrupts": the same fields in other places.
   private send(entry: u64): void {
-    const delivery = (<u32>entry >> 8) & 7;
+    const delivery = ((<u32>entry) >> 8) & 7;
     if (delivery == DELIVERY_EXTINT) return; // the PIC is wired to LINT0 of vCPU 0
     const destination = <u32>(entry >> 56);
-    const logical = (<u32>entry >> 11) & 1;
+    const logical = ((<u32>entry) >> 11) & 1;
     const level = <u32>((entry >> 15) & 1);
     const lowest: u32 = delivery == 1 ? 1 : 0;
     const address: u32 = 0xfee00000 | (destination << 12) | (lowest << 3) | (logical << 2);
-    msi(CAP_VM, address, <u32>(entry & VECTOR) | (delivery << 8) | (1 << 14) | (level << 15));
+    msi(CAP_VM, address, (<u32>(entry & VECTOR)) | (delivery << 8) | (1 << 14) | (level << 15));
   }
 
   private readRegister(): u32 {
@@ -102,7 +102,7 @@ class IoApic extends MmioDevice {
     if (index < REG_TABLE || index >= REG_TABLE + 2 * IOAPIC_PINS) return;
     const pin = (index - REG_TABLE) >> 1;
     const old = this.entries[pin];
-    let entry: u64 = index & 1 ? (old & 0xffffffff) | (<u64>value << 32) : (old & ~0xffffffff) | value;
+    let entry: u64 = index & 1 ? (old & 0xffffffff) | ((<u64>value) << 32) : (old & ~0xffffffff) | value;
     entry = (entry & WRITABLE & ~READ_ONLY) | (old & READ_ONLY);
     // An entry that becomes edge-triggered forgets that a level was in service.
     if (!(entry & LEVEL)) entry &= ~REMOTE_IRR;
@@ -120,9 +120,9 @@ class IoApic extends MmioDevice {
   }
 
   mmioWrite(offset: u32, size: u32, value: u64): void {
-    if (offset == SELECT) this.selected = <u32>value & 0xff;
+    if (offset == SELECT) this.selected = (<u32>value) & 0xff;
     else if (offset == WINDOW && size >= 4) this.writeRegister(<u32>value);
-    else if (offset == EOI) this.endOfInterrupt(<u32>value & 0xff);
+    else if (offset == EOI) this.endOfInterrupt((<u32>value) & 0xff);
   }
 }
 

@@ -40,8 +40,8 @@ class Channel {
     const passed = this.elapsed();
     const reload = <u64>this.reload;
     if (this.mode == 2) return <u32>(reload - (passed % reload));
-    if (this.mode == 3) return <u32>(reload - ((passed * 2) % reload)) & ~1;
-    return <u32>(reload - passed) & 0xffff;
+    if (this.mode == 3) return (<u32>(reload - ((passed * 2) % reload))) & ~1;
+    return (<u32>(reload - passed)) & 0xffff;
   }
 
   output(): bool {
@@ -202,7 +202,7 @@ class Pit extends PortDevice {
   // Bit 5: output of channel 2; bit 4: the refresh clock, a change every 15 us.
   private readSpeaker(): u32 {
     const output: u32 = this.channels[2].output() ? 0x20 : 0;
-    const refresh = (<u32>(guestTsc() / (tscHz / 66288 + 1)) & 1) << 4;
+    const refresh = ((<u32>(guestTsc() / (tscHz / 66288 + 1))) & 1) << 4;
     return this.speaker | output | refresh;
   }
 }

@@ -57,7 +57,7 @@ class Rtc extends PortDevice {
 
   // Register values are BCD unless register B says binary.
   private encode(value: u32): u32 {
-    return this.memory[REG_B] & BINARY ? value : ((value / 10) << 4) | value % 10;
+    return this.memory[REG_B] & BINARY ? value : ((value / 10) << 4) | (value % 10);
   }
 
   private decode(value: u32): u32 {

@@ -39,7 +39,7 @@ export function dispatchExit(index: u32): void {
     }
     case ExitType.EOI: {
       resume();
-      ioapic.endOfInterrupt(<u32>message.value & 0xff);
+      ioapic.endOfInterrupt((<u32>message.value) & 0xff);
       return;
     }
     case ExitType.EXTINT_ACK: {

@@ -25,7 +25,7 @@ export function fetchInstruction(): u32 {
   let count: u32 = 0;
   while (count < INSTRUCTION_MAX) {
     const from = linear + count;
-    const piece = min<u32>(INSTRUCTION_MAX - count, PAGE - (<u32>from & (PAGE - 1)));
+    const piece = min<u32>(INSTRUCTION_MAX - count, PAGE - ((<u32>from) & (PAGE - 1)));
     if (!translate(from, false) || !readGuestBytes(code + count, physical, piece)) break;
     count += piece;
   }

@@ -66,7 +66,7 @@ function move(linear: u64, size: u32, input: bool): bool {
     return true;
   }
   // The second page's part ends at `second`.
-  const head: u32 = 4096 - (<u32>linear & 4095);
+  const head: u32 = 4096 - ((<u32>linear) & 4095);
   const data: u64 = input ? portRead(message.port, size) : 0;
   let out: u64 = 0;
   for (let i: u32 = 0; i < size; i++) {

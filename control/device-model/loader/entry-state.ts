@@ -81,7 +81,8 @@ export function enterKernel(kernel: u64, tscOffset: u64): i64 {
   registers.cr4 = CR4;
   registers.efer = EFER;
   registers.tsc_offset = tscOffset;
-  for (let i: u32 = Segment.ES; i <= <u32>Segment.GS; i++) setSegment(<Segment>i, DS_SELECTOR, 0xffffffff, ACCESS_DATA);
+  for (let i: u32 = Segment.ES; i <= <u32>Segment.GS; i++)
+    setSegment(<Segment>i, DS_SELECTOR, 0xffffffff, ACCESS_DATA);
   setSegment(Segment.CS, CS_SELECTOR, 0xffffffff, ACCESS_CODE64);
   setSegment(Segment.LDTR, 0, 0, ACCESS_UNUSABLE);
   setSegment(Segment.TR, TR_SELECTOR, 0x67, ACCESS_TSS);

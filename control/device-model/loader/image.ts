@@ -80,14 +80,16 @@ export function parseImage(size: u64): KernelImage | null {
   }
   sharedRead(header, KERNEL_GPA, HEADER_LIMIT);
   if (wordAt(BOOT_FLAG) != 0xaa55) return fail(`boot_flag is ${figure(wordAt(BOOT_FLAG))}, not 0xaa55`);
-  if (longAt(MAGIC) != HDRS) return fail("header is not \"HdrS\": this is no Linux bzImage");
+  if (longAt(MAGIC) != HDRS) return fail('header is not "HdrS": this is no Linux bzImage');
   if (wordAt(VERSION) < VERSION_MIN) {
     return fail(`version ${figure(wordAt(VERSION))} of the boot protocol is too old (0x20c is the least)`);
   }
   const image = new KernelImage();
   image.headerEnd = MAGIC + byteAt(JUMP_LENGTH);
   if (image.headerEnd < HEADER_NEEDED || image.headerEnd > HEADER_LIMIT) {
-    return fail(`jump says that the setup header ends at ${figure(image.headerEnd)}, outside of 0x264..0x290`);
+    return fail(
+      `jump says that the setup header ends at ${figure(image.headerEnd)}, outside of 0x264..0x290`,
+    );
   }
   if (!(byteAt(LOADFLAGS) & LOADED_HIGH)) return fail("loadflags: LOADED_HIGH is clear: this is a zImage");
   if (!(wordAt(XLOADFLAGS) & KERNEL_64)) return fail("xloadflags: no 64-bit entry point");

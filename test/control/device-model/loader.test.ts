@@ -92,22 +92,58 @@ test("each hostile field is refused by name, with the figures", () => {
     message((k) => k.writeUInt32LE(0xffffffff, 0x1f4)),
     "syssize says 68,719,476,720 bytes of kernel, and the image holds 4,096 bytes",
   );
-  assert.match(message((k) => k.writeUInt32LE(3, 0x1f4)), "syssize 3 is too small");
-  assert.match(message((k) => k.writeUInt16LE(0, 0x1fe)), "boot_flag is 0x0, not 0xaa55");
-  assert.match(message((k) => k.writeUInt8(0, 0x202)), "this is no Linux bzImage");
-  assert.match(message((k) => k.writeUInt16LE(0x20b, 0x206)), "version 0x20b of the boot protocol is too old");
-  assert.match(message((k) => k.writeUInt8(0, 0x201)), "jump says that the setup header ends at 0x202");
-  assert.match(message((k) => k.writeUInt8(0xff, 0x201)), "jump says that the setup header ends at 0x301");
-  assert.match(message((k) => k.writeUInt8(0, 0x211)), "LOADED_HIGH");
-  assert.match(message((k) => k.writeUInt16LE(0, 0x236)), "xloadflags: no 64-bit entry point");
-  assert.match(message((k) => k.writeUInt32LE(0, 0x230)), "kernel_alignment 0x0 is no power of two");
-  assert.match(message((k) => k.writeUInt32LE(0x300000, 0x230)), "kernel_alignment 0x300000 is no power of two");
-  assert.match(message((k) => k.writeUInt32LE(16, 0x260)), "init_size 16 bytes is less than the kernel's own 4,096 bytes");
+  assert.match(
+    message((k) => k.writeUInt32LE(3, 0x1f4)),
+    "syssize 3 is too small",
+  );
+  assert.match(
+    message((k) => k.writeUInt16LE(0, 0x1fe)),
+    "boot_flag is 0x0, not 0xaa55",
+  );
+  assert.match(
+    message((k) => k.writeUInt8(0, 0x202)),
+    "this is no Linux bzImage",
+  );
+  assert.match(
+    message((k) => k.writeUInt16LE(0x20b, 0x206)),
+    "version 0x20b of the boot protocol is too old",
+  );
+  assert.match(
+    message((k) => k.writeUInt8(0, 0x201)),
+    "jump says that the setup header ends at 0x202",
+  );
+  assert.match(
+    message((k) => k.writeUInt8(0xff, 0x201)),
+    "jump says that the setup header ends at 0x301",
+  );
+  assert.match(
+    message((k) => k.writeUInt8(0, 0x211)),
+    "LOADED_HIGH",
+  );
+  assert.match(
+    message((k) => k.writeUInt16LE(0, 0x236)),
+    "xloadflags: no 64-bit entry point",
+  );
+  assert.match(
+    message((k) => k.writeUInt32LE(0, 0x230)),
+    "kernel_alignment 0x0 is no power of two",
+  );
+  assert.match(
+    message((k) => k.writeUInt32LE(0x300000, 0x230)),
+    "kernel_alignment 0x300000 is no power of two",
+  );
+  assert.match(
+    message((k) => k.writeUInt32LE(16, 0x260)),
+    "init_size 16 bytes is less than the kernel's own 4,096 bytes",
+  );
   assert.match(
     message((k) => k.writeUInt32LE(0xffffffff, 0x260)),
     "init_size 4,294,967,295 bytes at pref_address 0x1000000 does not fit the VM's memory (67,108,864 bytes)",
   );
-  assert.match(message((k) => k.writeBigUInt64LE(0xffffffffffffffffn, 0x258)), "does not fit the VM's memory");
+  assert.match(
+    message((k) => k.writeBigUInt64LE(0xffffffffffffffffn, 0x258)),
+    "does not fit the VM's memory",
+  );
   assert.match(
     message((k) => {
       k.writeUInt8(0, 0x234);
@@ -130,7 +166,10 @@ test("command lines, initrds and memory sizes that do not fit are refused", () =
   const big = refused({ initrd: Buffer.alloc(50 * MIB) });
   assert.is(big.object, "initrd");
   assert.match(big.message, "initrd: 52,428,800 bytes do not fit in the");
-  assert.match(refused({ initrd: Buffer.alloc(9), kernel: tinyKernel((k) => k.writeUInt32LE(0, 0x22c)) }).message, "initrd");
+  assert.match(
+    refused({ initrd: Buffer.alloc(9), kernel: tinyKernel((k) => k.writeUInt32LE(0, 0x22c)) }).message,
+    "initrd",
+  );
   assert.match(refused({ memory: 2 * MIB }).message, "memory: 2,097,152 bytes");
   assert.match(refused({ memory: 64 * MIB + 1 }).message, "memory: ");
 });
@@ -178,7 +217,11 @@ test("fuzzed headers are loaded or refused, and never trap", () => {
 
 test("Debian's cloud kernel is accepted", () => {
   if (!existsSync("build/guest/linux")) return;
-  const rig = new Rig({ memory: 128 * MIB, kernel: readFileSync("build/guest/linux"), initrd: Buffer.alloc(MIB) });
+  const rig = new Rig({
+    memory: 128 * MIB,
+    kernel: readFileSync("build/guest/linux"),
+    initrd: Buffer.alloc(MIB),
+  });
   assert.equal(rig.events(), [{ t: "ready" }]);
   assert.ok(TSC_HZ > 0n);
 });

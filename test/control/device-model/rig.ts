@@ -66,7 +66,9 @@ export interface Answer {
   cr2: bigint;
 }
 
-const module_ = new WebAssembly.Module(readFileSync(process.env["DEVICE_MODEL_WASM"] ?? "build/device-model.wasm"));
+const module_ = new WebAssembly.Module(
+  readFileSync(process.env["DEVICE_MODEL_WASM"] ?? "build/device-model.wasm"),
+);
 
 /** A trap of the component: a test that sees one has failed. */
 export class Trap extends Error {}
@@ -144,7 +146,11 @@ export class Rig {
   private imports(): Record<string, (...args: never[]) => unknown> {
     const u = (value: number): number => value >>> 0;
     return {
-      hypercall: (nr: number, ...args: bigint[]) => this.hypercall(nr, args.map((a) => BigInt.asUintN(64, a))),
+      hypercall: (nr: number, ...args: bigint[]) =>
+        this.hypercall(
+          nr,
+          args.map((a) => BigInt.asUintN(64, a)),
+        ),
       commRead: (to: number, offset: number, length: number) => {
         this.comm.copy(this.linear(), u(to), offset, offset + length);
       },
@@ -227,7 +233,10 @@ export class Rig {
   }
 
   private exit(fill: (message: Buffer) => void): Answer {
-    const message = this.linear().subarray(this.wasm.exitBuffer(), this.wasm.exitBuffer() + ExitMessageAt.SIZE);
+    const message = this.linear().subarray(
+      this.wasm.exitBuffer(),
+      this.wasm.exitBuffer() + ExitMessageAt.SIZE,
+    );
     fill(message);
     message.writeUInt32LE(0xee, ExitMessageAt.reply);
     this.wasm.onExit(0);
@@ -256,7 +265,8 @@ export class Rig {
       m.writeUInt32LE(port, ExitMessageAt.port);
       m.writeUInt32LE(size, ExitMessageAt.size);
     });
-    if (answer.reply !== Reply.ADVANCE || answer.length !== 2 || answer.gprs !== 0) throw new Error("IN: bad answer");
+    if (answer.reply !== Reply.ADVANCE || answer.length !== 2 || answer.gprs !== 0)
+      throw new Error("IN: bad answer");
     return Number(answer.value & ((1n << BigInt(8 * size)) - 1n));
   }
 
@@ -362,7 +372,7 @@ export class Rig {
   events(): Record<string, unknown>[] {
     const bytes = this.take(0, 0x2000, 4096);
     const events: Record<string, unknown>[] = [];
-    for (let at = 0; at < bytes.length; ) {
+    for (let at = 0; at < bytes.length;) {
       const length = bytes.readUInt16LE(at);
       events.push(decode(bytes.subarray(at + 2, at + 2 + length)) as Record<string, unknown>);
       at += 2 + length;

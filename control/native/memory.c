@@ -123,3 +123,13 @@ int memcmp(const void *a, const void *b, size_t n)
             return x[i] - y[i];
     return 0;
 }
+
+/* What gcc calls for i64.popcnt on a CPU that may lack POPCNT. */
+int __popcountdi2(u64 bits);
+int __popcountdi2(u64 bits)
+{
+    int count = 0;
+    for (; bits; bits &= bits - 1)
+        count++;
+    return count;
+}

@@ -52,7 +52,7 @@ export function claimPorts(device: PortDevice, first: u32, count: u32, wide: boo
     const page = port >> 8;
     if (rowOf[page] == 0) {
       assert(rowCount < ROWS, "port bus: too many rows");
-      rowOf[page] = <u8>(rowCount++);
+      rowOf[page] = <u8>rowCount++;
     }
     ownerOf[((<u32>rowOf[page]) << 8) | (port & 255)] = <u8>owner;
   }
@@ -69,8 +69,6 @@ function numberOf(device: PortDevice): u32 {
 
 // Sound without bounds checks: every byte of rowOf is below ROWS, every byte of ownerOf below
 // MAX_DEVICES, and `port` is masked to 16 bits.
-// @ts-ignore: decorator
-@inline
 function ownerAt(port: u32): u32 {
   const row = <u32>unchecked(rowOf[(port >> 8) & 255]);
   return unchecked(ownerOf[(row << 8) | (port & 255)]);

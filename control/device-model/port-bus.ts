@@ -52,7 +52,8 @@ export function claimPorts(device: PortDevice, first: u32, count: u32, wide: boo
     const page = port >> 8;
     if (rowOf[page] == 0) {
       assert(rowCount < ROWS, "port bus: too many rows");
-      rowOf[page] = <u8>rowCount++;
+      rowOf[page] = <u8>rowCount;
+      rowCount++;
     }
     ownerOf[((<u32>rowOf[page]) << 8) | (port & 255)] = <u8>owner;
   }

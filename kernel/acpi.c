@@ -75,7 +75,7 @@ static bool table_open(struct hpa start, struct acpi_table *out)
         total += sum(piece, sizeof(piece));
     }
     if (total)
-        log_info("acpi: table %.*s has a bad checksum: left out", 4, out->signature);
+        log_info("acpi: table %s has a bad checksum: left out", out->signature);
     return !total;
 }
 

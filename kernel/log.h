@@ -8,8 +8,8 @@
 
 #define LOG_RING_SIZE (16 * KIB)
 
-/* %s %c %d %u %x %p and %%, with l or ll, a width, `0` and `-`; `%.*s` limits a string. Always
-   terminates `to`; returns the length written. */
+/* %s %d %u %x and %%, with l, a width, `0` and `-`. Always terminates `to`; returns the length
+ * written. */
 unsigned text_format(char *to, unsigned size, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 unsigned text_format_list(char *to, unsigned size, const char *format, va_list arguments);

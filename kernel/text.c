@@ -44,12 +44,12 @@ static void put_number(struct output *out, struct field field, u64 value, unsign
     put_field(out, field, digits + at, sizeof(digits) - at);
 }
 
-static void put_string(struct output *out, struct field field, const char *text, unsigned max)
+static void put_string(struct output *out, struct field field, const char *text)
 {
     unsigned length = 0;
     if (!text)
         text = "(null)";
-    while (length < max && text[length])
+    while (text[length])
         length++;
     put_field(out, field, text, length);
 }
@@ -73,23 +73,15 @@ unsigned text_format_list(char *to, unsigned size, const char *format, va_list l
             continue;
         }
         struct field field = {0};
-        unsigned max = ~0u;
         bool is_long = false;
         for (format++; *format == '-' || *format == '0'; format++)
             *(*format == '-' ? &field.left : &field.zero) = true;
         field.width = read_number(&format);
-        if (format[0] == '.' && format[1] == '*') {
-            max = va_arg(arguments, unsigned);
-            format += 2;
-        }
         for (; *format == 'l'; format++)
             is_long = true;
         switch (*format) {
         case 's':
-            put_string(&out, field, va_arg(arguments, const char *), max);
-            break;
-        case 'c':
-            put(&out, (char)va_arg(arguments, int));
+            put_string(&out, field, va_arg(arguments, const char *));
             break;
         case 'd': {
             i64 value = is_long ? va_arg(arguments, i64) : va_arg(arguments, int);
@@ -102,15 +94,15 @@ unsigned text_format_list(char *to, unsigned size, const char *format, va_list l
             put_number(&out, field, value, *format == 'x' ? 16 : 10, false);
             break;
         }
-        case 'p':
-            put_number(&out, field, (u64)(uintptr_t)va_arg(arguments, void *), 16, false);
-            break;
         case '%':
             put(&out, '%');
             break;
-        default: /* the compiler has checked the format */
-            va_end(arguments);
-            return 0;
+        default: /* not one of ours: the arguments behind it cannot be found */
+            put(&out, '?');
+            while (*format && format[1])
+                format++;
+            if (!*format)
+                format--;
         }
     }
     if (size)

@@ -1,7 +1,7 @@
 /*
  * The way in from the IDT: 256 stubs that make every stack look the same, and one body that saves
  * the registers in the order of struct trap_frame (asserted in trap.c) and calls trap_dispatch.
- * Every register is restored. Then the MSR accesses that may fault.
+ * Every register is restored.
  */
 #define VECTORS_WITH_ERROR 0x60227d00 /* 8, 10 to 14, 17, 21, 29, 30 */
 
@@ -38,36 +38,6 @@ trap_common:
     .endr
     addq $16, %rsp
     iretq
-
-/* bool rdmsr_safe(EDI: msr, RSI: u64 *value); clobbers RCX, RDX */
-    .global rdmsr_safe
-rdmsr_safe:
-    movl %edi, %ecx
-1:  rdmsr
-    shlq $32, %rdx
-    orq %rdx, %rax
-    movq %rax, (%rsi)
-    movl $1, %eax
-    ret
-
-/* bool wrmsr_safe(EDI: msr, RSI: value); clobbers RCX, RDX */
-    .global wrmsr_safe
-wrmsr_safe:
-    movl %edi, %ecx
-    movl %esi, %eax
-    movq %rsi, %rdx
-    shrq $32, %rdx
-2:  wrmsr
-    movl $1, %eax
-    ret
-faulted:
-    xorl %eax, %eax
-    ret
-
-/* Pairs: an instruction that may raise #GP, and where to go on. */
-    .section .fixup_table, "a"
-    .quad 1b, faulted
-    .quad 2b, faulted
 
     .section .rodata
     .balign 8

@@ -10,11 +10,6 @@ _Static_assert(offsetof(struct trap_frame, rax) == 14 * 8 &&
                    sizeof(struct trap_frame) == 22 * 8,
                "struct trap_frame is what trap.S pushes");
 
-struct fixup {
-    u64 from, to;
-};
-extern const struct fixup fixup_table_start[], fixup_table_end[];
-
 static void (*handlers[256])(u8 vector);
 
 static const char *const exception_names[VECTOR_EXCEPTIONS] = {
@@ -58,17 +53,6 @@ void irq_dispatch(u8 vector)
     lapic_eoi();
 }
 
-static bool fixup(struct trap_frame *frame)
-{
-    for (const struct fixup *f = fixup_table_start; f < fixup_table_end; f++) {
-        if (f->from == frame->rip) {
-            frame->rip = f->to;
-            return true;
-        }
-    }
-    return false;
-}
-
 void trap_dispatch(struct trap_frame *frame)
 {
     if (frame->vector >= VECTOR_EXCEPTIONS) {
@@ -78,7 +62,7 @@ void trap_dispatch(struct trap_frame *frame)
         cpu->nmi_count++;
         cpu->nmi_pending++;
         nmi_handle();
-    } else if (frame->vector != VECTOR_GP || !fixup(frame)) {
+    } else {
         const char *name = exception_names[frame->vector];
         panic_trap(frame, name ? name : "unknown exception");
     }

@@ -31,10 +31,6 @@ void trap_dispatch(struct trap_frame *frame); /* from trap.S */
 extern const u64 trap_stubs;                  /* vector n enters at this + n * TRAP_STUB_SIZE */
 #define TRAP_STUB_SIZE 16
 
-/* RDMSR and WRMSR of what may not exist; false: it faulted. */
-MUST_USE bool rdmsr_safe(u32 msr, u64 *value);
-MUST_USE bool wrmsr_safe(u32 msr, u64 value);
-
 /* Called on every NMI, on its own stack, with nothing known of what it interrupted; the VT-x half
    defines it. */
 void nmi_handle(void);

@@ -22,7 +22,10 @@ export class ConsoleStream extends EventEmitter {
   private readonly client: Client;
   private readonly vm: string;
   private timer: NodeJS.Timeout | undefined;
-  private lastSeen = 0;
+  private lastSeen: number | undefined;
+  private checking = false;
+  /** A restart was noticed before the event that tells of it. */
+  private ahead = false;
   private renewing = false;
   private renewAgain = false;
   private closed = false;
@@ -38,7 +41,6 @@ export class ConsoleStream extends EventEmitter {
 
   /** Attaches; output that the host still has comes first. */
   async open(): Promise<void> {
-    this.lastSeen = await this.client.lastEvent();
     this.replayEnd = (await this.client.attachConsole(this.vm, Number.MAX_SAFE_INTEGER)).at;
     const { line } = this.client;
     line.on("push", this.onPush);
@@ -46,6 +48,8 @@ export class ConsoleStream extends EventEmitter {
     line.on("close", this.onClose);
     await this.attach();
     this.rearm();
+    this.lastSeen = await this.client.lastEvent();
+    await this.client.watchEvents(this.lastSeen);
   }
 
   /** Types into the console. */
@@ -65,9 +69,8 @@ export class ConsoleStream extends EventEmitter {
   private async attach(): Promise<void> {
     const asked = this.position;
     const { at, oldest } = await this.client.attachConsole(this.vm, asked);
-    if (at < asked && this.position === asked) this.restarted();
+    if (at < asked && this.position === asked) this.restarted(false);
     else if (oldest > this.position) this.skip(oldest);
-    await this.client.watchEvents(this.lastSeen);
   }
 
   /** Attaches again where we are: a host that restarted, or that served another client, goes on from there. */
@@ -80,6 +83,7 @@ export class ConsoleStream extends EventEmitter {
       while (this.renewAgain && !this.closed) {
         this.renewAgain = false;
         await this.attach();
+        if (this.lastSeen !== undefined) await this.client.watchEvents(this.lastSeen);
       }
     } catch (error) {
       this.fail(error as Error);
@@ -100,10 +104,10 @@ export class ConsoleStream extends EventEmitter {
   }
 
   private pushEvent(event: HostEvent): void {
-    if (event.seq <= this.lastSeen) return;
+    if (this.lastSeen === undefined || event.seq <= this.lastSeen) return;
     this.lastSeen = event.seq;
     if (event.vm !== this.vm) return;
-    if (event.kind === schema.EVENT_VM_STARTED || event.kind === schema.EVENT_VM_RESET) this.restarted();
+    if (event.kind === schema.EVENT_VM_STARTED || event.kind === schema.EVENT_VM_RESET) this.restarted(true);
     this.emit("event", event);
   }
 
@@ -112,13 +116,36 @@ export class ConsoleStream extends EventEmitter {
     if (at > this.position) return void (this.renewing || this.renew());
     this.rearm();
     const fresh = data.subarray(this.position - at);
-    if (fresh.length === 0) return;
+    if (fresh.length === 0) return void this.check();
     this.position += fresh.length;
     this.emit("data", fresh, this.position - fresh.length);
   }
 
-  /** The VM was started again: its console counts from zero. */
-  private restarted(): void {
+  /**
+   * We have seen this already: another client asked for it, or the VM was started again and counts from
+   * zero. `logs` tells which without moving the pushes that the other client waits for.
+   */
+  private async check(): Promise<void> {
+    if (this.checking || this.closed) return;
+    this.checking = true;
+    try {
+      const asked = this.position;
+      const { from } = await this.client.logs(this.vm, asked);
+      if (from < asked && this.position === asked) this.restarted(false);
+    } catch {
+      // The attachment's renewal meets the same trouble and reports it.
+    } finally {
+      this.checking = false;
+    }
+  }
+
+  /** The VM was started again: its console counts from zero. Told twice, by an event and by the position. */
+  private restarted(byEvent: boolean): void {
+    if (byEvent && this.ahead) {
+      this.ahead = false;
+      return;
+    }
+    this.ahead = !byEvent;
     this.position = 0;
     this.replayEnd = 0;
     void this.renew();

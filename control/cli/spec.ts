@@ -97,7 +97,8 @@ function checkVm(fields: Fields, where: string): VmSpec {
   if (memory === undefined)
     throw usageError(`${where}: 'memory' is missing; write for instance --memory 128M`, "plinth help create");
   const size = typeof memory === "number" ? memory : parseSize(String(memory), `${where}: memory`);
-  const spec: Fields = { ...fields, memory: size };
+  // Explicit, because the host starts what does not say.
+  const spec: Fields = { start: false, ...fields, memory: size };
   if (!Number.isSafeInteger(size) || size <= 0)
     throw usageError(`${where}: memory must be a positive number of bytes`);
   if (spec.vcpus !== undefined && !Number.isSafeInteger(spec.vcpus))

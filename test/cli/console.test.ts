@@ -6,6 +6,7 @@ import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { connect } from "../../control/cli/client";
 import { EscapeReader } from "../../control/cli/escape";
+import { frameEncode } from "../../control/protocol/node/frame";
 import * as schema from "../../control/protocol/schema";
 import { FakeHost } from "./fake-host";
 import { runCli, startCli, until } from "./run-cli";
@@ -219,6 +220,18 @@ test("a VM that is reset starts its console anew", async ({ host }) => {
   await running.result;
   assert.is(running.stdout(), "Welcome\r\nlogin: again\r\n");
   assert.match(running.stderr(), /a was started/);
+});
+
+test("a reset that no event tells of is noticed by its positions", async ({ host }) => {
+  const running = startCli(host, ["console", "a"], { tty: true });
+  await until(() => attached(host), "attachment");
+  host.vms.get("a")!.output = Buffer.alloc(0);
+  host.raw(frameEncode({ ev: "console", vm: "a", at: 0, data: Buffer.from("new") }));
+  host.print("a", "new life\r\n");
+  await until(() => running.stdout().includes("life"), "output of the new life");
+  running.stdin.write("\x1d");
+  await running.result;
+  assert.is(running.stdout(), "Welcome\r\nlogin: new life\r\n");
 });
 
 test("the connection ends while attached: exit code 5, terminal restored", async ({ host }) => {

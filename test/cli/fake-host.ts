@@ -302,7 +302,7 @@ export class FakeHost {
 
   private eventsAfter(since: number): Message {
     const list = this.events.slice(since, since + 16);
-    return { events: list, next: list.length > 0 ? Number(list[list.length - 1]!.seq) : this.events.length };
+    return { events: list, next: list.length > 0 ? Number(list[list.length - 1]!.seq) : since };
   }
 
   private logs(message: Message): Message {

@@ -1,8 +1,8 @@
 // From power-on to the prompt: the host specification and its VMs. After a restart: finding everything again.
 
-import { CAP_SELF, Failure, ObjectType, PAGE_SIZE, Right, DomainState } from "../gen/abi";
-import { CapInfo, DomainInfo } from "../gen/layout";
-import { capInfo, domainInfo, memMap, memUnmap, sharedRead } from "../lib/binding";
+import { CAP_SELF, Failure, ObjectType, PAGE_SIZE, Right, DomainState, VcpuState } from "../gen/abi";
+import { CapInfo, DomainInfo, VcpuInfo } from "../gen/layout";
+import { capInfo, domainInfo, memMap, memUnmap, sharedRead, vcpuInfo } from "../lib/binding";
 import { LINK_CONFIG_MAX, readConfig } from "../lib/link";
 import {
   EVENT_CONTROL_RESTARTED, EVENT_CONTROL_STARTED, EVENT_SPEC_ERROR, FIELD_CMDLINE, FIELD_HOST,
@@ -28,6 +28,7 @@ const specBuffer: usize = memory.data(0x10000, 16); /* MAX_SPEC */
 const configBuffer: usize = memory.data(4096, 16);
 const capPage: usize = memory.data(96, 16);
 const domainPage: usize = memory.data(128, 16);
+const vcpuPage: usize = memory.data(704, 16);
 
 const problems: string[] = [];
 
@@ -118,7 +119,7 @@ function reconcile(vm: Vm): void {
   vm.alive = true;
   if (believed == STATE_RUNNING || believed == STATE_PAUSED || believed == STATE_STARTING) {
     if (whole && vmAttachLink(vm)) {
-      if (believed != STATE_STARTING) vm.enter(isPaused(vm.index) ? STATE_PAUSED : STATE_RUNNING, vm.reason);
+      if (believed != STATE_STARTING || isStarted(vm.index)) vm.enter(isPaused(vm.index) ? STATE_PAUSED : STATE_RUNNING, vm.reason);
       return;
     }
     vm.enter(STATE_CRASHED, "lost when the control domain restarted");
@@ -130,6 +131,12 @@ function reconcile(vm: Vm): void {
 function isPaused(index: u32): bool {
   if (domainInfo(vmSlot(index, VmSlot.DOMAIN), domainPage) < 0) return false;
   return changetype<DomainInfo>(domainPage).state == DomainState.PAUSED;
+}
+
+/** Whether the device model has started the VM's vCPU. */
+function isStarted(index: u32): bool {
+  if (vcpuInfo(vmSlot(index, VmSlot.VCPU), vcpuPage) < 0) return false;
+  return changetype<VcpuInfo>(vcpuPage).state != VcpuState.STOPPED;
 }
 
 /** The label of the domain in a slot, "" when there is none. */

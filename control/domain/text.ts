@@ -136,6 +136,7 @@ export function nearest(word: string, words: string[]): string {
   let best = "";
   let cost = word.length <= 3 ? 2 : 3;
   for (let i = 0; i < words.length; i++) {
+    if (word.length > 1 && words[i].startsWith(word)) return words[i];
     const found = distance(word, words[i]);
     if (found < cost) {
       best = words[i];

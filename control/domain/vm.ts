@@ -26,6 +26,8 @@ export class Vm {
   restartCount: u32 = 0;
   /** When a start by policy is due; 0: none. */
   restartAt: u64 = 0;
+  /** Whether the administrator has asked it to power off: then no policy starts it again. */
+  stopping: bool = false;
 
   constructor(
     public index: u32,
@@ -70,7 +72,8 @@ export class Vm {
       .putText(FIELD_REASON, this.reason)
       .putUint("since", this.since)
       .putText(FIELD_LAST_EXIT, this.lastExit)
-      .putUint(FIELD_RESTARTS, this.restartCount);
+      .putUint(FIELD_RESTARTS, this.restartCount)
+      .putBool("stopping", this.stopping);
   }
 }
 
@@ -87,5 +90,6 @@ export function vmOfStash(value: Value, limit: u32): Vm | null {
   vm.since = value.getUint("since");
   vm.lastExit = clean(value.getText(FIELD_LAST_EXIT));
   vm.restartCount = <u32>value.getUint(FIELD_RESTARTS);
+  vm.stopping = value.getBool("stopping");
   return vm;
 }

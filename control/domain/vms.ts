@@ -117,6 +117,7 @@ export function vmStart(vm: Vm): Fault | null {
 
 function launch(vm: Vm, reason: string): Fault | null {
   vm.restartAt = 0;
+  vm.stopping = false;
   vm.state = STATE_STOPPED;
   vm.enter(STATE_STARTING, reason);
   vmsSave();
@@ -144,6 +145,7 @@ export function vmStop(vm: Vm, force: bool): Fault | null {
   if (vm.state == STATE_PAUSED) return wrongState(vm, "running", "resume " + vm.name);
   if (!send(vm, LINK_POWER_BUTTON))
     return new Fault(ErrorCode.FAILED, "VM " + quoted(vm.name) + ": its device model takes no commands", vm.name, "stop " + vm.name + " --force");
+  vm.stopping = true;
   vm.enter(STATE_RUNNING, "asked to power off");
   vmsSave();
   emit(EVENT_VM_STOPPING, vm.name, "power button pressed");
@@ -204,7 +206,7 @@ function ended(vm: Vm, kind: string, reason: string, failure: bool): void {
   finish(vm, failure ? STATE_CRASHED : STATE_STOPPED, reason);
   emit(kind, vm.name, reason);
   const wanted = vm.spec.policy == POLICY_ALWAYS || (failure && vm.spec.policy == POLICY_ON_FAILURE);
-  if (!wanted) return;
+  if (!wanted || vm.stopping) return;
   const now = uptimeMs();
   const recent: u64[] = [];
   for (let i = 0; i < vm.restarts.length; i++)

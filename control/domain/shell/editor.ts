@@ -164,6 +164,10 @@ export class Editor {
       if (byte != 0x3b && this.parameter < 100) this.parameter = this.parameter * 10 + (byte - 0x30);
       return;
     }
+    if (byte == Ascii.ESC) {
+      this.escape = Escape.ESC;
+      return;
+    }
     this.escape = Escape.NONE;
     if (state == Escape.ESC) return;
     switch (byte) {

@@ -80,12 +80,13 @@ export function formatFree(status: Value): string {
   );
 }
 
-const LIST_WIDTHS: i32[] = [27, 8, 10, 5, 14];
-
 function formatList(value: Value): string {
   const vms = value.getList(FIELD_VMS);
   if (vms.length == 0) return "no VMs\n";
-  let out = row(["NAME", "STATE", "MEMORY", "VCPUS", "FOR", "REASON"], LIST_WIDTHS) + "\n";
+  let width = 8;
+  for (let i = 0; i < vms.length; i++) width = max(width, vms[i].getText(FIELD_NAME).length + 1);
+  const widths: i32[] = [width, 9, 10, 6, 12];
+  let out = row(["NAME", "STATE", "MEMORY", "VCPUS", "FOR", "REASON"], widths) + "\n";
   for (let i = 0; i < vms.length; i++) {
     const vm = vms[i];
     const cells: string[] = [
@@ -96,7 +97,7 @@ function formatList(value: Value): string {
       duration(vm.getUint(FIELD_SINCE_MS)),
       vm.getText(FIELD_REASON),
     ];
-    out += fit(row(cells, LIST_WIDTHS), 79) + "\n";
+    out += fit(row(cells, widths), 79) + "\n";
   }
   return out;
 }

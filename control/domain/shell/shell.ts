@@ -63,9 +63,9 @@ function prompt(): void {
 
 /** Prints a line that nobody asked for, without losing what is being typed. */
 export function shellNotice(text: string): void {
-  if (prompted) print("\n");
-  else if (console != null && lastByte != 10) print("\n");
-  print(text + "\n");
+  const covered = PROMPT.length + editor.line.length;
+  if (prompted) print("\r" + text.padEnd(covered, " ") + "\n");
+  else print((lastByte != 10 ? "\n" : "") + text + "\n");
   if (prompted) prompt();
 }
 

@@ -6,6 +6,7 @@
 import { channelBind, vcpuStart } from "../../../control/lib/binding";
 import { CborReader, CborWriter, cborValid } from "../../../control/lib/cbor";
 import { LINK_CONFIG_MAX, ModelLink, readConfig } from "../../../control/lib/link";
+import { TextBuffer } from "../../../control/lib/text";
 import { CAP_LINK, CAP_VCPU, ExitType, GPA_SHARED, Reply } from "../../../control/gen/abi";
 import { ExitMessage } from "../../../control/gen/layout";
 
@@ -83,9 +84,18 @@ function command(what: string): void {
   else if (what == "reset") send(open("reset", 1));
   else if (what == "ended") ended("triple fault");
   else if (what == "trap") assert(false, "asked to trap");
-  else if (what == "flood") for (let i = 0; i < 5000; i++) print("line " + i.toString() + " of a flood of lines\r\n");
+  else if (what == "flood") flood();
   else if (what == "garbage") for (let i = 0; i < 40; i++) garbage(i);
   else print("you said: " + what + "\r\n");
+}
+
+/** 150 KB without allocating: a device model has little memory. */
+function flood(): void {
+  const text = new TextBuffer(bytes, 64);
+  for (let i = 0; i < 5000; i++) {
+    text.clear().text("line ").uint(i).text(" of a flood of lines\r\n");
+    link.consoleOut.write(bytes, text.length);
+  }
 }
 
 function garbage(seed: i32): void {

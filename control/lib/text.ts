@@ -28,7 +28,9 @@ export function utf8Length(text: string): u32 {
 
 /** Writes `text` at `to` without a terminator; the caller has checked the room with utf8Length. */
 export function utf8Write(to: usize, text: string): u32 {
-  return <u32>String.UTF8.encodeUnsafe(changetype<usize>(text), text.length, to, false, String.UTF8.ErrorMode.REPLACE);
+  return <u32>(
+    String.UTF8.encodeUnsafe(changetype<usize>(text), text.length, to, false, String.UTF8.ErrorMode.REPLACE)
+  );
 }
 
 /** Whether the bytes are well-formed UTF-8: shortest forms, no surrogates, at most U+10FFFF. */
@@ -139,7 +141,7 @@ export class TextBuffer {
     let digits: u32 = 16;
     while (digits > max<u32>(width, 1) && value >> ((digits - 1) * 4) == 0) digits--;
     while (digits > 0) {
-      const digit = <u32>(value >> (--digits * 4)) & 15;
+      const digit = (<u32>(value >> (--digits * 4))) & 15;
       this.byte(digit < 10 ? 0x30 + digit : 0x57 + digit);
     }
     return this;

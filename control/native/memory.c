@@ -1,10 +1,11 @@
-/* A component's memory after its start: linear memory, its growth, and the C library's four functions. */
+/* A component's memory after its start: linear memory, its growth, and the C library's four
+ * functions. */
 #include "native.h"
 #include "wasm-rt.h"
 
-#define WASM_PAGE 65536
-#define DATA_PAGE (1ull << 63 | 0x63) /* present, writable, accessed, dirty, no-execute */
-#define TABLE_PAGE 0x23               /* present, writable, accessed */
+#define WASM_PAGE     65536
+#define DATA_PAGE     (1ull << 63 | 0x63) /* present, writable, accessed, dirty, no-execute */
+#define TABLE_PAGE    0x23                /* present, writable, accessed */
 #define RUNTIME_LIMIT (GPA_RAM + 2 * MIB)
 
 extern u64 pt_ram[512], pd_linear[512];
@@ -38,7 +39,10 @@ void memory_init(void)
         pd_linear[i] = ((u64)pt_linear + i * PAGE_SIZE) | TABLE_PAGE;
 }
 
-bool memory_exhausted(void) { return exhausted; }
+bool memory_exhausted(void)
+{
+    return exhausted;
+}
 
 /* Maps linear pages first..end - 1; page 0 stays unmapped, so that null pointers fault. */
 static bool linear_map(u64 first, u64 end)
@@ -80,7 +84,10 @@ u64 wasm_rt_grow_memory(wasm_rt_memory_t *memory, u64 delta)
     return old;
 }
 
-void wasm_rt_free_memory(wasm_rt_memory_t *memory) { (void)memory; }
+void wasm_rt_free_memory(wasm_rt_memory_t *memory)
+{
+    (void)memory;
+}
 
 void wasm_rt_allocate_funcref_table(wasm_rt_funcref_table_t *table, u32 size, u32 max_size)
 {
@@ -90,7 +97,10 @@ void wasm_rt_allocate_funcref_table(wasm_rt_funcref_table_t *table, u32 size, u3
     table->max_size = max_size;
 }
 
-void wasm_rt_free_funcref_table(wasm_rt_funcref_table_t *table) { (void)table; }
+void wasm_rt_free_funcref_table(wasm_rt_funcref_table_t *table)
+{
+    (void)table;
+}
 
 void *memcpy(void *to, const void *from, size_t n)
 {

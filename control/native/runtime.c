@@ -12,9 +12,9 @@ void w2c_component_onExit(w2c_component *instance, u32 index) __attribute__((wea
 /* Exits after which the garbage of rare slow paths in onExit() is collected. */
 #define COLLECT_EXITS 4096
 
-#define SELECTOR_TSS 0x18
+#define SELECTOR_TSS   0x18
 #define GATE_INTERRUPT 0x8e
-#define TSS_AVAILABLE 0x89
+#define TSS_AVAILABLE  0x89
 
 struct gate {
     u16 offset_low, selector;

@@ -1,9 +1,10 @@
-/* The end of a component: one line about the cause and the addresses that led to it, to the kernel. */
+/* The end of a component: one line about the cause and the addresses that led to it, to the kernel.
+ */
 #include "native.h"
 #include "wasm-rt.h"
 
 #define TEXT_LIMIT 1024
-#define BACKTRACE 8
+#define BACKTRACE  8
 
 extern char stack_top[], stack_bottom[], image_end[];
 
@@ -45,7 +46,8 @@ static void put_wide(const u16 *text, u32 count)
         put_char(text[i] >= 0x20 && text[i] < 0x7f ? text[i] : '?');
 }
 
-/* Return addresses, from the frame at rbp on: only frames on our stack, only addresses in the image. */
+/* Return addresses, from the frame at rbp on: only frames on our stack, only addresses in the
+ * image. */
 static void put_backtrace(u64 rbp)
 {
     put_text(" [");

@@ -1,22 +1,22 @@
 /*
- * What C code made by wasm2c 1.0.39 needs of its runtime: types and functions of one 32-bit unshared
- * memory whose bounds are kept by guard pages. The names are wasm2c's.
+ * What C code made by wasm2c 1.0.39 needs of its runtime: types and functions of one 32-bit
+ * unshared memory whose bounds are kept by guard pages. The names are wasm2c's.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LIKELY(x) __builtin_expect(!!(x), 1)
-#define UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define wasm_rt_memcpy __builtin_memcpy
+#define LIKELY(x)           __builtin_expect(!!(x), 1)
+#define UNLIKELY(x)         __builtin_expect(!!(x), 0)
+#define wasm_rt_memcpy      __builtin_memcpy
 #define wasm_rt_unreachable __builtin_unreachable
 #define WASM_RT_THREAD_LOCAL
-#define WASM_RT_USE_SEGUE 0
-#define WASM_RT_SANITY_CHECKS 0
+#define WASM_RT_USE_SEGUE             0
+#define WASM_RT_SANITY_CHECKS         0
 #define WASM_RT_MEMCHECK_BOUNDS_CHECK 0
-#define WASM_RT_STACK_DEPTH_COUNT 0
-#define WABT_BIG_ENDIAN 0
+#define WASM_RT_STACK_DEPTH_COUNT     0
+#define WABT_BIG_ENDIAN               0
 
 typedef enum {
     WASM_RT_TRAP_NONE,
@@ -57,7 +57,7 @@ typedef struct {
     void *module_instance;
 } wasm_rt_funcref_t;
 
-#define wasm_rt_funcref_null_value ((wasm_rt_funcref_t){NULL, NULL, {NULL}, NULL})
+#define wasm_rt_funcref_null_value   ((wasm_rt_funcref_t){NULL, NULL, {NULL}, NULL})
 #define wasm_rt_externref_null_value ((wasm_rt_externref_t){NULL})
 
 typedef struct {
@@ -77,7 +77,10 @@ typedef struct {
     uint32_t max_size, size;
 } wasm_rt_externref_table_t;
 
-static inline bool wasm_rt_is_initialized(void) { return true; }
+static inline bool wasm_rt_is_initialized(void)
+{
+    return true;
+}
 __attribute__((noreturn, cold)) void wasm_rt_trap(wasm_rt_trap_t trap);
 void wasm_rt_allocate_memory(wasm_rt_memory_t *memory, uint64_t pages, uint64_t max_pages,
                              bool is64, uint32_t page_size);

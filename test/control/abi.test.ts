@@ -71,7 +71,10 @@ function evaluate(typescript: string): Record<string, unknown> {
 }
 
 const facts = factsOfC();
-const abi = evaluate(readFileSync("control/gen/abi.ts", "utf8")) as Record<string, Record<string, number> & number>;
+const abi = evaluate(readFileSync("control/gen/abi.ts", "utf8")) as Record<
+  string,
+  Record<string, number> & number
+>;
 const wide = evaluate(readFileSync("control/gen/abi64-node.ts", "utf8")) as Record<string, bigint>;
 
 test("the generated files are those of the present abi.def", () => {
@@ -99,7 +102,9 @@ test("constants, values and offsets are the same in C and in TypeScript", () => 
 });
 
 test("TypeScript has nothing that C lacks", () => {
-  const known = new Set(facts.map(({ kind, name }) => (kind === "field" || kind === "array" ? name.replace(".", "At.") : name)));
+  const known = new Set(
+    facts.map(({ kind, name }) => (kind === "field" || kind === "array" ? name.replace(".", "At.") : name)),
+  );
   for (const [name, value] of Object.entries(abi)) {
     if (typeof value === "number") assert.ok(known.has(name), name);
     else {
@@ -126,7 +131,9 @@ test("AssemblyScript's accessors have C's offsets and widths", () => {
             `get ${member}\\(\\): ${type} \\{ return load<${type}>\\(${at}, ${value}\\); \\}`,
             `set ${member}\\(value: ${type}\\) \\{ store<${type}>\\(${at}, value, ${value}\\); \\}`,
           ]
-        : [`get ${member}\\(\\): Cells<${type}> \\{ return changetype<Cells<${type}>>\\(${at} \\+ ${value}\\); \\}`];
+        : [
+            `get ${member}\\(\\): Cells<${type}> \\{ return changetype<Cells<${type}>>\\(${at} \\+ ${value}\\); \\}`,
+          ];
     for (const pattern of patterns) assert.match(classes.get(scope) ?? "", new RegExp(pattern), name);
   }
 });

@@ -1,6 +1,17 @@
 // A component for testing the runtime: answers exits, logs events, and traps when it is told to.
 
-import { log, now, portIn, portOut, sharedCopy, sharedFill, sharedLoad32, sharedRead, sharedStore32, sharedWrite } from "../../../control/lib/binding";
+import {
+  log,
+  now,
+  portIn,
+  portOut,
+  sharedCopy,
+  sharedFill,
+  sharedLoad32,
+  sharedRead,
+  sharedStore32,
+  sharedWrite,
+} from "../../../control/lib/binding";
 import { ExitType, GPA_SHARED, Reply } from "../../../control/gen/abi";
 import { GPA_GUEST } from "../../../control/gen/abi64";
 import { ExitMessage } from "../../../control/gen/layout";
@@ -13,23 +24,43 @@ function recurse(depth: u32): u32 {
   return depth == 0 ? 0 : recurse(depth - 1) + <u32>(now() & 1);
 }
 
-@unmanaged class Node { next: Node | null = null; value: i32 = 0; }
+@unmanaged
+class Node {
+  next: Node | null = null;
+  value: i32 = 0;
+}
 
 /** Each bit of an event word, counted from 0, is a test of its own. */
 function test(number: u32): void {
   switch (number) {
-    case 0: assert(false, "asked for"); break;
-    case 1: store<u8>(0x7fff0000, 1); break;
-    case 2: log(load<u32>(changetype<usize>(keep.length) + 64).toString()); break;
-    case 3: log((<u32>5 / <u32>(keep.length - keep.length)).toString()); break;
-    case 4: recurse(1 << 20); break;
-    case 5: unreachable(); break;
+    case 0:
+      assert(false, "asked for");
+      break;
+    case 1:
+      store<u8>(0x7fff0000, 1);
+      break;
+    case 2:
+      log(load<u32>(changetype<usize>(keep.length) + 64).toString());
+      break;
+    case 3:
+      log((<u32>5 / <u32>(keep.length - keep.length)).toString());
+      break;
+    case 4:
+      recurse(1 << 20);
+      break;
+    case 5:
+      unreachable();
+      break;
     case 6: {
       for (let i = 0; i < 1000000; i++) keep.push("text " + i.toString());
       break;
     }
-    case 7: sharedRead(scratch, 0x1000, 4); break;
-    case 8: sharedRead(0x7fffff00, GPA_SHARED, 4); break;
+    case 7:
+      sharedRead(scratch, 0x1000, 4);
+      break;
+    case 8:
+      sharedRead(0x7fffff00, GPA_SHARED, 4);
+      break;
     case 9: {
       store<u64>(scratch, 0x1122334455667788);
       sharedWrite(GPA_SHARED, scratch, 8);
@@ -40,7 +71,9 @@ function test(number: u32): void {
       log(load<u64>(scratch).toString(16) + " " + load<u64>(scratch + 8).toString(16));
       break;
     }
-    case 10: log("port " + portIn(0x71, 1).toString(16)); break;
+    case 10:
+      log("port " + portIn(0x71, 1).toString(16));
+      break;
     case 11: {
       const words = ["delta", "alpha", "charlie"];
       words.sort();

@@ -23,10 +23,16 @@ test("COBS: known encodings", () => {
     ["11000000", "0211010101"],
   ];
   for (const [raw, encoded] of cases) {
-    assert.is(library.output(call["encodeCobs"]!(library.put(Buffer.from(raw, "hex")))).toString("hex"), encoded);
+    assert.is(
+      library.output(call["encodeCobs"]!(library.put(Buffer.from(raw, "hex")))).toString("hex"),
+      encoded,
+    );
   }
   const run = Buffer.alloc(254, 7);
-  assert.is(library.output(call["encodeCobs"]!(library.put(run))).toString("hex"), `ff${run.toString("hex")}`);
+  assert.is(
+    library.output(call["encodeCobs"]!(library.put(run))).toString("hex"),
+    `ff${run.toString("hex")}`,
+  );
 });
 
 test("COBS: what is encoded has no zero and decodes to itself, also in place", () => {
@@ -50,7 +56,10 @@ test("COBS: malformed input is refused", () => {
 test("UTF-8 is valid exactly when Node's strict decoder takes it", () => {
   const random = randomizer(5);
   const strict = new TextDecoder("utf-8", { fatal: true });
-  const pieces = [0x41, 0x7f, 0x80, 0x9f, 0xa0, 0xbf, 0xc0, 0xc2, 0xdf, 0xe0, 0xe1, 0xed, 0xef, 0xf0, 0xf4, 0xf5, 0xff, 0x90, 0x8f];
+  const pieces = [
+    0x41, 0x7f, 0x80, 0x9f, 0xa0, 0xbf, 0xc0, 0xc2, 0xdf, 0xe0, 0xe1, 0xed, 0xef, 0xf0, 0xf4, 0xf5, 0xff,
+    0x90, 0x8f,
+  ];
   for (let n = 0; n < 30_000; n++) {
     const bytes = Buffer.from(Array.from({ length: 1 + random(6) }, () => pieces[random(pieces.length)]!));
     let expected = true;

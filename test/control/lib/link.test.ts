@@ -10,7 +10,10 @@ const CONSOLE_OUT = 0x1080;
 const CONSOLE_IN = 0x10c0;
 const LOOP = 0x10000;
 
-function open(): Library & { head(ring: number, value?: number): number; tail(ring: number, value?: number): number } {
+function open(): Library & {
+  head(ring: number, value?: number): number;
+  tail(ring: number, value?: number): number;
+} {
   const library = loadLibrary();
   const view = new DataView(library.shared.buffer);
   const word = (at: number, value?: number): number => {

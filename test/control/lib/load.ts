@@ -57,9 +57,12 @@ export function loadLibrary(): Library {
     },
     sharedStore32: (gpa: bigint, value: number) => view.setUint32(place(gpa, 4), value, true),
   };
-  const instance = new WebAssembly.Instance(new WebAssembly.Module(readFileSync("build/components/lib.wasm")), {
-    plinth,
-  });
+  const instance = new WebAssembly.Instance(
+    new WebAssembly.Module(readFileSync("build/components/lib.wasm")),
+    {
+      plinth,
+    },
+  );
   library.call = instance.exports as Record<string, Export>;
   library.call["_start"]!();
   return library;

@@ -110,7 +110,11 @@ export class Component {
     this.exports.__collect();
     const limit = this.domain.areaSize(GPA_RAM) - RUNTIME_RAM + 65536;
     if (this.linearSize > limit) {
-      throw new ComponentFault("trap", 0, `out of memory: ${this.linearSize} bytes of linear memory, RAM allows ${limit}`);
+      throw new ComponentFault(
+        "trap",
+        0,
+        `out of memory: ${this.linearSize} bytes of linear memory, RAM allows ${limit}`,
+      );
     }
   }
 
@@ -163,7 +167,8 @@ export class Component {
       return new Uint8Array(buffer, start, count);
     };
     const page = (bytes: Uint8Array, offset: number, length: number): Uint8Array => {
-      if ((offset >>> 0) + (length >>> 0) > PAGE_SIZE) throw new ComponentFault("trap", offset, "out of bounds access");
+      if ((offset >>> 0) + (length >>> 0) > PAGE_SIZE)
+        throw new ComponentFault("trap", offset, "out of bounds access");
       return bytes.subarray(offset, offset + length);
     };
     const outside = (gpa: bigint): number => {
@@ -175,11 +180,17 @@ export class Component {
     };
     const plinth: Record<string, Handler> = {
       hypercall: (nr: number, ...args: bigint[]) =>
-        kernel.hypercall(this, nr, args.map((arg) => BigInt.asUintN(64, arg))),
-      commRead: (to: number, offset: number, length: number) => linear(to, length).set(page(this.comm, offset, length)),
+        kernel.hypercall(
+          this,
+          nr,
+          args.map((arg) => BigInt.asUintN(64, arg)),
+        ),
+      commRead: (to: number, offset: number, length: number) =>
+        linear(to, length).set(page(this.comm, offset, length)),
       commWrite: (offset: number, from: number, length: number) =>
         page(this.comm, offset, length).set(linear(from, length)),
-      infoRead: (to: number, offset: number, length: number) => linear(to, length).set(page(this.info, offset, length)),
+      infoRead: (to: number, offset: number, length: number) =>
+        linear(to, length).set(page(this.info, offset, length)),
       sharedRead: (to: number, gpa: bigint, length: number) =>
         linear(to, length).set(domain.space.read(outside(gpa), length >>> 0)),
       sharedWrite: (gpa: bigint, from: number, length: number) =>
@@ -189,7 +200,8 @@ export class Component {
       sharedFill: (gpa: bigint, value: number, length: bigint) =>
         domain.space.write(outside(gpa), new Uint8Array(Number(length)).fill(value)),
       sharedLoad32: (gpa: bigint) => word(domain.space.read(aligned(outside(gpa)), 4)),
-      sharedStore32: (gpa: bigint, value: number) => domain.space.write(aligned(outside(gpa)), bytesOf(value)),
+      sharedStore32: (gpa: bigint, value: number) =>
+        domain.space.write(aligned(outside(gpa)), bytesOf(value)),
       portIn: (port: number, size: number) => kernel.portIn(domain, port, size),
       portOut: (port: number, size: number, value: number) => kernel.portOut(domain, port, size, value),
       now: () => BigInt.asIntN(64, kernel.now()),
@@ -211,7 +223,15 @@ export class Component {
 
 function traceOf(error: Error): string {
   const frames = (error.stack ?? "").split("\n").filter((line) => line.includes("wasm"));
-  return `[${frames.slice(0, 6).map((line) => line.trim().replace(/^at /, "").replace(/ \(wasm.*/, "")).join(" < ")}]`;
+  return `[${frames
+    .slice(0, 6)
+    .map((line) =>
+      line
+        .trim()
+        .replace(/^at /, "")
+        .replace(/ \(wasm.*/, ""),
+    )
+    .join(" < ")}]`;
 }
 
 function aligned(gpa: number): number {

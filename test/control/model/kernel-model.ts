@@ -92,7 +92,10 @@ export class KernelModel {
     this.tscHz = options.tscHz ?? 1_000_000_000n;
     this.features = options.features ?? 0x3;
     this.tsc = this.bootTsc + 1_000_000n;
-    this.ports = new Ports(this.serial, () => this.milliseconds + (options.wallClock ?? 1_700_000_000) * 1000);
+    this.ports = new Ports(
+      this.serial,
+      () => this.milliseconds + (options.wallClock ?? 1_700_000_000) * 1000,
+    );
     this.serial.onInterrupt = () => this.interrupt(4);
   }
 
@@ -319,9 +322,7 @@ export class KernelModel {
         if (object === domain || (object.kind === "vcpu" && object.domain === domain)) this.remove(cap);
       }
     }
-    for (const vcpu of domain.vcpus) {
-      if (vcpu.model?.alive) vcpu.model.space.mappings.splice(0, Infinity, ...vcpu.model.space.mappings.filter((m) => m.memory !== vcpu.exitPage));
-    }
+    for (const vcpu of domain.vcpus) vcpu.model?.space.forget(vcpu.exitPage);
     for (const cap of [...domain.caps.values()]) {
       this.revoke(cap);
       this.remove(cap);

@@ -45,7 +45,7 @@ export class MemoryObject {
     visit: (chunk: number, start: number, at: number, count: number) => void,
   ): void {
     if (offset < 0 || offset + length > this.size) throw new RangeError("outside of a memory object");
-    for (let at = 0; at < length; ) {
+    for (let at = 0; at < length;) {
       const start = (offset + at) % CHUNK;
       const count = Math.min(length - at, CHUNK - start);
       visit(Math.floor((offset + at) / CHUNK), start, at, count);
@@ -74,9 +74,16 @@ export class AddressSpace {
     return this.mappings.some((m) => gpa < m.gpa + m.pages * PAGE_SIZE && m.gpa < gpa + pages * PAGE_SIZE);
   }
 
+  /** Removes every mapping of a memory object. */
+  forget(memory: MemoryObject): void {
+    this.mappings.splice(0, this.mappings.length, ...this.mappings.filter((m) => m.memory !== memory));
+  }
+
   read(gpa: number, length: number): Uint8Array {
     const out = new Uint8Array(length);
-    this.pieces(gpa, length, Right.READ, (memory, offset, at, count) => out.set(memory.read(offset, count), at));
+    this.pieces(gpa, length, Right.READ, (memory, offset, at, count) =>
+      out.set(memory.read(offset, count), at),
+    );
     return out;
   }
 
@@ -92,7 +99,7 @@ export class AddressSpace {
     access: number,
     visit: (memory: MemoryObject, offset: number, at: number, count: number) => void,
   ): void {
-    for (let at = 0; at < length; ) {
+    for (let at = 0; at < length;) {
       const mapping = this.at(gpa + at);
       if (!mapping || !(mapping.access & access)) throw new ComponentFault("memory", gpa + at);
       const offset = gpa + at - mapping.gpa;

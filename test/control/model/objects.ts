@@ -153,7 +153,11 @@ export class Domain {
   }
 
   /** The object in a slot, if it is of that kind and the capability has the rights. */
-  object<K extends KernelObject["kind"]>(slot: number, kind: K, rights = 0): Extract<KernelObject, { kind: K }> {
+  object<K extends KernelObject["kind"]>(
+    slot: number,
+    kind: K,
+    rights = 0,
+  ): Extract<KernelObject, { kind: K }> {
     const cap = this.cap(slot);
     refuseIf(cap.object.kind !== kind, Status.BAD_CAP);
     refuseIf((cap.rights & rights) !== rights, Status.NO_RIGHT);

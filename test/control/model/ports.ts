@@ -38,7 +38,7 @@ export class Ports {
 
   private rtc(): number {
     const date = new Date(this.wallClock());
-    const bcd = (value: number): number => (Math.floor(value / 10) << 4) | value % 10;
+    const bcd = (value: number): number => (Math.floor(value / 10) << 4) | (value % 10);
     switch (this.rtcIndex) {
       case 0:
         return bcd(date.getUTCSeconds());

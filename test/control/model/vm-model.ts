@@ -80,14 +80,18 @@ export class VmModel {
   /** Makes an exit and lets components run until the device model has answered it. */
   exit(exit: Exit): Answer {
     const { vcpu } = this;
-    if (!this.running) throw new Error(`VM "${vcpu.domain.label}" does not run: vCPU state ${vcpu.state}, domain state ${vcpu.domain.state}`);
+    if (!this.running)
+      throw new Error(
+        `VM "${vcpu.domain.label}" does not run: vCPU state ${vcpu.state}, domain state ${vcpu.domain.state}`,
+      );
     vcpu.exits++;
     vcpu.exitPage.write(0, encode(exit));
     vcpu.state = VcpuState.EXITED;
     this.kernel.raise(vcpu.model!, vcpu.index);
     this.kernel.run();
     const state: VcpuState = vcpu.state;
-    if (state === VcpuState.EXITED) throw new Error(`the device model has not answered: ${this.kernel.traps.at(-1)?.text ?? ""}`);
+    if (state === VcpuState.EXITED)
+      throw new Error(`the device model has not answered: ${this.kernel.traps.at(-1)?.text ?? ""}`);
     const answer = decode(vcpu.exitPage.read(0, At.SIZE));
     if (answer.reply === Reply.STOP) vcpu.state = VcpuState.STOPPED;
     return answer;

@@ -29,6 +29,7 @@ export function onPortString(): void {
   const index = input ? RDI : RSI;
   const step: u64 = message.rflags & DIRECTION ? 0 - <u64>size : size;
   const total: u64 = repeated ? readRegister(RCX, addressSize) : 1;
+  message.reply = Reply.RETRY;
   message.reply_gprs = 0;
 
   let done: u64 = 0;

@@ -5,7 +5,7 @@
 import { vcpuSet } from "../../lib/binding";
 import { CAP_VCPU, Segment, SegmentStateAt, VcpuRegistersAt } from "../../gen/abi";
 import { SegmentState, VcpuRegisters } from "../../gen/layout";
-import { writeGuest } from "../guest-memory";
+import { writeGuest, writeGuestBytes } from "../guest-memory";
 import { BOOT_PARAMS_GPA, GDT_GPA, PAGE_TABLES_GPA, STACK_GPA } from "./layout";
 
 const ENTRY_64: u64 = 0x200;
@@ -38,16 +38,24 @@ const RSP: u32 = 4;
 
 const state: usize = memory.data(VcpuRegistersAt.SIZE, 16);
 
+const ENTRIES: u32 = 512;
+const table: usize = memory.data(4096, 16);
+
+/** Writes a page table whose entry n is first + n * step. */
+function writeTable(gpa: u64, entries: u32, first: u64, step: u64): void {
+  memory.fill(table, 0, <usize>PAGE);
+  for (let i: u32 = 0; i < entries; i++) store<u64>(table + i * 8, first + step * i);
+  writeGuestBytes(gpa, table, <u32>PAGE);
+}
+
 /** Maps the first 4 GiB one to one in 2 MiB pages. */
 function writePageTables(): void {
   const pdpt = PAGE_TABLES_GPA + PAGE;
   const directories = pdpt + PAGE;
-  writeGuest(PAGE_TABLES_GPA, 8, pdpt | PRESENT_WRITABLE);
+  writeTable(PAGE_TABLES_GPA, 1, pdpt | PRESENT_WRITABLE, 0);
+  writeTable(pdpt, 4, directories | PRESENT_WRITABLE, PAGE);
   for (let i: u64 = 0; i < 4; i++) {
-    writeGuest(pdpt + i * 8, 8, (directories + i * PAGE) | PRESENT_WRITABLE);
-  }
-  for (let i: u64 = 0; i < 4 * 512; i++) {
-    writeGuest(directories + i * 8, 8, (i << 21) | LARGE | PRESENT_WRITABLE);
+    writeTable(directories + i * PAGE, ENTRIES, (i << 30) | LARGE | PRESENT_WRITABLE, 1 << 21);
   }
 }
 

@@ -5,21 +5,34 @@ import { CapInfo, DomainInfo, VcpuInfo } from "../gen/layout";
 import { capInfo, domainInfo, memMap, memUnmap, sharedRead, vcpuInfo } from "../lib/binding";
 import { LINK_CONFIG_MAX, readConfig } from "../lib/link";
 import {
-  EVENT_CONTROL_RESTARTED, EVENT_CONTROL_STARTED, EVENT_SPEC_ERROR, FIELD_CMDLINE, FIELD_HOST,
-  FIELD_VERSION, FIELD_VMS, LINK_INITRD_SIZE, LINK_KERNEL_SIZE, Specification, STATE_CRASHED, STATE_PAUSED, STATE_RUNNING,
+  EVENT_CONTROL_RESTARTED,
+  EVENT_CONTROL_STARTED,
+  EVENT_SPEC_ERROR,
+  FIELD_CMDLINE,
+  FIELD_HOST,
+  FIELD_VERSION,
+  FIELD_VMS,
+  LINK_INITRD_SIZE,
+  LINK_KERNEL_SIZE,
+  Specification,
+  STATE_CRASHED,
+  STATE_PAUSED,
+  STATE_RUNNING,
   STATE_STARTING,
 } from "../protocol/schema";
 import { decode } from "./codec";
 import { emit, eventsRestore } from "./events";
-import { findModule, info, lastLogLine, modules } from "./host";
+import { findModule, info, modules } from "./host";
 import { GPA_MODULE, linkAddress, vmSlot, VmSlot, vmsThatFit } from "./slots";
 import { HostSpec, isName, readHostSpec, VmSpec } from "./spec";
 import { stashRead } from "./stash";
-import { clean, fieldText, quoted } from "./text";
+import { clean, counted, fieldText, quoted } from "./text";
 import { Value } from "./value";
 import { Vm, vmOfStash } from "./vm";
 import { vmAttachLink, vmForgetLink, vmTearDown } from "./vm-builder";
-import { failureName, hostNameSet, vmAdopt, vmCreate, vmFind, vmHolds, vmsAll, vmsDomainEvent, vmsLinkEvent, vmsSave, vmStart } from "./vms";
+import { vmCreate, vmStartSoon } from "./vm-actions";
+import { failureName, vmsDomainEvent, vmsLinkEvent, lastWords } from "./vm-watch";
+import { hostNameSet, vmAdopt, vmFind, vmHolds, vmsAll, vmsSave } from "./vms";
 
 const SPEC_MODULE: string = "spec";
 const MAX_SPEC: u64 = 65536;
@@ -46,31 +59,47 @@ function problem(vm: string, text: string, next: string): void {
 export function bootFresh(): string {
   emit(EVENT_CONTROL_STARTED, "", "control domain started");
   const spec = readSpecModule();
-  if (spec == null) return problems.length > 0 ? "no VMs were started" : "there is no module \"spec\", so there are no VMs; next: create";
+  if (spec == null)
+    return problems.length > 0
+      ? "no VMs were started"
+      : 'there is no module "spec", so there are no VMs; next: create';
   hostNameSet(spec.name);
-  for (let i = 0; i < spec.faults.length; i++) problem(spec.faults[i].object, spec.faults[i].message, spec.faults[i].next);
+  for (let i = 0; i < spec.faults.length; i++)
+    problem(spec.faults[i].object, spec.faults[i].message, spec.faults[i].next);
   let started = 0;
   for (let i = 0; i < spec.vms.length; i++) {
     const wanted = spec.vms[i];
-    let fault = vmCreate(wanted);
+    const fault = vmCreate(wanted);
     if (fault == null && wanted.start) {
-      fault = vmStart(vmFind(wanted.name)!);
-      if (fault == null) started++;
+      vmStartSoon(vmFind(wanted.name)!);
+      started++;
     }
     if (fault != null) problem(wanted.name, fault.message, fault.next);
   }
-  return "host " + quoted(spec.name) + ": " + vmsAll().length.toString() + " VMs, " + started.toString() + " starting";
+  return (
+    "host " +
+    quoted(spec.name) +
+    ": " +
+    counted(vmsAll().length, "VM") +
+    ", " +
+    started.toString() +
+    " starting"
+  );
 }
 
 function readSpecModule(): HostSpec | null {
   const module = findModule(SPEC_MODULE);
   if (module == null) return null;
   if (module.size == 0 || module.size > MAX_SPEC) {
-    problem("", "host specification: module \"spec\" has " + module.size.toString() + " bytes, it must have 1 to 65,536", "images");
+    problem(
+      "",
+      'host specification: module "spec" has ' + module.size.toString() + " bytes, it must have 1 to 65,536",
+      "images",
+    );
     return null;
   }
   if (memMap(CAP_SELF, module.slot, GPA_MODULE, 0, module.pages, Right.READ) < 0) {
-    problem("", "host specification: module \"spec\" cannot be mapped", "logs");
+    problem("", 'host specification: module "spec" cannot be mapped', "logs");
     return null;
   }
   sharedRead(specBuffer, GPA_MODULE, <u32>module.size);
@@ -89,10 +118,10 @@ export function bootAgain(): string {
   }
   adoptOrphans();
   const cause = failureName(info().last_failure);
-  const line = info().last_failure == Failure.TRAP ? lastLogLine("trap") : "";
-  const reason = line != "" ? clean(line, 120) : cause;
+  const words = info().last_failure == Failure.TRAP ? lastWords("control") : "";
+  const reason = words != "" ? "trap: " + clean(words, 110) : cause;
   const count = vmsAll().length;
-  const text = "control domain restarted (" + reason + "); found " + count.toString() + (count == 1 ? " VM" : " VMs");
+  const text = "control domain restarted (" + reason + "); found " + counted(count, "VM");
   emit(EVENT_CONTROL_RESTARTED, "", text);
   vmsSave();
   for (let i = 0; i < count && i < vmsAll().length; i++) vmsLinkEvent(vmsAll()[i].index);
@@ -117,9 +146,14 @@ function reconcile(vm: Vm): void {
   const believed = vm.state;
   const whole = isWhole(vm.index, vm.name);
   vm.alive = true;
+  if (vm.restartAt != 0) {
+    vmTearDown(vm); /* its start is still to come */
+    return;
+  }
   if (believed == STATE_RUNNING || believed == STATE_PAUSED || believed == STATE_STARTING) {
     if (whole && vmAttachLink(vm)) {
-      if (believed != STATE_STARTING || isStarted(vm.index)) vm.enter(isPaused(vm.index) ? STATE_PAUSED : STATE_RUNNING, vm.reason);
+      if (believed != STATE_STARTING || isStarted(vm.index))
+        vm.enter(isPaused(vm.index) ? STATE_PAUSED : STATE_RUNNING, vm.reason);
       return;
     }
     vm.enter(STATE_CRASHED, "lost when the control domain restarted");
@@ -148,8 +182,12 @@ function labelOf(slot: u32): string {
 
 /** Whether all objects of a VM are there. */
 function isWhole(index: u32, name: string): bool {
-  for (let what = <u32>VmSlot.MEMORY; what <= <u32>VmSlot.VCPU; what++) if (!vmHolds(index, what)) return false;
-  return labelOf(vmSlot(index, VmSlot.MODEL)) == "dm/" + name && labelOf(vmSlot(index, VmSlot.DOMAIN)) == "vm/" + name;
+  for (let what = <u32>VmSlot.MEMORY; what <= <u32>VmSlot.VCPU; what++)
+    if (!vmHolds(index, what)) return false;
+  return (
+    labelOf(vmSlot(index, VmSlot.MODEL)) == "dm/" + name &&
+    labelOf(vmSlot(index, VmSlot.DOMAIN)) == "vm/" + name
+  );
 }
 
 /** Objects that no record claims: a whole VM is adopted by its label and its link, anything else is freed. */
@@ -183,7 +221,8 @@ function holdsAnything(index: u32): bool {
 
 /** What can be known of a specification from the link's configuration and the memory object. */
 function readSpecOfLink(vm: Vm): void {
-  if (capInfo(vmSlot(vm.index, VmSlot.MEMORY), capPage) >= 0) vm.spec.memory = changetype<CapInfo>(capPage).pages * PAGE_SIZE;
+  if (capInfo(vmSlot(vm.index, VmSlot.MEMORY), capPage) >= 0)
+    vm.spec.memory = changetype<CapInfo>(capPage).pages * PAGE_SIZE;
   const length = readConfig(linkAddress(vm.index), configBuffer);
   const value = length > 0 ? decode(configBuffer, length) : null;
   if (value == null) return;

@@ -2,10 +2,37 @@
 // document or a fault; shell.ts prints what frames only encode.
 
 import {
-  ErrorCode, FIELD_DATA, FIELD_EVENTS, FIELD_FORCE, FIELD_FROM, FIELD_IMAGES, FIELD_NAME, FIELD_NEXT,
-  FIELD_REASON, FIELD_SINCE, FIELD_SIZE, FIELD_SPEC, FIELD_VM, FIELD_VMS, OP_CREATE, OP_DOCTOR, OP_EVENTS,
-  OP_IMAGES, OP_LOGS, OP_LS, OP_PAUSE, OP_RESET, OP_RESUME, OP_RM, OP_SHOW, OP_START, OP_STATUS, OP_STOP,
-  OP_TEST_TRAP, OP_TEST_TRAP_MODEL, Protocol,
+  ErrorCode,
+  FIELD_DATA,
+  FIELD_EVENTS,
+  FIELD_FORCE,
+  FIELD_FROM,
+  FIELD_IMAGES,
+  FIELD_NAME,
+  FIELD_NEXT,
+  FIELD_REASON,
+  FIELD_SINCE,
+  FIELD_SIZE,
+  FIELD_SPEC,
+  FIELD_VM,
+  FIELD_VMS,
+  OP_CREATE,
+  OP_DOCTOR,
+  OP_EVENTS,
+  OP_IMAGES,
+  OP_LOGS,
+  OP_LS,
+  OP_PAUSE,
+  OP_RESET,
+  OP_RESUME,
+  OP_RM,
+  OP_SHOW,
+  OP_START,
+  OP_STATUS,
+  OP_STOP,
+  OP_TEST_TRAP,
+  OP_TEST_TRAP_MODEL,
+  Protocol,
 } from "../protocol/schema";
 import { Cursor } from "./cursor";
 import { eventAfter } from "./events";
@@ -16,9 +43,8 @@ import { readVmSpec } from "./spec";
 import { clean, nearest, quoted } from "./text";
 import { Value } from "./value";
 import { Vm } from "./vm";
-import {
-  vmCreate, vmFind, vmNames, vmPause, vmRemove, vmReset, vmResume, vmsAll, vmStart, vmStop, vmTrapModel,
-} from "./vms";
+import { vmCreate, vmPause, vmRemove, vmReset, vmResume, vmStart, vmStop, vmTrapModel } from "./vm-actions";
+import { vmFind, vmNames, vmsAll } from "./vms";
 
 /** What follows a command's name in the shell. */
 export const enum Words {
@@ -47,22 +73,81 @@ export class Command {
 }
 
 const table: Command[] = [
-  new Command(OP_STATUS, "status", Words.NONE, "status", "the host at a glance", (request: Value): Outcome => Outcome.of(statusResult())),
+  new Command(OP_STATUS, "status", Words.NONE, "status", "the host at a glance", (request: Value): Outcome =>
+    Outcome.of(statusResult()),
+  ),
   new Command(OP_LS, "ls", Words.NONE, "ls", "list the VMs", (request: Value): Outcome => list()),
   new Command(OP_SHOW, "show", Words.VM, "show VM", "everything known about a VM", show),
-  new Command(OP_CREATE, "create", Words.SPEC, "create NAME memory=128M kernel=IMAGE [initrd=IMAGE] [cmdline=\"...\"]", "add a VM and start it (start=no: only add it)", create),
-  new Command(OP_START, "start", Words.VM, "start VM", "start a VM", (request: Value): Outcome => act(request, vmStart)),
-  new Command(OP_STOP, "stop", Words.VM_FORCE, "stop VM [--force]", "press its power button; --force ends it now", stop),
-  new Command(OP_PAUSE, "pause", Words.VM, "pause VM", "stop its CPUs and its time", (request: Value): Outcome => act(request, vmPause)),
-  new Command(OP_RESUME, "resume", Words.VM, "resume VM", "let it run on", (request: Value): Outcome => act(request, vmResume)),
-  new Command(OP_RESET, "reset", Words.VM, "reset VM", "start it again from nothing", (request: Value): Outcome => act(request, vmReset)),
-  new Command(OP_RM, "rm", Words.VM_FORCE, "rm VM [--force]", "forget a stopped VM; --force stops it first", remove),
-  new Command(OP_LOGS, "logs", Words.OPTIONAL_VM, "logs [VM]", "the kernel's log, or what a VM has printed", logs),
+  new Command(
+    OP_CREATE,
+    "create",
+    Words.SPEC,
+    'create NAME memory=128M kernel=IMAGE [initrd=IMAGE] [cmdline="..."]',
+    "add a VM and start it (start=no: only add it)",
+    create,
+  ),
+  new Command(OP_START, "start", Words.VM, "start VM", "start a VM", (request: Value): Outcome =>
+    act(request, vmStart),
+  ),
+  new Command(
+    OP_STOP,
+    "stop",
+    Words.VM_FORCE,
+    "stop VM [--force]",
+    "press its power button; --force ends it now",
+    stop,
+  ),
+  new Command(
+    OP_PAUSE,
+    "pause",
+    Words.VM,
+    "pause VM",
+    "stop its CPUs and its time",
+    (request: Value): Outcome => act(request, vmPause),
+  ),
+  new Command(OP_RESUME, "resume", Words.VM, "resume VM", "let it run on", (request: Value): Outcome =>
+    act(request, vmResume),
+  ),
+  new Command(
+    OP_RESET,
+    "reset",
+    Words.VM,
+    "reset VM",
+    "start it again from nothing",
+    (request: Value): Outcome => act(request, vmReset),
+  ),
+  new Command(
+    OP_RM,
+    "rm",
+    Words.VM_FORCE,
+    "rm VM [--force]",
+    "forget a stopped VM; --force stops it first",
+    remove,
+  ),
+  new Command(
+    OP_LOGS,
+    "logs",
+    Words.OPTIONAL_VM,
+    "logs [VM]",
+    "the kernel's log, or what a VM has printed",
+    logs,
+  ),
   new Command(OP_EVENTS, "events", Words.COUNT, "events [COUNT]", "what has happened", events),
-  new Command(OP_IMAGES, "images", Words.NONE, "images", "boot modules that VMs can use", (request: Value): Outcome => images()),
-  new Command(OP_DOCTOR, "doctor", Words.NONE, "doctor", "check the host", (request: Value): Outcome => Outcome.of(doctorResult())),
+  new Command(
+    OP_IMAGES,
+    "images",
+    Words.NONE,
+    "images",
+    "boot modules that VMs can use",
+    (request: Value): Outcome => images(),
+  ),
+  new Command(OP_DOCTOR, "doctor", Words.NONE, "doctor", "check the host", (request: Value): Outcome =>
+    Outcome.of(doctorResult()),
+  ),
   new Command(OP_TEST_TRAP, "", Words.NONE, "", "", trap),
-  new Command(OP_TEST_TRAP_MODEL, "", Words.VM, "", "", (request: Value): Outcome => act(request, vmTrapModel)),
+  new Command(OP_TEST_TRAP_MODEL, "", Words.VM, "", "", (request: Value): Outcome =>
+    act(request, vmTrapModel),
+  ),
 ];
 
 /** All commands; those without a name are for programs only. */
@@ -80,7 +165,12 @@ export function commandRun(op: string, request: Value): Outcome | null {
 export function noSuchVm(name: string): Fault {
   if (name == "") return new Fault(ErrorCode.USAGE, "no VM is named", "", "ls");
   const near = nearest(name, vmNames());
-  return new Fault(ErrorCode.NOT_FOUND, "there is no VM " + quoted(name) + (near != "" ? ", did you mean " + quoted(near) + "?" : ""), clean(name, 60), "ls");
+  return new Fault(
+    ErrorCode.NOT_FOUND,
+    "there is no VM " + quoted(name) + (near != "" ? ", did you mean " + quoted(near) + "?" : ""),
+    clean(name, 60),
+    "ls",
+  );
 }
 
 function rowOf(vm: Vm): Outcome {
@@ -101,7 +191,8 @@ function list(): Outcome {
   for (let i = 0; i < all.length; i++) {
     const row = all[i].toRow();
     const reason = row.get(FIELD_REASON);
-    if (reason != null && reason.text.length > MAX_ROW_REASON) reason.text = reason.text.substring(0, MAX_ROW_REASON - 1) + "~";
+    if (reason != null && reason.text.length > MAX_ROW_REASON)
+      reason.text = reason.text.substring(0, MAX_ROW_REASON - 1) + "~";
     rows.add(row);
   }
   return Outcome.of(Value.map().put(FIELD_VMS, rows));
@@ -161,7 +252,10 @@ function logs(request: Value): Outcome {
 
 function logResult(from: u64, data: StaticArray<u8>): Outcome {
   return Outcome.of(
-    Value.map().putUint(FIELD_FROM, from).put(FIELD_DATA, Value.bytes(data)).putUint(FIELD_NEXT, from + data.length),
+    Value.map()
+      .putUint(FIELD_FROM, from)
+      .put(FIELD_DATA, Value.bytes(data))
+      .putUint(FIELD_NEXT, from + data.length),
   );
 }
 

@@ -12,45 +12,95 @@ const rows: usize = memory.data(2304, 16); /* MAX_CPUID_ROWS * CpuidRowAt.SIZE *
 const regs: usize = memory.data(16, 16);
 let count: u32 = 0;
 
-// @ts-ignore: decorator
-@inline
 function bit(n: u32): u32 {
-  return <u32>1 << n;
+  return (<u32>1) << n;
 }
 
 const LEAF1_ECX: u32 =
-  bit(0) /* SSE3 */ | bit(1) /* PCLMULQDQ */ | bit(9) /* SSSE3 */ | bit(13) /* CMPXCHG16B */ | bit(17) /* PCID */ |
-  bit(19) /* SSE4.1 */ | bit(20) /* SSE4.2 */ | bit(22) /* MOVBE */ | bit(23) /* POPCNT */ | bit(25) /* AES */ |
+  bit(0) /* SSE3 */ |
+  bit(1) /* PCLMULQDQ */ |
+  bit(9) /* SSSE3 */ |
+  bit(13) /* CMPXCHG16B */ |
+  bit(17) /* PCID */ |
+  bit(19) /* SSE4.1 */ |
+  bit(20) /* SSE4.2 */ |
+  bit(22) /* MOVBE */ |
+  bit(23) /* POPCNT */ |
+  bit(25) /* AES */ |
   bit(30); /* RDRAND */
 const LEAF1_ECX_XSAVE: u32 = bit(26);
 const LEAF1_ECX_AVX: u32 = bit(12) /* FMA */ | bit(28) /* AVX */ | bit(29); /* F16C */
 const LEAF1_ECX_ALWAYS: u32 = bit(21) /* x2APIC */ | bit(24) /* TSC deadline */ | bit(31); /* hypervisor */
 
 const LEAF1_EDX: u32 =
-  bit(0) /* FPU */ | bit(1) /* VME */ | bit(2) /* DE */ | bit(3) /* PSE */ | bit(4) /* TSC */ | bit(5) /* MSR */ |
-  bit(6) /* PAE */ | bit(7) /* MCE */ | bit(8) /* CX8 */ | bit(9) /* APIC */ | bit(11) /* SEP */ | bit(13) /* PGE */ |
-  bit(15) /* CMOV */ | bit(16) /* PAT */ | bit(17) /* PSE-36 */ | bit(19) /* CLFSH */ | bit(23) /* MMX */ |
-  bit(24) /* FXSR */ | bit(25) /* SSE */ | bit(26) /* SSE2 */ | bit(27); /* SS */
+  bit(0) /* FPU */ |
+  bit(1) /* VME */ |
+  bit(2) /* DE */ |
+  bit(3) /* PSE */ |
+  bit(4) /* TSC */ |
+  bit(5) /* MSR */ |
+  bit(6) /* PAE */ |
+  bit(7) /* MCE */ |
+  bit(8) /* CX8 */ |
+  bit(9) /* APIC */ |
+  bit(11) /* SEP */ |
+  bit(13) /* PGE */ |
+  bit(15) /* CMOV */ |
+  bit(16) /* PAT */ |
+  bit(17) /* PSE-36 */ |
+  bit(19) /* CLFSH */ |
+  bit(23) /* MMX */ |
+  bit(24) /* FXSR */ |
+  bit(25) /* SSE */ |
+  bit(26) /* SSE2 */ |
+  bit(27); /* SS */
 
 const LEAF7_EBX: u32 =
-  bit(0) /* FSGSBASE */ | bit(3) /* BMI1 */ | bit(6) /* FDP_EXCPTN_ONLY */ | bit(7) /* SMEP */ | bit(8) /* BMI2 */ |
-  bit(9) /* ERMS */ | bit(13) /* FPU CS/DS deprecated */ | bit(18) /* RDSEED */ | bit(19) /* ADX */ | bit(20) /* SMAP */ |
-  bit(23) /* CLFLUSHOPT */ | bit(24) /* CLWB */ | bit(29); /* SHA */
+  bit(0) /* FSGSBASE */ |
+  bit(3) /* BMI1 */ |
+  bit(6) /* FDP_EXCPTN_ONLY */ |
+  bit(7) /* SMEP */ |
+  bit(8) /* BMI2 */ |
+  bit(9) /* ERMS */ |
+  bit(10) /* INVPCID */ |
+  bit(13) /* FPU CS/DS deprecated */ |
+  bit(18) /* RDSEED */ |
+  bit(19) /* ADX */ |
+  bit(20) /* SMAP */ |
+  bit(23) /* CLFLUSHOPT */ |
+  bit(24) /* CLWB */ |
+  bit(29); /* SHA */
 const LEAF7_EBX_AVX: u32 = bit(5); /* AVX2 */
 const LEAF7_EBX_AVX512: u32 =
-  bit(16) /* F */ | bit(17) /* DQ */ | bit(21) /* IFMA */ | bit(28) /* CD */ | bit(30) /* BW */ | bit(31); /* VL */
+  bit(16) /* F */ |
+  bit(17) /* DQ */ |
+  bit(21) /* IFMA */ |
+  bit(28) /* CD */ |
+  bit(30) /* BW */ |
+  bit(31); /* VL */
 const LEAF7_ECX: u32 = bit(2) /* UMIP */ | bit(8) /* GFNI */ | bit(22); /* RDPID */
 const LEAF7_ECX_AVX: u32 = bit(9) /* VAES */ | bit(10); /* VPCLMULQDQ */
-const LEAF7_ECX_AVX512: u32 = bit(1) /* VBMI */ | bit(6) /* VBMI2 */ | bit(11) /* VNNI */ | bit(12) /* BITALG */ | bit(14); /* VPOPCNTDQ */
+const LEAF7_ECX_AVX512: u32 =
+  bit(1) /* VBMI */ |
+  bit(6) /* VBMI2 */ |
+  bit(11) /* VNNI */ |
+  bit(12) /* BITALG */ |
+  bit(14); /* VPOPCNTDQ */
 const LEAF7_EDX: u32 = bit(4) /* FSRM */ | bit(10); /* MD_CLEAR */
 
-const LEAFD_EAX: u32 = bit(0) /* x87 */ | bit(1) /* SSE */ | bit(2) /* AVX */ | bit(5) | bit(6) | bit(7); /* AVX-512 */
+const LEAFD_EAX: u32 =
+  bit(0) /* x87 */ | bit(1) /* SSE */ | bit(2) /* AVX */ | bit(5) | bit(6) | bit(7); /* AVX-512 */
 const XCR0_AVX: u32 = bit(0) | bit(1) | bit(2);
 const XCR0_AVX512: u32 = bit(5) | bit(6) | bit(7);
 const LEAFD1_EAX: u32 = bit(0) /* XSAVEOPT */ | bit(1) /* XSAVEC */ | bit(2); /* XGETBV with ECX = 1 */
 
 const EXTENDED1_ECX: u32 = bit(0) /* LAHF in 64-bit mode */ | bit(5) /* LZCNT */ | bit(8); /* PREFETCHW */
-const EXTENDED1_EDX: u32 = bit(11) /* SYSCALL */ | bit(20) /* NX */ | bit(26) /* 1 GiB pages */ | bit(27) /* RDTSCP */ | bit(29); /* 64-bit */
+const EXTENDED1_EDX: u32 =
+  bit(11) /* SYSCALL */ |
+  bit(20) /* NX */ |
+  bit(26) /* 1 GiB pages */ |
+  bit(27) /* RDTSCP */ |
+  bit(29); /* 64-bit */
 
 const LAST_LEAF: u32 = 0x16;
 const LEAF6_ARAT: u32 = bit(2);
@@ -66,26 +116,18 @@ function host(leaf: u32, subleaf: u32): void {
   hostCpuid(leaf, subleaf, regs);
 }
 
-// @ts-ignore: decorator
-@inline
 function eax(): u32 {
   return load<u32>(regs);
 }
 
-// @ts-ignore: decorator
-@inline
 function ebx(): u32 {
   return load<u32>(regs, 4);
 }
 
-// @ts-ignore: decorator
-@inline
 function ecx(): u32 {
   return load<u32>(regs, 8);
 }
 
-// @ts-ignore: decorator
-@inline
 function edx(): u32 {
   return load<u32>(regs, 12);
 }
@@ -144,6 +186,7 @@ function addFeatures(xcr0: u32): void {
   }
   host(7, 0);
   add(7, 0, 0, ebx() & b, ecx() & c, edx() & LEAF7_EDX);
+  add(7, 1, 0, 0, 0, 0); /* a leaf with one row answers for all subleaves */
 }
 
 /** One package, one core, one thread. */

@@ -60,7 +60,6 @@ export function kernelVersion(): string {
   return fieldText(info().kernel_version.address, 32);
 }
 
-
 /** A boot module. */
 export class Module {
   constructor(
@@ -105,7 +104,7 @@ export function kernelLog(position: u64, limit: u32): LogPiece {
   const length = min<u32>(<u32>(value & (PAGE_SIZE - 1)), limit);
   const data = new StaticArray<u8>(length);
   memory.copy(changetype<usize>(data), logPage, length);
-  return new LogPiece(<u64>value >> 12, data);
+  return new LogPiece((<u64>value) >> 12, data);
 }
 
 /** The newest line of the kernel's log that contains `needle`, or "". Looks at the last 4 KiB. */

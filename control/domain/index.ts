@@ -1,7 +1,7 @@
 // The control domain: starts everything, then answers events. Each event is handled to its end.
 
 import { ABI_VERSION, EVENT_DOMAIN } from "../gen/abi";
-import { log, timerCreate, timerSet, capDrop } from "../lib/binding";
+import { capDrop, log, now, timerCreate, timerSet } from "../lib/binding";
 import { clockStart } from "./clock";
 import { bootAgain, bootFresh, bootProblems } from "./boot";
 import { eventsListen } from "./events";
@@ -11,12 +11,15 @@ import { sessionFrame, sessionStart } from "./session";
 import { shellEvent, shellNotice, shellReceive, shellSource, shellStart } from "./shell/shell";
 import { EVENT_TIMER, EVENT_UART, linkOfEvent, SLOT_TIMER } from "./slots";
 import { stashOpen } from "./stash";
-import { uartEvent, uartStart } from "./uart";
+import { uartEvent, uartPoll, uartQueued, uartStart } from "./uart";
 import { BUILD, PRODUCT, VERSION } from "./version";
-import { vmsDomainEvent, vmsLinkEvent, vmsTick } from "./vms";
+import { vmsDomainEvent, vmsLinkEvent, vmsTick } from "./vm-watch";
 
 /** Links that had more to read than one event's share: bit n is event n. */
 let unfinished: u64 = 0;
+
+/** While the line has something to send, it is looked after this often even without an interrupt. */
+const LINE_CHECK_MS: u64 = 25;
 
 export function init(): void {
   hostRead();
@@ -44,20 +47,23 @@ export function init(): void {
 export function onEvents(bits: u64): void {
   const all = bits | unfinished;
   unfinished = 0;
-  if ((all & (<u64>1 << EVENT_UART)) != 0) uartEvent(lineReceive, lineFill);
-  if ((all & (<u64>1 << EVENT_DOMAIN)) != 0) vmsDomainEvent();
+  if ((all & ((<u64>1) << EVENT_UART)) != 0) uartEvent(lineReceive, lineFill);
+  if ((all & ((<u64>1) << EVENT_TIMER)) != 0) uartPoll(lineReceive, lineFill);
+  if ((all & ((<u64>1) << EVENT_DOMAIN)) != 0) vmsDomainEvent();
   for (let event: u32 = EVENT_TIMER + 1; event < 64; event++) {
     if (((all >> event) & 1) == 0) continue;
-    if (vmsLinkEvent(linkOfEvent(event))) unfinished |= <u64>1 << event;
+    if (vmsLinkEvent(linkOfEvent(event))) unfinished |= (<u64>1) << event;
   }
   finish();
 }
 
 /** Does what is due, sends what there is, and sets the timer for what comes next. */
 function finish(): void {
-  const now = uptimeMs();
-  let next = min(vmsTick(now), lineTick(now));
-  if (unfinished != 0) next = now;
+  const time = uptimeMs();
+  let next = min(vmsTick(time), lineTick(time));
+  if (unfinished != 0) next = time;
   lineFlush();
-  timerSet(SLOT_TIMER, next == u64.MAX_VALUE ? 0 : tscAt(next + 1));
+  if (uartQueued() > 0) next = min(next, time + LINE_CHECK_MS);
+  if (next == u64.MAX_VALUE) timerSet(SLOT_TIMER, 0);
+  else timerSet(SLOT_TIMER, next <= time ? now() : tscAt(next + 1));
 }

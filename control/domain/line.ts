@@ -78,7 +78,9 @@ export function lineFlush(): void {
 
 /** What a person's terminal sends; no frame has two of these first, for its payload begins with a map. */
 function isTyped(byte: u32): bool {
-  return (byte >= 0x20 && byte < 0x7f) || (byte >= 8 && byte <= 13) || byte == 0x7f || byte == 0x1b || byte == 3;
+  return (
+    (byte >= 0x20 && byte < 0x7f) || (byte >= 8 && byte <= 13) || byte == 0x7f || byte == 0x1b || byte == 3
+  );
 }
 
 function text(byte: u32): void {

@@ -4,18 +4,47 @@ import { Feature, MAX_EXIT_REASONS, PAGE_SIZE, VcpuInfoAt } from "../gen/abi";
 import { DomainInfo, VcpuInfo } from "../gen/layout";
 import { domainInfo, vcpuInfo } from "../lib/binding";
 import {
-  FIELD_BAD_FRAMES, FIELD_CHECKS, FIELD_CONTROL_RESTARTS, FIELD_COUNTERS, FIELD_CPU, FIELD_CPUS, FIELD_EXITS,
-  FIELD_FEATURES, FIELD_FORWARDED, FIELD_FREE, FIELD_HOST, FIELD_INTERRUPTS, FIELD_KERNEL, FIELD_KERNEL_BYTES,
-  FIELD_LAST_EXIT, FIELD_MAPPED, FIELD_MEMORY, FIELD_MODEL_BYTES, FIELD_NAME, FIELD_OK, FIELD_OVERHEAD,
-  FIELD_RESERVED, FIELD_RESTARTS, FIELD_RIG, FIELD_RUNNING, FIELD_RUNTIME_MS, FIELD_SPEC, FIELD_TEXT, FIELD_TOTAL,
-  FIELD_UPTIME_MS, FIELD_VERSION, FIELD_VMS, STATE_PAUSED, STATE_RUNNING,
+  FIELD_BAD_FRAMES,
+  FIELD_CHECKS,
+  FIELD_CONTROL_RESTARTS,
+  FIELD_COUNTERS,
+  FIELD_CPU,
+  FIELD_CPUS,
+  FIELD_EXITS,
+  FIELD_FEATURES,
+  FIELD_FORWARDED,
+  FIELD_FREE,
+  FIELD_HOST,
+  FIELD_INTERRUPTS,
+  FIELD_KERNEL,
+  FIELD_KERNEL_BYTES,
+  FIELD_LAST_EXIT,
+  FIELD_MAPPED,
+  FIELD_MEMORY,
+  FIELD_MODEL_BYTES,
+  FIELD_NAME,
+  FIELD_OK,
+  FIELD_OVERHEAD,
+  FIELD_RESERVED,
+  FIELD_RESTARTS,
+  FIELD_RIG,
+  FIELD_RUNNING,
+  FIELD_RUNTIME_MS,
+  FIELD_SPEC,
+  FIELD_TEXT,
+  FIELD_TOTAL,
+  FIELD_UPTIME_MS,
+  FIELD_VERSION,
+  FIELD_VMS,
+  STATE_PAUSED,
+  STATE_RUNNING,
 } from "../protocol/schema";
 import { exitReasonName } from "./exit-reasons";
 import { cpuName, findModule, hostNow, info, rigName, ticksToMs, uptimeMs } from "./host";
 import { lineBadFrames } from "./line";
 import { vmSlot, VmSlot } from "./slots";
 import { bootProblems } from "./boot";
-import { mib } from "./text";
+import { counted, mib } from "./text";
 import { Value } from "./value";
 import { VERSION } from "./version";
 import { Vm } from "./vm";
@@ -37,7 +66,12 @@ class FeatureName {
 const FEATURES: FeatureName[] = [
   new FeatureName(Feature.VPID, "vpid", "VPID: a VM switch keeps the TLB", true),
   new FeatureName(Feature.UNRESTRICTED, "unrestricted-guest", "unrestricted guest: VMs in real mode", true),
-  new FeatureName(Feature.PREEMPTION_TIMER, "preemption-timer", "VMX preemption timer: exact time slices", true),
+  new FeatureName(
+    Feature.PREEMPTION_TIMER,
+    "preemption-timer",
+    "VMX preemption timer: exact time slices",
+    true,
+  ),
   new FeatureName(Feature.EPT_1G, "ept-1g", "EPT with 1 GiB pages", false),
   new FeatureName(Feature.EPT_AD, "ept-ad", "EPT accessed and dirty bits", false),
   new FeatureName(Feature.PML, "pml", "page-modification logging", false),
@@ -47,7 +81,12 @@ const FEATURES: FeatureName[] = [
   new FeatureName(Feature.TSC_SCALING, "tsc-scaling", "TSC scaling", false),
   new FeatureName(Feature.X2APIC, "x2apic", "x2APIC", false),
   new FeatureName(Feature.TSC_DEADLINE, "tsc-deadline", "TSC-deadline timer", false),
-  new FeatureName(Feature.INVARIANT_TSC, "invariant-tsc", "invariant TSC: time does not change with CPU frequency", false),
+  new FeatureName(
+    Feature.INVARIANT_TSC,
+    "invariant-tsc",
+    "invariant TSC: time does not change with CPU frequency",
+    false,
+  ),
   new FeatureName(Feature.XSAVE, "xsave", "XSAVE: AVX for VMs", false),
   new FeatureName(Feature.IBPB, "ibpb", "IBPB: branch predictions are not shared between VMs", false),
   new FeatureName(Feature.MD_CLEAR, "md-clear", "MD_CLEAR: CPU buffers are cleared between VMs", false),
@@ -56,7 +95,8 @@ const FEATURES: FeatureName[] = [
 function countRunning(): u32 {
   const all = vmsAll();
   let running: u32 = 0;
-  for (let i = 0; i < all.length; i++) if (all[i].state == STATE_RUNNING || all[i].state == STATE_PAUSED) running++;
+  for (let i = 0; i < all.length; i++)
+    if (all[i].state == STATE_RUNNING || all[i].state == STATE_PAUSED) running++;
   return running;
 }
 
@@ -98,7 +138,8 @@ export function showResult(vm: Vm): Value {
     .putText(FIELD_LAST_EXIT, vm.lastExit);
   const counters = Value.map();
   const vcpu = changetype<VcpuInfo>(vcpuPage);
-  if (!vm.alive || vcpuInfo(vmSlot(vm.index, VmSlot.VCPU), vcpuPage) < 0) memory.fill(vcpuPage, 0, VcpuInfoAt.SIZE);
+  if (!vm.alive || vcpuInfo(vmSlot(vm.index, VmSlot.VCPU), vcpuPage) < 0)
+    memory.fill(vcpuPage, 0, VcpuInfoAt.SIZE);
   for (let reason = 0; reason < MAX_EXIT_REASONS; reason++)
     if (vcpu.counters[reason] != 0) counters.putUint(exitReasonName(reason), vcpu.counters[reason]);
   const model = vm.alive ? kernelPagesOf(vmSlot(vm.index, VmSlot.MODEL)) : 0;
@@ -130,12 +171,17 @@ export function doctorResult(): Value {
     check(list, feature.name, has || !feature.wanted, feature.text + (has ? "" : ": not used on this CPU"));
   }
   const problems = bootProblems();
-  check(list, "spec", problems.length == 0, problems.length == 0 ? "the host specification was read" : problems[0]);
+  check(
+    list,
+    "spec",
+    problems.length == 0,
+    problems.length == 0 ? "the host specification was read" : problems[0],
+  );
   check(list, "device-model", findModule("device-model") != null, "the device model's image is there");
   const restarts = info().restarts;
-  check(list, "control", restarts == 0, "the control domain was restarted " + restarts.toString() + " times");
+  check(list, "control", restarts == 0, "the control domain was restarted " + counted(restarts, "time"));
   const host = hostNow();
   check(list, "memory", host.free_pages > 4096, mib(host.free_pages * PAGE_SIZE) + " are free");
-  check(list, "line", lineBadFrames() == 0, lineBadFrames().toString() + " frames were damaged");
+  check(list, "line", lineBadFrames() == 0, "damaged frames: " + lineBadFrames().toString());
   return Value.map().put(FIELD_CHECKS, list);
 }

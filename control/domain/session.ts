@@ -1,10 +1,38 @@
 // A program at the other end of the line: its requests, and what is pushed to it.
 
 import {
-  ErrorCode, FIELD_AT, FIELD_BUILD, FIELD_CODE, FIELD_DATA, FIELD_ERROR, FIELD_EV, FIELD_FROM, FIELD_ID, FIELD_KIND,
-  FIELD_MESSAGE, FIELD_NEXT, FIELD_OBJECT, FIELD_OK, FIELD_OLDEST, FIELD_OP, FIELD_PRODUCT, FIELD_RESULT, FIELD_SEQ,
-  FIELD_SINCE, FIELD_SIZE, FIELD_TEXT, FIELD_VERSION, FIELD_VM, OP_CONSOLE_ATTACH, OP_CONSOLE_DETACH, OP_CONSOLE_WRITE,
-  OP_EVENTS_WATCH, OP_HELLO, Protocol, PUSH_CONSOLE, PUSH_EVENT,
+  ErrorCode,
+  FIELD_AT,
+  FIELD_BUILD,
+  FIELD_CODE,
+  FIELD_DATA,
+  FIELD_ERROR,
+  FIELD_EV,
+  FIELD_FROM,
+  FIELD_ID,
+  FIELD_KIND,
+  FIELD_MESSAGE,
+  FIELD_NEXT,
+  FIELD_OBJECT,
+  FIELD_OK,
+  FIELD_OLDEST,
+  FIELD_OP,
+  FIELD_PRODUCT,
+  FIELD_RESULT,
+  FIELD_SEQ,
+  FIELD_SINCE,
+  FIELD_SIZE,
+  FIELD_TEXT,
+  FIELD_VERSION,
+  FIELD_VM,
+  OP_CONSOLE_ATTACH,
+  OP_CONSOLE_DETACH,
+  OP_CONSOLE_WRITE,
+  OP_EVENTS_WATCH,
+  OP_HELLO,
+  Protocol,
+  PUSH_CONSOLE,
+  PUSH_EVENT,
 } from "../protocol/schema";
 import { commandRun, noSuchVm } from "./commands";
 import { Cursor } from "./cursor";
@@ -87,13 +115,20 @@ export function sessionFrame(at: usize, length: u32): bool {
   const id = request.getUint(FIELD_ID);
   const outcome = dispatch(request.getText(FIELD_OP), request);
   if (replies.push(replyOf(id, outcome))) return true;
-  replies.push(replyOf(id, Outcome.fail(new Fault(ErrorCode.FAILED, "the answer is longer than a frame", "", "show VM"))));
+  replies.push(
+    replyOf(
+      id,
+      Outcome.fail(new Fault(ErrorCode.FAILED, "the answer is longer than a frame", "", "show VM")),
+    ),
+  );
   return true;
 }
 
 function replyOf(id: u64, outcome: Outcome): Value {
   const fault = outcome.fault;
-  const reply = Value.map().putUint(FIELD_ID, id).putBool(FIELD_OK, fault == null);
+  const reply = Value.map()
+    .putUint(FIELD_ID, id)
+    .putBool(FIELD_OK, fault == null);
   if (fault == null) return reply.put(FIELD_RESULT, outcome.result!);
   return reply.put(
     FIELD_ERROR,
@@ -113,19 +148,28 @@ function dispatch(op: string, request: Value): Outcome {
   if (op == OP_EVENTS_WATCH) return watch(request);
   const outcome = commandRun(op, request);
   if (outcome != null) return outcome;
-  return Outcome.fail(new Fault(ErrorCode.USAGE, "there is no operation " + quoted(op), clean(op, 60), "status"));
+  return Outcome.fail(
+    new Fault(ErrorCode.USAGE, "there is no operation " + quoted(op), clean(op, 60), "status"),
+  );
 }
 
 function hello(request: Value): Outcome {
   const version = request.getUint(FIELD_VERSION);
   if (version != Protocol.VERSION) {
-    const text = "the program speaks protocol " + version.toString() + ", this control domain speaks " + Protocol.VERSION.toString();
+    const text =
+      "the program speaks protocol " +
+      version.toString() +
+      ", this control domain speaks " +
+      Protocol.VERSION.toString();
     return Outcome.fail(new Fault(ErrorCode.INTEGRITY, text, "protocol", "--version"));
   }
   while (consoles.length > 0) lineRemove(consoles.pop());
   watcher.on = false;
   return Outcome.of(
-    Value.map().putUint(FIELD_VERSION, Protocol.VERSION).putText(FIELD_PRODUCT, PRODUCT + " " + VERSION).putText(FIELD_BUILD, BUILD),
+    Value.map()
+      .putUint(FIELD_VERSION, Protocol.VERSION)
+      .putText(FIELD_PRODUCT, PRODUCT + " " + VERSION)
+      .putText(FIELD_BUILD, BUILD),
   );
 }
 
@@ -144,7 +188,8 @@ function attach(request: Value): Outcome {
   const name = request.getText(FIELD_VM);
   const vm = vmFind(name);
   if (vm == null) return Outcome.fail(noSuchVm(name));
-  for (let i = consoles.length - 1; i >= 0; i--) if (!consoles[i].cursor.valid) lineRemove(consoles.splice(i, 1)[0]);
+  for (let i = consoles.length - 1; i >= 0; i--)
+    if (!consoles[i].cursor.valid) lineRemove(consoles.splice(i, 1)[0]);
   detach(name);
   const push = new ConsolePush(name);
   push.cursor.seek(request.getUint(FIELD_FROM));
@@ -164,7 +209,14 @@ function write(request: Value): Outcome {
     return Outcome.fail(new Fault(ErrorCode.USAGE, "console.write needs data", name, "help console"));
   const link = vm.link;
   if (link == null || !vm.alive)
-    return Outcome.fail(new Fault(ErrorCode.WRONG_STATE, "VM " + quoted(name) + " is " + vm.state + ", nobody reads its console", name, "start " + name));
+    return Outcome.fail(
+      new Fault(
+        ErrorCode.WRONG_STATE,
+        "VM " + quoted(name) + " is " + vm.state + ", nobody reads its console",
+        name,
+        "start " + name,
+      ),
+    );
   const bytes = data.kind == Kind.BYTES ? data.blob : utf8(data.text);
   const taken = link.consoleIn.write(changetype<usize>(bytes), bytes.length);
   link.signal();

@@ -29,8 +29,8 @@ export const enum VmSlot {
   MODEL = 3,
   DOMAIN = 4,
   MODEL_VCPU = 5,
-  CHANNEL = 6, /* our end */
-  MODEL_CHANNEL = 7, /* the device model's end */
+  CHANNEL = 6 /* our end */,
+  MODEL_CHANNEL = 7 /* the device model's end */,
   VCPU = 8,
 }
 

@@ -1,9 +1,25 @@
 // The host specification and the specification of a VM, checked as hostile input.
 
 import {
-  ErrorCode, FIELD_CMDLINE, FIELD_HOST, FIELD_INITRD, FIELD_KERNEL, FIELD_MAX, FIELD_MEMORY, FIELD_NAME,
-  FIELD_POLICY, FIELD_RESTART, FIELD_START, FIELD_VCPUS, FIELD_VERSION, FIELD_VMS, FIELD_WINDOW,
-  POLICY_ALWAYS, POLICY_NEVER, POLICY_ON_FAILURE, Specification,
+  ErrorCode,
+  FIELD_CMDLINE,
+  FIELD_HOST,
+  FIELD_INITRD,
+  FIELD_KERNEL,
+  FIELD_MAX,
+  FIELD_MEMORY,
+  FIELD_NAME,
+  FIELD_POLICY,
+  FIELD_RESTART,
+  FIELD_START,
+  FIELD_VCPUS,
+  FIELD_VERSION,
+  FIELD_VMS,
+  FIELD_WINDOW,
+  POLICY_ALWAYS,
+  POLICY_NEVER,
+  POLICY_ON_FAILURE,
+  Specification,
 } from "../protocol/schema";
 import { PAGE_SIZE } from "../gen/abi";
 import { Fault } from "./outcome";
@@ -58,7 +74,14 @@ export class HostSpec {
 }
 
 const VM_FIELDS: string[] = [
-  FIELD_NAME, FIELD_MEMORY, FIELD_VCPUS, FIELD_KERNEL, FIELD_INITRD, FIELD_CMDLINE, FIELD_START, FIELD_RESTART,
+  FIELD_NAME,
+  FIELD_MEMORY,
+  FIELD_VCPUS,
+  FIELD_KERNEL,
+  FIELD_INITRD,
+  FIELD_CMDLINE,
+  FIELD_START,
+  FIELD_RESTART,
 ];
 const RESTART_FIELDS: string[] = [FIELD_POLICY, FIELD_MAX, FIELD_WINDOW];
 const HOST_FIELDS: string[] = [FIELD_VERSION, FIELD_HOST, FIELD_VMS];
@@ -139,7 +162,11 @@ export function readVmSpec(value: Value | null, position: string): SpecResult {
     const name = value.get(FIELD_NAME);
     if (name == null || name.kind != Kind.TEXT) bad("it has no name");
     else if (!isName(name.text))
-      bad("a name has up to " + Specification.MAX_NAME.toString() + " of a-z, 0-9, \"-\", \".\", \"_\", beginning with a letter or digit");
+      bad(
+        "a name has up to " +
+          Specification.MAX_NAME.toString() +
+          ' of a-z, 0-9, "-", ".", "_", beginning with a letter or digit',
+      );
     spec.name = name != null && name.kind == Kind.TEXT ? name.text : "";
     spec.memory = readUint(value, FIELD_MEMORY, MIN_MEMORY, MAX_MEMORY, 0);
     if (spec.memory == 0) bad("it has no memory");
@@ -156,7 +183,10 @@ export function readVmSpec(value: Value | null, position: string): SpecResult {
   }
   if (problem == "") return new SpecResult(spec, null);
   const object = isName(spec.name) ? spec.name : position;
-  return new SpecResult(null, new Fault(ErrorCode.USAGE, "VM " + quoted(object) + ": " + problem, object, "help create"));
+  return new SpecResult(
+    null,
+    new Fault(ErrorCode.USAGE, "VM " + quoted(object) + ": " + problem, object, "help create"),
+  );
 }
 
 /** Reads a host specification; VMs that are wrong are left out and give a fault each. */
@@ -178,12 +208,22 @@ export function readHostSpec(value: Value | null): HostSpec {
   if (about != null) {
     const name = about.getText(FIELD_NAME, "");
     if (isName(name)) host.name = name;
-    else host.faults.push(new Fault(ErrorCode.USAGE, "host specification: host.name is no name", "spec", "status"));
+    else
+      host.faults.push(
+        new Fault(ErrorCode.USAGE, "host specification: host.name is no name", "spec", "status"),
+      );
   }
   const vms = value!.getList(FIELD_VMS);
   for (let i = 0; i < vms.length; i++) {
     if (i == Specification.MAX_VMS) {
-      host.faults.push(new Fault(ErrorCode.USAGE, "host specification: only the first " + i.toString() + " VMs are taken", "spec", "ls"));
+      host.faults.push(
+        new Fault(
+          ErrorCode.USAGE,
+          "host specification: only the first " + i.toString() + " VMs are taken",
+          "spec",
+          "ls",
+        ),
+      );
       break;
     }
     const read = readVmSpec(vms[i], "vms[" + i.toString() + "]");

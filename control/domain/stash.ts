@@ -9,7 +9,17 @@
 
 import { ObjectType, PAGE_SIZE, Right, CAP_SELF } from "../gen/abi";
 import { CapInfo } from "../gen/layout";
-import { capDrop, capInfo, memCreate, memMap, memUnmap, sharedLoad32, sharedRead, sharedStore32, sharedWrite } from "../lib/binding";
+import {
+  capDrop,
+  capInfo,
+  memCreate,
+  memMap,
+  memUnmap,
+  sharedLoad32,
+  sharedRead,
+  sharedStore32,
+  sharedWrite,
+} from "../lib/binding";
 import { CborWriter } from "../lib/cbor";
 import { crc32c } from "../lib/crc32c";
 import { Protocol } from "../protocol/schema";

@@ -75,6 +75,11 @@ export function fieldText(at: usize, size: i32): string {
   return out.trim();
 }
 
+/** "1 VM", "2 VMs". */
+export function counted(count: u64, noun: string): string {
+  return grouped(count) + " " + noun + (count == 1 ? "" : "s");
+}
+
 export function quoted(text: string): string {
   return '"' + clean(text, 60) + '"';
 }

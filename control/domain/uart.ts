@@ -10,8 +10,8 @@ const FIFO_SIZE: u32 = 16;
 const MAX_ROUNDS = 256; /* register reads in one interrupt, at most */
 
 const enum Register {
-  DATA = 0, /* divisor low while LCR.DLAB is set */
-  IER = 1, /* divisor high */
+  DATA = 0 /* divisor low while LCR.DLAB is set */,
+  IER = 1 /* divisor high */,
   IIR_FCR = 2,
   LCR = 3,
   MCR = 4,
@@ -42,14 +42,10 @@ let tail: u32 = 0;
 let emptyEnabled: bool = false;
 let present: bool = false;
 
-// @ts-ignore: decorator
-@inline
 function read(register: Register): u32 {
   return portIn(BASE + register, 1);
 }
 
-// @ts-ignore: decorator
-@inline
 function write(register: Register, value: u32): void {
   portOut(BASE + register, 1, value);
 }
@@ -102,6 +98,16 @@ export function uartKick(): void {
   enableEmpty(head != tail);
 }
 
+/** Looks once without an interrupt, in case one was lost: call it now and then while something is queued. */
+export function uartPoll(receive: (byte: u32) => void, refill: () => void): void {
+  if (!present) return;
+  receiveAll(receive);
+  if (!emptyEnabled || (read(Register.LSR) & Lsr.EMPTY) == 0) return;
+  refill();
+  fillFifo();
+  enableEmpty(head != tail);
+}
+
 function enableEmpty(on: bool): void {
   if (on == emptyEnabled) return;
   emptyEnabled = on;
@@ -116,7 +122,8 @@ function fillFifo(): void {
 }
 
 function receiveAll(receive: (byte: u32) => void): void {
-  for (let i = 0; i < MAX_ROUNDS && (read(Register.LSR) & Lsr.DATA_READY) != 0; i++) receive(read(Register.DATA));
+  for (let i = 0; i < MAX_ROUNDS && (read(Register.LSR) & Lsr.DATA_READY) != 0; i++)
+    receive(read(Register.DATA));
 }
 
 /**

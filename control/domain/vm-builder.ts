@@ -5,17 +5,44 @@
 // read-only above it, the VM's memory at GPA_GUEST.
 
 import {
-  CAP_LINK, CAP_SELF, CAP_VCPU, CAP_VM, GPA_IMAGE, GPA_RAM, GPA_SHARED, PAGE_SIZE, Right, Role, Status,
+  CAP_LINK,
+  CAP_SELF,
+  CAP_VCPU,
+  CAP_VM,
+  GPA_IMAGE,
+  GPA_RAM,
+  GPA_SHARED,
+  PAGE_SIZE,
+  Right,
+  Role,
+  Status,
 } from "../gen/abi";
 import { GPA_GUEST } from "../gen/abi64";
 import {
-  capDrop, capGrant, channelBind, channelCreate, cpuidSet, domainCreate, domainDestroy, memCreate, memMap, memUnmap,
-  vcpuCreate, vcpuStart,
+  capDrop,
+  capGrant,
+  channelBind,
+  channelCreate,
+  cpuidSet,
+  domainCreate,
+  domainDestroy,
+  memCreate,
+  memMap,
+  memUnmap,
+  vcpuCreate,
+  vcpuStart,
 } from "../lib/binding";
 import { CborWriter } from "../lib/cbor";
 import { ControlLink, LINK_CONFIG_MAX, LINK_SIZE } from "../lib/link";
 import {
-  ErrorCode, FIELD_CMDLINE, FIELD_MEMORY, FIELD_NAME, LINK_INITRD_SIZE, LINK_KERNEL_SIZE, LINK_TSC_HZ, LINK_WALL_CLOCK,
+  ErrorCode,
+  FIELD_CMDLINE,
+  FIELD_MEMORY,
+  FIELD_NAME,
+  LINK_INITRD_SIZE,
+  LINK_KERNEL_SIZE,
+  LINK_TSC_HZ,
+  LINK_WALL_CLOCK,
 } from "../protocol/schema";
 import { wallClock } from "./clock";
 import { encode } from "./codec";
@@ -23,6 +50,7 @@ import { policyBuild, policyRows } from "./cpuid";
 import { findModule, freePages, info, Module } from "./host";
 import { Fault } from "./outcome";
 import { linkAddress, linkEvent, VmSlot, vmSlot } from "./slots";
+import { VmSpec } from "./spec";
 import { mib, quoted } from "./text";
 import { Value } from "./value";
 import { Vm } from "./vm";
@@ -47,9 +75,22 @@ const config: usize = memory.data(4096, 16);
 let failedStep: string = "";
 let failedStatus: u32 = 0;
 
+/** Links made so far: each has its number, so that no reader takes one for another. */
+let links: u32 = 0;
+
 /** Memory a VM of this size needs, with all that is beside it, in pages. */
-export function pagesNeeded(memoryBytes: u64): u64 {
-  return memoryBytes / PAGE_SIZE + MODEL_RAM_PAGES + LINK_PAGES + kernelPages(memoryBytes) + MODEL_KERNEL_PAGES;
+function pagesNeeded(spec: VmSpec): u64 {
+  return (
+    spec.memory / PAGE_SIZE + MODEL_RAM_PAGES + LINK_PAGES + kernelPages(spec.memory) + modelKernelPages(spec)
+  );
+}
+
+/** A device model's page tables also cover the images, in 4 KiB pages where those are not aligned. */
+function modelKernelPages(spec: VmSpec): u32 {
+  const kernel = findModule(spec.kernel);
+  const initrd = findModule(spec.initrd);
+  const images = (kernel != null ? kernel.pages : 0) + (initrd != null ? initrd.pages : 0);
+  return MODEL_KERNEL_PAGES + kernelPages(spec.memory) - VM_KERNEL_PAGES + <u32>(images / 512);
 }
 
 /** Bytes of a device model's RAM and link. */
@@ -67,19 +108,45 @@ export function vmAdmit(vm: Vm): Fault | null {
   const subject = "VM " + quoted(vm.name) + ": ";
   const kernel = findModule(vm.spec.kernel);
   if (kernel == null)
-    return new Fault(ErrorCode.NOT_FOUND, subject + "there is no image " + quoted(vm.spec.kernel), vm.name, "images");
+    return new Fault(
+      ErrorCode.NOT_FOUND,
+      subject + "there is no image " + quoted(vm.spec.kernel),
+      vm.name,
+      "images",
+    );
   const initrd = vm.spec.initrd != "" ? findModule(vm.spec.initrd) : null;
   if (vm.spec.initrd != "" && initrd == null)
-    return new Fault(ErrorCode.NOT_FOUND, subject + "there is no image " + quoted(vm.spec.initrd), vm.name, "images");
+    return new Fault(
+      ErrorCode.NOT_FOUND,
+      subject + "there is no image " + quoted(vm.spec.initrd),
+      vm.name,
+      "images",
+    );
   if (findModule(MODEL_IMAGE) == null)
-    return new Fault(ErrorCode.FAILED, subject + "the boot loader gave no module " + quoted(MODEL_IMAGE), vm.name, "images");
-  const big = kernel.size > MAX_MODULE ? kernel.name : initrd != null && initrd.size > MAX_MODULE ? initrd.name : "";
+    return new Fault(
+      ErrorCode.FAILED,
+      subject + "the boot loader gave no module " + quoted(MODEL_IMAGE),
+      vm.name,
+      "images",
+    );
+  const big =
+    kernel.size > MAX_MODULE ? kernel.name : initrd != null && initrd.size > MAX_MODULE ? initrd.name : "";
   if (big != "")
-    return new Fault(ErrorCode.FAILED, subject + "image " + quoted(big) + " is larger than " + mib(MAX_MODULE), vm.name, "images");
-  const needed = pagesNeeded(vm.spec.memory) * PAGE_SIZE;
+    return new Fault(
+      ErrorCode.FAILED,
+      subject + "image " + quoted(big) + " is larger than " + mib(MAX_MODULE),
+      vm.name,
+      "images",
+    );
+  const needed = pagesNeeded(vm.spec) * PAGE_SIZE;
   const free = freePages() * PAGE_SIZE;
   if (needed <= free) return null;
-  return new Fault(ErrorCode.FAILED, subject + "needs " + mib(needed) + ", " + mib(free) + " are free", vm.name, "free");
+  return new Fault(
+    ErrorCode.FAILED,
+    subject + "needs " + mib(needed) + ", " + mib(free) + " are free",
+    vm.name,
+    "free",
+  );
 }
 
 function ok(result: i64, step: string): bool {
@@ -128,8 +195,26 @@ function createObjects(vm: Vm): bool {
     ok(memCreate(vmSlot(i, VmSlot.MEMORY), vm.spec.memory / PAGE_SIZE), "creating its memory") &&
     ok(memCreate(vmSlot(i, VmSlot.MODEL_RAM), MODEL_RAM_PAGES), "creating its device model's memory") &&
     ok(memCreate(vmSlot(i, VmSlot.LINK), LINK_PAGES), "creating its link") &&
-    ok(domainCreate(vmSlot(i, VmSlot.MODEL), Role.DEVICE_MODEL, MODEL_KERNEL_PAGES, MODEL_CAP_SLOTS, "dm/" + vm.name), "creating its device model") &&
-    ok(domainCreate(vmSlot(i, VmSlot.DOMAIN), Role.VM, kernelPages(vm.spec.memory), VM_CAP_SLOTS, "vm/" + vm.name), "creating its domain")
+    ok(
+      domainCreate(
+        vmSlot(i, VmSlot.MODEL),
+        Role.DEVICE_MODEL,
+        modelKernelPages(vm.spec),
+        MODEL_CAP_SLOTS,
+        "dm/" + vm.name,
+      ),
+      "creating its device model",
+    ) &&
+    ok(
+      domainCreate(
+        vmSlot(i, VmSlot.DOMAIN),
+        Role.VM,
+        kernelPages(vm.spec.memory),
+        VM_CAP_SLOTS,
+        "vm/" + vm.name,
+      ),
+      "creating its domain",
+    )
   );
 }
 
@@ -145,12 +230,21 @@ function mapModel(vm: Vm): bool {
   const readWrite: u32 = Right.READ | Right.WRITE;
   return (
     mapModule(model, findModule(MODEL_IMAGE), GPA_IMAGE, Right.READ | Right.EXECUTE) &&
-    ok(memMap(model, vmSlot(i, VmSlot.MODEL_RAM), GPA_RAM, 0, MODEL_RAM_PAGES, readWrite), "mapping its device model's memory") &&
+    ok(
+      memMap(model, vmSlot(i, VmSlot.MODEL_RAM), GPA_RAM, 0, MODEL_RAM_PAGES, readWrite),
+      "mapping its device model's memory",
+    ) &&
     ok(memMap(model, vmSlot(i, VmSlot.LINK), GPA_SHARED, 0, LINK_PAGES, readWrite), "mapping its link") &&
-    ok(memMap(model, vmSlot(i, VmSlot.MEMORY), GPA_GUEST, 0, pages, readWrite), "mapping its memory for its device model") &&
+    ok(
+      memMap(model, vmSlot(i, VmSlot.MEMORY), GPA_GUEST, 0, pages, readWrite),
+      "mapping its memory for its device model",
+    ) &&
     mapModule(model, findModule(vm.spec.kernel), GPA_KERNEL, Right.READ) &&
     mapModule(model, vm.spec.initrd != "" ? findModule(vm.spec.initrd) : null, GPA_INITRD, Right.READ) &&
-    ok(memMap(vmSlot(i, VmSlot.DOMAIN), vmSlot(i, VmSlot.MEMORY), 0, 0, pages, readWrite | Right.EXECUTE), "mapping its memory")
+    ok(
+      memMap(vmSlot(i, VmSlot.DOMAIN), vmSlot(i, VmSlot.MEMORY), 0, 0, pages, readWrite | Right.EXECUTE),
+      "mapping its memory",
+    )
   );
 }
 
@@ -174,7 +268,8 @@ function createLink(vm: Vm): bool {
   const channel = vmSlot(i, VmSlot.CHANNEL);
   const far = vmSlot(i, VmSlot.MODEL_CHANNEL);
   if (!ok(channelCreate(channel, far), "creating its channel")) return false;
-  if (!ok(capGrant(vmSlot(i, VmSlot.MODEL), CAP_LINK, far, Right.ALL & ~Right.GRANT), "granting its channel")) return false;
+  if (!ok(capGrant(vmSlot(i, VmSlot.MODEL), CAP_LINK, far, Right.ALL & ~Right.GRANT), "granting its channel"))
+    return false;
   if (!vmAttachLink(vm)) return false;
   return writeConfig(vm);
 }
@@ -184,10 +279,17 @@ export function vmAttachLink(vm: Vm): bool {
   const i = vm.index;
   const address = linkAddress(i);
   memUnmap(CAP_SELF, address, LINK_PAGES);
-  if (!ok(memMap(CAP_SELF, vmSlot(i, VmSlot.LINK), address, 0, LINK_PAGES, Right.READ | Right.WRITE), "mapping its link here")) return false;
-  if (vm.alive && !ok(channelBind(vmSlot(i, VmSlot.CHANNEL), linkEvent(i)), "binding its channel")) return false;
+  if (
+    !ok(
+      memMap(CAP_SELF, vmSlot(i, VmSlot.LINK), address, 0, LINK_PAGES, Right.READ | Right.WRITE),
+      "mapping its link here",
+    )
+  )
+    return false;
+  if (vm.alive && !ok(channelBind(vmSlot(i, VmSlot.CHANNEL), linkEvent(i)), "binding its channel"))
+    return false;
   vm.link = new ControlLink(address, vmSlot(i, VmSlot.CHANNEL));
-  vm.generation++;
+  vm.generation = ++links;
   return true;
 }
 

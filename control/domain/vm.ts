@@ -1,8 +1,20 @@
 // A VM as the control domain knows it: its specification, its state, and the link while it has one.
 
 import {
-  FIELD_LAST_EXIT, FIELD_MEMORY, FIELD_NAME, FIELD_REASON, FIELD_RESTARTS, FIELD_SINCE_MS, FIELD_STATE,
-  FIELD_SPEC, FIELD_VCPUS, STATE_CRASHED, STATE_PAUSED, STATE_RUNNING, STATE_STARTING, STATE_STOPPED,
+  FIELD_LAST_EXIT,
+  FIELD_MEMORY,
+  FIELD_NAME,
+  FIELD_REASON,
+  FIELD_RESTARTS,
+  FIELD_SINCE_MS,
+  FIELD_STATE,
+  FIELD_SPEC,
+  FIELD_VCPUS,
+  STATE_CRASHED,
+  STATE_PAUSED,
+  STATE_RUNNING,
+  STATE_STARTING,
+  STATE_STOPPED,
 } from "../protocol/schema";
 import { ControlLink } from "../lib/link";
 import { uptimeMs } from "./host";
@@ -24,7 +36,7 @@ export class Vm {
   /** When it was restarted by policy, within the window. */
   restarts: u64[] = [];
   restartCount: u32 = 0;
-  /** When a start by policy is due; 0: none. */
+  /** When a start by specification or policy is due; 0: none. */
   restartAt: u64 = 0;
   /** Whether the administrator has asked it to power off: then no policy starts it again. */
   stopping: bool = false;
@@ -73,7 +85,8 @@ export class Vm {
       .putUint("since", this.since)
       .putText(FIELD_LAST_EXIT, this.lastExit)
       .putUint(FIELD_RESTARTS, this.restartCount)
-      .putBool("stopping", this.stopping);
+      .putBool("stopping", this.stopping)
+      .putBool("due", this.restartAt != 0);
   }
 }
 
@@ -84,12 +97,14 @@ export function vmOfStash(value: Value, limit: u32): Vm | null {
   if (read.spec == null || index >= limit) return null;
   const vm = new Vm(<u32>index, read.spec!);
   const state = value.getText(FIELD_STATE);
-  const known = state == STATE_STARTING || state == STATE_RUNNING || state == STATE_PAUSED || state == STATE_CRASHED;
+  const known =
+    state == STATE_STARTING || state == STATE_RUNNING || state == STATE_PAUSED || state == STATE_CRASHED;
   vm.state = known ? state : STATE_STOPPED;
   vm.reason = clean(value.getText(FIELD_REASON));
   vm.since = value.getUint("since");
   vm.lastExit = clean(value.getText(FIELD_LAST_EXIT));
   vm.restartCount = <u32>value.getUint(FIELD_RESTARTS);
   vm.stopping = value.getBool("stopping");
+  vm.restartAt = value.getBool("due") ? 1 : 0;
   return vm;
 }

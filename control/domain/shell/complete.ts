@@ -40,11 +40,14 @@ export function complete(before: string): Completion {
   if (command.words == Words.COMMAND && place == 1) return matching(commandNames(), word, " ");
   if (command.words == Words.VM_FORCE && word.startsWith("-")) return matching(["--force"], word, " ");
   if (command.words == Words.SPEC && place > 1) {
-    if (word.startsWith(FIELD_KERNEL + "=")) return matching(moduleNames(), word.substring(FIELD_KERNEL.length + 1), " ");
-    if (word.startsWith(FIELD_INITRD + "=")) return matching(moduleNames(), word.substring(FIELD_INITRD.length + 1), " ");
+    if (word.startsWith(FIELD_KERNEL + "="))
+      return matching(moduleNames(), word.substring(FIELD_KERNEL.length + 1), " ");
+    if (word.startsWith(FIELD_INITRD + "="))
+      return matching(moduleNames(), word.substring(FIELD_INITRD.length + 1), " ");
     return matching(CREATE_KEYS, word, "=");
   }
-  const takesVm = command.words == Words.VM || command.words == Words.VM_FORCE || command.words == Words.OPTIONAL_VM;
+  const takesVm =
+    command.words == Words.VM || command.words == Words.VM_FORCE || command.words == Words.OPTIONAL_VM;
   return takesVm && place == 1 ? matching(vmNames(), word, " ") : new Completion([], 0);
 }
 

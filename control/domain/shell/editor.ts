@@ -171,25 +171,25 @@ export class Editor {
     this.escape = Escape.NONE;
     if (state == Escape.ESC) return;
     switch (byte) {
-      case 0x41: /* A: up */
+      case 0x41 /* A: up */:
         this.recall(this.place - 1);
         break;
-      case 0x42: /* B: down */
+      case 0x42 /* B: down */:
         this.recall(this.place + 1);
         break;
-      case 0x43: /* C: right */
+      case 0x43 /* C: right */:
         this.moveTo(this.cursor + 1);
         break;
-      case 0x44: /* D: left */
+      case 0x44 /* D: left */:
         this.moveTo(this.cursor - 1);
         break;
-      case 0x48: /* H: home */
+      case 0x48 /* H: home */:
         this.moveTo(0);
         break;
-      case 0x46: /* F: end */
+      case 0x46 /* F: end */:
         this.moveTo(this.line.length);
         break;
-      case 0x7e: /* ~: by number */
+      case 0x7e /* ~: by number */:
         if (this.parameter == 1 || this.parameter == 7) this.moveTo(0);
         else if (this.parameter == 4 || this.parameter == 8) this.moveTo(this.line.length);
         else if (this.parameter == 3) this.deleteForward();

@@ -1,15 +1,68 @@
 // Result documents as text for a terminal of 80 columns. Lines end in "\n".
 
 import {
-  FIELD_AT, FIELD_BAD_FRAMES, FIELD_CHECKS, FIELD_CMDLINE, FIELD_CONTROL_RESTARTS, FIELD_COUNTERS, FIELD_CPU, FIELD_CPUS,
-  FIELD_EXITS, FIELD_FEATURES, FIELD_FORWARDED, FIELD_FREE, FIELD_HOST, FIELD_IMAGES, FIELD_INITRD, FIELD_INTERRUPTS,
-  FIELD_KERNEL, FIELD_KERNEL_BYTES, FIELD_LAST_EXIT, FIELD_MAPPED, FIELD_MAX, FIELD_MEMORY, FIELD_MODEL_BYTES, FIELD_NAME,
-  FIELD_OK, FIELD_OVERHEAD, FIELD_POLICY, FIELD_REASON, FIELD_RESERVED, FIELD_RESTART, FIELD_RESTARTS, FIELD_RIG,
-  FIELD_RUNNING, FIELD_RUNTIME_MS, FIELD_SINCE_MS, FIELD_SIZE, FIELD_SPEC, FIELD_STATE, FIELD_TEXT, FIELD_TOTAL,
-  FIELD_UPTIME_MS, FIELD_VCPUS, FIELD_VERSION, FIELD_VM, FIELD_VMS, FIELD_WINDOW, FIELD_KIND, OP_CREATE, OP_DOCTOR,
-  OP_IMAGES, OP_LS, OP_PAUSE, OP_RESET, OP_RESUME, OP_RM, OP_SHOW, OP_START, OP_STATUS, OP_STOP, POLICY_NEVER,
+  FIELD_AT,
+  FIELD_BAD_FRAMES,
+  FIELD_CHECKS,
+  FIELD_CMDLINE,
+  FIELD_CONTROL_RESTARTS,
+  FIELD_COUNTERS,
+  FIELD_CPU,
+  FIELD_CPUS,
+  FIELD_EXITS,
+  FIELD_FEATURES,
+  FIELD_FORWARDED,
+  FIELD_FREE,
+  FIELD_HOST,
+  FIELD_IMAGES,
+  FIELD_INITRD,
+  FIELD_INTERRUPTS,
+  FIELD_KERNEL,
+  FIELD_KERNEL_BYTES,
+  FIELD_LAST_EXIT,
+  FIELD_MAPPED,
+  FIELD_MAX,
+  FIELD_MEMORY,
+  FIELD_MODEL_BYTES,
+  FIELD_NAME,
+  FIELD_OK,
+  FIELD_OVERHEAD,
+  FIELD_POLICY,
+  FIELD_REASON,
+  FIELD_RESERVED,
+  FIELD_RESTART,
+  FIELD_RESTARTS,
+  FIELD_RIG,
+  FIELD_RUNNING,
+  FIELD_RUNTIME_MS,
+  FIELD_SINCE_MS,
+  FIELD_SIZE,
+  FIELD_SPEC,
+  FIELD_STATE,
+  FIELD_TEXT,
+  FIELD_TOTAL,
+  FIELD_UPTIME_MS,
+  FIELD_VCPUS,
+  FIELD_VERSION,
+  FIELD_VM,
+  FIELD_VMS,
+  FIELD_WINDOW,
+  FIELD_KIND,
+  OP_CREATE,
+  OP_DOCTOR,
+  OP_IMAGES,
+  OP_LS,
+  OP_PAUSE,
+  OP_RESET,
+  OP_RESUME,
+  OP_RM,
+  OP_SHOW,
+  OP_START,
+  OP_STATUS,
+  OP_STOP,
+  POLICY_NEVER,
 } from "../../protocol/schema";
-import { duration, fit, grouped, kib, mib, row, stamp } from "../text";
+import { counted, duration, fit, grouped, kib, mib, row, stamp } from "../text";
 import { Value } from "../value";
 
 /** The result of an operation as text. */
@@ -27,7 +80,8 @@ function formatDone(op: string, value: Value): string {
   if (op == OP_RM) return name + " is removed\n";
   const state = value.getText(FIELD_STATE);
   const reason = value.getText(FIELD_REASON);
-  const known = op == OP_CREATE || op == OP_START || op == OP_RESET || op == OP_STOP || op == OP_PAUSE || op == OP_RESUME;
+  const known =
+    op == OP_CREATE || op == OP_START || op == OP_RESET || op == OP_STOP || op == OP_PAUSE || op == OP_RESUME;
   return known ? name + " is " + state + (reason != "" && reason != state ? ": " + reason : "") + "\n" : "";
 }
 
@@ -60,7 +114,7 @@ function formatStatus(value: Value): string {
     line("rig", value.getText(FIELD_RIG)) +
     line("memory", formatFreeShort(value.get(FIELD_MEMORY)!)) +
     line("VMs", vms.getUint(FIELD_TOTAL).toString() + ", " + vms.getUint(FIELD_RUNNING).toString() + " up") +
-    line("control", restarts.toString() + " restarts, " + damaged.toString() + " damaged frames") +
+    line("control", counted(restarts, "restart") + ", " + counted(damaged, "damaged frame")) +
     wrapped("CPU features", value.getList(FIELD_FEATURES))
   );
 }
@@ -108,26 +162,51 @@ function formatShow(value: Value): string {
   const overhead = value.get(FIELD_OVERHEAD)!;
   const counters = value.get(FIELD_COUNTERS)!;
   const policy = restart.getText(FIELD_POLICY);
-  const limits = ", at most " + restart.getUint(FIELD_MAX).toString() + " in " + restart.getUint(FIELD_WINDOW).toString() + " s";
+  const limits =
+    ", at most " +
+    restart.getUint(FIELD_MAX).toString() +
+    " in " +
+    restart.getUint(FIELD_WINDOW).toString() +
+    " s";
   let out =
     line("name", value.getText(FIELD_NAME)) +
     line("state", value.getText(FIELD_STATE) + " for " + duration(value.getUint(FIELD_SINCE_MS))) +
     line("reason", value.getText(FIELD_REASON)) +
     line("memory", mib(value.getUint(FIELD_MEMORY)) + ", " + mib(value.getUint(FIELD_MAPPED)) + " mapped") +
-    line("beside it", kib(overhead.getUint(FIELD_MODEL_BYTES)) + " device model, " + kib(overhead.getUint(FIELD_KERNEL_BYTES)) + " kernel") +
-    line("vCPUs", value.getUint(FIELD_VCPUS).toString() + ", ran " + duration(value.getUint(FIELD_RUNTIME_MS))) +
+    line(
+      "beside it",
+      kib(overhead.getUint(FIELD_MODEL_BYTES)) +
+        " device model, " +
+        kib(overhead.getUint(FIELD_KERNEL_BYTES)) +
+        " kernel",
+    ) +
+    line(
+      "vCPUs",
+      value.getUint(FIELD_VCPUS).toString() + ", ran " + duration(value.getUint(FIELD_RUNTIME_MS)),
+    ) +
     line("kernel", spec.getText(FIELD_KERNEL)) +
     line("initrd", spec.getText(FIELD_INITRD)) +
     line("cmdline", spec.getText(FIELD_CMDLINE)) +
-    line("restart", policy + (policy == POLICY_NEVER ? "" : limits) + "; was restarted " + value.getUint(FIELD_RESTARTS).toString() + " times") +
+    line(
+      "restart",
+      policy +
+        (policy == POLICY_NEVER ? "" : limits) +
+        "; was restarted " +
+        counted(value.getUint(FIELD_RESTARTS), "time"),
+    ) +
     line("last exit", value.getText(FIELD_LAST_EXIT)) +
     line(
       "exits",
-      grouped(value.getUint(FIELD_EXITS)) + ", " + grouped(value.getUint(FIELD_FORWARDED)) + " to the device model; " +
-        grouped(value.getUint(FIELD_INTERRUPTS)) + " interrupts",
+      grouped(value.getUint(FIELD_EXITS)) +
+        ", " +
+        grouped(value.getUint(FIELD_FORWARDED)) +
+        " to the device model; " +
+        grouped(value.getUint(FIELD_INTERRUPTS)) +
+        " interrupts",
     );
   for (let i = 0; i < counters.keys.length; i++)
-    out += "  " + counters.keys[i].padEnd(30, " ") + grouped(counters.items[i].number).padStart(16, " ") + "\n";
+    out +=
+      "  " + counters.keys[i].padEnd(30, " ") + grouped(counters.items[i].number).padStart(16, " ") + "\n";
   return out;
 }
 
@@ -135,7 +214,11 @@ function formatImages(value: Value): string {
   const images = value.getList(FIELD_IMAGES);
   let out = row(["NAME", "SIZE"], [40]) + "\n";
   for (let i = 0; i < images.length; i++)
-    out += row([fit(images[i].getText(FIELD_NAME), 40), grouped(images[i].getUint(FIELD_SIZE)) + " bytes"], [40, 20]) + "\n";
+    out +=
+      row(
+        [fit(images[i].getText(FIELD_NAME), 40), grouped(images[i].getUint(FIELD_SIZE)) + " bytes"],
+        [40, 20],
+      ) + "\n";
   return out;
 }
 
@@ -150,5 +233,12 @@ function formatDoctor(value: Value): string {
 /** One event as one line. */
 export function formatEvent(event: Value): string {
   const vm = event.getText(FIELD_VM);
-  return stamp(event.getUint(FIELD_AT)) + "  " + event.getText(FIELD_KIND).padEnd(18, " ") + (vm != "" ? vm + ": " : "") + event.getText(FIELD_TEXT) + "\n";
+  return (
+    stamp(event.getUint(FIELD_AT)) +
+    "  " +
+    event.getText(FIELD_KIND).padEnd(18, " ") +
+    (vm != "" ? vm + ": " : "") +
+    event.getText(FIELD_TEXT) +
+    "\n"
+  );
 }

@@ -1,7 +1,16 @@
 // The shell: what a person types on the serial line, and what is printed for it.
 
 import {
-  EVENT_SPEC_ERROR, FIELD_DATA, FIELD_EVENTS, FIELD_FROM, FIELD_NEXT, FIELD_SINCE, FIELD_VM, OP_EVENTS, OP_LOGS, OP_STATUS,
+  EVENT_SPEC_ERROR,
+  FIELD_DATA,
+  FIELD_EVENTS,
+  FIELD_FROM,
+  FIELD_NEXT,
+  FIELD_SINCE,
+  FIELD_VM,
+  OP_EVENTS,
+  OP_LOGS,
+  OP_STATUS,
 } from "../../protocol/schema";
 import { ByteQueue } from "../byte-queue";
 import { Command, commandRun, noSuchVm, Words } from "../commands";
@@ -17,7 +26,16 @@ import { commonStart, complete } from "./complete";
 import { CONSOLE_HELP, ConsoleKey, HumanConsole } from "./console";
 import { Editor, Key } from "./editor";
 import { formatEvent, formatFree, formatResult } from "./format";
-import { CLEAR, CONSOLE, commandNames, findCommand, FREE, HELP, shellCommands, VERSION_COMMAND } from "./table";
+import {
+  CLEAR,
+  CONSOLE,
+  commandNames,
+  findCommand,
+  FREE,
+  HELP,
+  shellCommands,
+  VERSION_COMMAND,
+} from "./table";
 import { requestOf, splitWords } from "./words";
 
 const PROMPT: string = "plinth> ";
@@ -77,9 +95,15 @@ export function shellStart(): void {
 /** An event, told at once if the person cannot have caused it. */
 export function shellEvent(event: Event): void {
   if (!prompted || event.kind == EVENT_SPEC_ERROR) return;
-  const own = event.kind == "vm-running" || event.kind == "vm-failed" || event.kind == "vm-off" || event.kind == "vm-ended";
+  const own =
+    event.kind == "vm-running" ||
+    event.kind == "vm-failed" ||
+    event.kind == "vm-off" ||
+    event.kind == "vm-ended";
   if (own || event.kind == "vm-crashed" || event.kind == "model-failed" || event.kind == "vm-reset")
-    shellNotice("[" + (event.vm != "" ? event.vm + ": " : "") + event.text + "]");
+    shellNotice(
+      "[" + (event.vm != "" && !event.text.startsWith("VM ") ? event.vm + ": " : "") + event.text + "]",
+    );
 }
 
 function printFault(fault: Fault): void {
@@ -201,7 +225,8 @@ function perform(command: Command, words: string[], request: Value): void {
   const name = command.name;
   if (name == CONSOLE) attach(request.getText(FIELD_VM));
   else if (name == FREE) print(formatFree(commandRun(OP_STATUS, request)!.result!));
-  else if (name == VERSION_COMMAND) print(PRODUCT + " " + VERSION + " (" + BUILD + "); kernel " + kernelVersion() + "\n");
+  else if (name == VERSION_COMMAND)
+    print(PRODUCT + " " + VERSION + " (" + BUILD + "); kernel " + kernelVersion() + "\n");
   else if (name == CLEAR) print("\x1b[H\x1b[2J");
   else if (command.op == OP_LOGS) startLog(request);
   else if (command.op == OP_EVENTS) printEvents(words.length > 1 ? parseNumber(words[1]) : EVENTS_SHOWN);
@@ -222,7 +247,9 @@ function help(name: string): void {
   const command = findCommand(name);
   if (command == null) {
     const near = nearest(name, commandNames());
-    print("error: there is no command " + quoted(name) + "\nnext:  help" + (near != "" ? " " + near : "") + "\n");
+    print(
+      "error: there is no command " + quoted(name) + "\nnext:  help" + (near != "" ? " " + near : "") + "\n",
+    );
     return;
   }
   print("usage: " + command.usage + "\n       " + command.summary + "\n");
@@ -283,7 +310,9 @@ function continueLog(request: Value): void {
     return;
   }
   printRaw(changetype<usize>(data.blob), data.blob.length, true);
-  log = Value.map().putText(FIELD_VM, request.getText(FIELD_VM)).putUint(FIELD_FROM, page!.getUint(FIELD_NEXT));
+  log = Value.map()
+    .putText(FIELD_VM, request.getText(FIELD_VM))
+    .putUint(FIELD_FROM, page!.getUint(FIELD_NEXT));
 }
 
 /** The next piece of the console. */

@@ -15,7 +15,14 @@ export const VERSION_COMMAND: string = "version";
 export const CLEAR: string = "clear";
 
 const own: Command[] = [
-  new Command("", CONSOLE, Words.VM, "console VM", "talk to a VM; ~. after Enter, or Ctrl-], leaves", nothing),
+  new Command(
+    "",
+    CONSOLE,
+    Words.VM,
+    "console VM",
+    "talk to a VM; ~. after Enter, or Ctrl-], leaves",
+    nothing,
+  ),
   new Command("", FREE, Words.NONE, "free", "the host's memory", nothing),
   new Command("", HELP, Words.COMMAND, "help [COMMAND]", "this list, or how to use a command", nothing),
   new Command("", VERSION_COMMAND, Words.NONE, "version", "versions of the parts", nothing),

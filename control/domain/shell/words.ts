@@ -1,6 +1,22 @@
 // From a typed line to words, and from words to a request document.
 
-import { ErrorCode, FIELD_CMDLINE, FIELD_FORCE, FIELD_INITRD, FIELD_KERNEL, FIELD_MAX, FIELD_MEMORY, FIELD_NAME, FIELD_POLICY, FIELD_RESTART, FIELD_SPEC, FIELD_START, FIELD_VCPUS, FIELD_VM, FIELD_WINDOW } from "../../protocol/schema";
+import {
+  ErrorCode,
+  FIELD_CMDLINE,
+  FIELD_FORCE,
+  FIELD_INITRD,
+  FIELD_KERNEL,
+  FIELD_MAX,
+  FIELD_MEMORY,
+  FIELD_NAME,
+  FIELD_POLICY,
+  FIELD_RESTART,
+  FIELD_SPEC,
+  FIELD_START,
+  FIELD_VCPUS,
+  FIELD_VM,
+  FIELD_WINDOW,
+} from "../../protocol/schema";
 import { Command, Words } from "../commands";
 import { Fault, Outcome } from "../outcome";
 import { nearest, parseNumber, parseSize, quoted } from "../text";
@@ -31,7 +47,14 @@ export function splitWords(line: string): string[] {
 }
 
 function usage(command: Command, text: string): Outcome {
-  return Outcome.fail(new Fault(ErrorCode.USAGE, command.name + ": " + text + "; usage: " + command.usage, command.name, "help " + command.name));
+  return Outcome.fail(
+    new Fault(
+      ErrorCode.USAGE,
+      command.name + ": " + text + "; usage: " + command.usage,
+      command.name,
+      "help " + command.name,
+    ),
+  );
 }
 
 /** The request that the words after a command's name make. */
@@ -54,7 +77,8 @@ export function requestOf(command: Command, words: string[]): Outcome {
       name = word;
     }
   }
-  if (name == "" && (command.words == Words.VM || command.words == Words.VM_FORCE)) return usage(command, "it needs a VM");
+  if (name == "" && (command.words == Words.VM || command.words == Words.VM_FORCE))
+    return usage(command, "it needs a VM");
   if (name != "") request.putText(FIELD_VM, name);
   if (force) request.putBool(FIELD_FORCE, true);
   return Outcome.of(request);
@@ -62,7 +86,15 @@ export function requestOf(command: Command, words: string[]): Outcome {
 
 /** The keys of `create`, for completion too. */
 export const CREATE_KEYS: string[] = [
-  FIELD_MEMORY, FIELD_KERNEL, FIELD_INITRD, FIELD_CMDLINE, FIELD_VCPUS, FIELD_START, FIELD_RESTART, FIELD_MAX, FIELD_WINDOW,
+  FIELD_MEMORY,
+  FIELD_KERNEL,
+  FIELD_INITRD,
+  FIELD_CMDLINE,
+  FIELD_VCPUS,
+  FIELD_START,
+  FIELD_RESTART,
+  FIELD_MAX,
+  FIELD_WINDOW,
 ];
 
 function createRequest(command: Command, words: string[]): Outcome {
@@ -90,7 +122,10 @@ function createRequest(command: Command, words: string[]): Outcome {
       restart.putText(FIELD_POLICY, text);
     } else {
       const near = nearest(key != "" ? key : words[i], CREATE_KEYS);
-      return usage(command, "it knows no " + quoted(words[i]) + (near != "" ? ", did you mean " + quoted(near + "=") + "?" : ""));
+      return usage(
+        command,
+        "it knows no " + quoted(words[i]) + (near != "" ? ", did you mean " + quoted(near + "=") + "?" : ""),
+      );
     }
   }
   if (restart.items.length > 0) spec.put(FIELD_RESTART, restart);

@@ -24,7 +24,12 @@ test("no specification: no VMs, and the prompt", () => {
 });
 
 test("a specification that is no CBOR is said to be so", () => {
-  for (const spec of [new Uint8Array([0xa1, 0xff]), new Uint8Array(0), new Uint8Array(70_000), Buffer.from("hello")]) {
+  for (const spec of [
+    new Uint8Array([0xa1, 0xff]),
+    new Uint8Array(0),
+    new Uint8Array(70_000),
+    Buffer.from("hello"),
+  ]) {
     const rig = new Rig({ spec });
     assert.match(rig.text(), /error: host specification: /);
     assert.match(rig.command("ls"), /no VMs/);

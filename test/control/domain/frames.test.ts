@@ -20,13 +20,22 @@ test("hello, status, ls, show, images, doctor", () => {
   const show = rig.ok("show", { vm: "a" });
   assert.is((show["spec"] as Message)["cmdline"], "name=a");
   assert.is(show["mapped"], 64 * MIB);
-  assert.ok((rig.ok("images")["images"] as Message[]).some((image) => image["name"] === "linux" && image["size"] === 100_000));
+  assert.ok(
+    (rig.ok("images")["images"] as Message[]).some(
+      (image) => image["name"] === "linux" && image["size"] === 100_000,
+    ),
+  );
   assert.ok((rig.ok("doctor")["checks"] as Message[]).length > 10);
 });
 
 test("errors carry the exit code, the object and the next command", () => {
   const rig = new Rig();
-  assert.equal(rig.error("show", { vm: "nobody" }), { code: 3, message: 'there is no VM "nobody"', object: "nobody", next: "plinth ls" });
+  assert.equal(rig.error("show", { vm: "nobody" }), {
+    code: 3,
+    message: 'there is no VM "nobody"',
+    object: "nobody",
+    next: "plinth ls",
+  });
   assert.equal(rig.error("rm", { vm: "a" }), {
     code: 4,
     message: 'VM "a" is running, it must be stopped or crashed',
@@ -39,7 +48,10 @@ test("errors carry the exit code, the object and the next command", () => {
   assert.is(rig.error("create", {})["code"], 2);
   assert.is(rig.error("create", { spec: vmSpec("a") })["code"], 4);
   assert.is(rig.error("create", { spec: vmSpec("x", { kernel: "none" }) })["code"], 3);
-  assert.match(String(rig.error("create", { spec: vmSpec("x", { memory: 3000 * MIB }) })["message"]), /needs 3,001 MiB, 33\d MiB are free/);
+  assert.match(
+    String(rig.error("create", { spec: vmSpec("x", { memory: 3000 * MIB }) })["message"]),
+    /needs 3,001 MiB, 33\d MiB are free/,
+  );
   assert.is(rig.state("x"), "none");
 });
 
@@ -63,10 +75,19 @@ test("the life of a VM", () => {
 test("several requests in flight are answered in their order, between typed text", () => {
   const rig = new Rig();
   const frames = [1, 2, 3, 4, 5].map((id) => frameEncode({ id: 100 + id, op: "show", vm: "a" }));
-  rig.kernel.serial.write(Buffer.concat(["ver", frames[0]!, frames[1]!, "si", frames[2]!, "on\r", frames[3]!, frames[4]!].map((x) => Buffer.from(x as string))));
+  rig.kernel.serial.write(
+    Buffer.concat(
+      ["ver", frames[0]!, frames[1]!, "si", frames[2]!, "on\r", frames[3]!, frames[4]!].map((x) =>
+        Buffer.from(x as string),
+      ),
+    ),
+  );
   rig.kernel.run();
   assert.match(rig.text(), /plinth control 0\.1\.0/);
-  assert.equal(rig.messages.map((message) => message["id"]), [101, 102, 103, 104, 105]);
+  assert.equal(
+    rig.messages.map((message) => message["id"]),
+    [101, 102, 103, 104, 105],
+  );
 });
 
 test("a console: attach replays, writes are taken, detach ends it", () => {
@@ -109,7 +130,9 @@ test("a flood on one console leaves the other, and requests, alive; a gap shows 
   rig.kernel.serial.write(frameEncode({ id: 902, op: "ls" }));
   rig.kernel.run();
   rig.text();
-  const order = rig.messages.map((message) => (message["ev"] !== undefined ? String(message["vm"]) : Number(message["id"])));
+  const order = rig.messages.map((message) =>
+    message["ev"] !== undefined ? String(message["vm"]) : Number(message["id"]),
+  );
   const ls = order.indexOf(902);
   const b = order.indexOf("b");
   assert.ok(ls >= 0 && b >= 0, "both answered");
@@ -129,20 +152,26 @@ test("a flood on one console leaves the other, and requests, alive; a gap shows 
 test("events: pages, watching", () => {
   const rig = new Rig();
   const all: Message[] = [];
-  for (let since = 0; ; ) {
+  for (let since = 0; ;) {
     const page = rig.ok("events", { since });
     const events = page["events"] as Message[];
     if (events.length === 0) break;
     all.push(...events);
     since = Number(page["next"]);
   }
-  assert.equal(all.map((event) => event["seq"]), all.map((_, n) => n + 1));
+  assert.equal(
+    all.map((event) => event["seq"]),
+    all.map((_, n) => n + 1),
+  );
   assert.ok(all.some((event) => event["kind"] === "vm-running" && event["vm"] === "b"));
   rig.ok("events.watch", { since: all.length });
   rig.ok("pause", { vm: "a" });
   const pushes = rig.pushes();
   assert.is(pushes.length, 1);
-  assert.equal([pushes[0]!["ev"], pushes[0]!["kind"], pushes[0]!["vm"], pushes[0]!["seq"]], ["event", "vm-paused", "a", all.length + 1]);
+  assert.equal(
+    [pushes[0]!["ev"], pushes[0]!["kind"], pushes[0]!["vm"], pushes[0]!["seq"]],
+    ["event", "vm-paused", "a", all.length + 1],
+  );
   for (let n = 0; n < 150; n++) {
     rig.ok("resume", { vm: "a" });
     rig.ok("pause", { vm: "a" });
@@ -159,7 +188,10 @@ test("logs: the kernel's and a VM's", () => {
   const second = rig.ok("logs", { from: first["next"] as number });
   assert.is((second["data"] as Uint8Array).length, 5001 - 3072);
   assert.is((rig.ok("logs", { from: second["next"] as number })["data"] as Uint8Array).length, 0);
-  assert.is(Buffer.from(rig.ok("logs", { vm: "a" })["data"] as Uint8Array).toString(), "model up: name=a\r\n");
+  assert.is(
+    Buffer.from(rig.ok("logs", { vm: "a" })["data"] as Uint8Array).toString(),
+    "model up: name=a\r\n",
+  );
 });
 
 test("damaged frames are counted and skipped", () => {
@@ -171,7 +203,11 @@ test("damaged frames are counted and skipped", () => {
   rig.type(good);
   assert.ok(rig.replyTo(77)["ok"]);
   assert.is(rig.ok("status")["badFrames"], 1);
-  const noMap = Buffer.concat([Buffer.from([0]), Buffer.from(cobsEncode(Buffer.from([0x83, 1, 2, 3, 9, 9, 9, 9]))), Buffer.from([0])]);
+  const noMap = Buffer.concat([
+    Buffer.from([0]),
+    Buffer.from(cobsEncode(Buffer.from([0x83, 1, 2, 3, 9, 9, 9, 9]))),
+    Buffer.from([0]),
+  ]);
   rig.type(noMap);
   assert.is(rig.ok("status")["badFrames"], 2);
   rig.type(Buffer.concat([Buffer.from([0]), Buffer.alloc(5000, 0x81), Buffer.from([0])]));
@@ -210,7 +246,24 @@ test("fuzzed frames never trap the control domain", () => {
     seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
     return (seed >>> 9) % n;
   };
-  const ops = ["hello", "status", "ls", "show", "start", "pause", "resume", "images", "console.attach", "console.detach", "console.write", "logs", "events", "events.watch", "create", "doctor"];
+  const ops = [
+    "hello",
+    "status",
+    "ls",
+    "show",
+    "start",
+    "pause",
+    "resume",
+    "images",
+    "console.attach",
+    "console.detach",
+    "console.write",
+    "logs",
+    "events",
+    "events.watch",
+    "create",
+    "doctor",
+  ];
   const values: (() => Message[string])[] = [
     () => random(1000),
     () => BigInt(random(1 << 30)) * 0xffffffffn,
@@ -259,7 +312,11 @@ test("negative numbers, floats, deep nesting and doubled keys are damage", () =>
 function rawFrame(payload: Uint8Array): Uint8Array {
   const crc = Buffer.alloc(4);
   crc.writeUInt32LE(checksum(payload));
-  return Buffer.concat([Buffer.from([0]), Buffer.from(cobsEncode(Buffer.concat([payload, crc]))), Buffer.from([0])]);
+  return Buffer.concat([
+    Buffer.from([0]),
+    Buffer.from(cobsEncode(Buffer.concat([payload, crc]))),
+    Buffer.from([0]),
+  ]);
 }
 
 function checksum(bytes: Uint8Array): number {

@@ -26,7 +26,10 @@ test("VMs run on, are listed, and their consoles still work", () => {
   rig.ok("pause", { vm: "b" });
   rig.ok("console.write", { vm: "a", data: "before\r" });
   const text = trapText(rig);
-  assert.match(text, /control domain restarted \(.*test\.trap: the control domain was told to trap.*\); found 2 VMs/);
+  assert.match(
+    text,
+    /control domain restarted \(.*test\.trap: the control domain was told to trap.*\); found 2 VMs/,
+  );
   assert.match(text, /plinth> $/);
   assert.is(rig.kernel.traps.length, 1);
   assert.is(rig.kernel.domain("vm/a", Role.VM).vcpus[0]!.state, VcpuState.READY);
@@ -66,7 +69,10 @@ test("many restarts leak nothing", () => {
   assert.is(rig.state("a"), "running");
   rig.ok("rm", { vm: "a", force: true });
   rig.ok("rm", { vm: "b", force: true });
-  assert.equal([...rig.kernel.domains].map((domain) => domain.label), ["control"]);
+  assert.equal(
+    [...rig.kernel.domains].map((domain) => domain.label),
+    ["control"],
+  );
 });
 
 test("stopped and crashed VMs keep their state, specification and console", () => {
@@ -84,14 +90,14 @@ test("stopped and crashed VMs keep their state, specification and console", () =
 
 test("a VM that ended while there was no control domain is found out", () => {
   const rig = new Rig();
-  rig.kernel.serial.write(frameEncode({ id: 1, op: "test.trap" }));
-  rig.kernel.serial.write(frameEncode({ id: 2, op: "console.write", vm: "a", data: "off\r" }));
+  rig.kernel.serial.write(frameEncode({ id: 9001, op: "test.trap" }));
+  rig.kernel.serial.write(frameEncode({ id: 9002, op: "console.write", vm: "a", data: "off\r" }));
   rig.kernel.run();
   rig.text();
   rig.kernel.run();
   assert.ok(["stopped", "running"].includes(rig.state("a")));
   const model = rig.kernel.domain("dm/b");
-  rig.kernel.serial.write(frameEncode({ id: 3, op: "test.trap" }));
+  rig.kernel.serial.write(frameEncode({ id: 9003, op: "test.trap" }));
   model.component!.pending |= 0n;
   rig.kernel.fail(model, 1, 0, "asked for");
   rig.kernel.run();
@@ -116,7 +122,8 @@ test("with a spoilt stash, VMs are found by their labels and links", () => {
 test("one spoilt copy of the stash: the one before is used", () => {
   const rig = new Rig({ spec: hostSpec([vmSpec("a")]) });
   const control = rig.kernel.domain("control");
-  const sequence = (copy: number): number => new DataView(control.space.read(GPA_STASH + copy * 0x10000, 8).buffer).getUint32(4, true);
+  const sequence = (copy: number): number =>
+    new DataView(control.space.read(GPA_STASH + copy * 0x10000, 8).buffer).getUint32(4, true);
   const newer = sequence(0) > sequence(1) ? 0 : 1;
   control.space.write(GPA_STASH + newer * 0x10000 + 20, new Uint8Array(8));
   trap(rig);
@@ -131,7 +138,7 @@ test("objects of a build that a trap cut short are freed", () => {
     if (nr === 27 && component.domain.label === "control") throw new WebAssembly.RuntimeError("cut short");
     return real(component, nr, args);
   };
-  rig.type(frameEncode({ id: 5, op: "create", spec: vmSpec("x") }));
+  rig.type(frameEncode({ id: 9005, op: "create", spec: vmSpec("x") }));
   rig.kernel.hypercall = real;
   assert.is(rig.ok("status")["controlRestarts"], 1);
   assert.is(rig.state("a"), "running");
@@ -143,11 +150,30 @@ test("objects of a build that a trap cut short are freed", () => {
 test("a VM still starting becomes ready after the restart", () => {
   const rig = new Rig({ spec: hostSpec([vmSpec("a")]) });
   rig.ok("stop", { vm: "a", force: true });
-  rig.kernel.serial.write(frameEncode({ id: 1, op: "start", vm: "a" }));
-  rig.kernel.serial.write(frameEncode({ id: 2, op: "test.trap" }));
+  rig.kernel.serial.write(frameEncode({ id: 9001, op: "start", vm: "a" }));
+  rig.kernel.serial.write(frameEncode({ id: 9002, op: "test.trap" }));
   rig.kernel.run();
   assert.is(rig.ok("status")["controlRestarts"], 1);
   assert.is(rig.state("a"), "running");
+});
+
+test("starts that were still to come, come", () => {
+  const restart = { policy: "on-failure", max: 3, window: 60 };
+  const rig = new Rig({ spec: hostSpec([vmSpec("a", { restart })]) });
+  rig.kernel.serial.write(frameEncode({ id: 9001, op: "console.write", vm: "a", data: "ended\r" }));
+  rig.kernel.run();
+  rig.kernel.serial.write(frameEncode({ id: 9002, op: "test.trap" }));
+  rig.settle();
+  assert.is(rig.ok("status")["controlRestarts"], 1);
+  assert.is(rig.state("a"), "running");
+  assert.is(rig.ok("show", { vm: "a" })["restarts"], 1);
+});
+
+test("a trap while the VMs of the specification are built costs the one that was being built", () => {
+  const rig = new Rig({ trapAt: 2 });
+  assert.is(rig.ok("status")["controlRestarts"], 1);
+  assert.is(rig.row("a")!["reason"], "lost when the control domain restarted");
+  assert.is(rig.state("b"), "running");
 });
 
 test.run();

@@ -1,6 +1,7 @@
 // The shipping control domain on the model of the kernel, with a device model that only plays its part.
 
 import { readFileSync } from "node:fs";
+import { Failure, Hypercall } from "../../../control/gen/abi";
 import { cborEncode, type Message } from "../../../control/protocol/node/cbor";
 import { frameEncode, FrameReader } from "../../../control/protocol/node/frame";
 import { OP_HELLO, POLICY_NEVER } from "../../../control/protocol/schema";
@@ -34,6 +35,8 @@ export interface RigOptions extends KernelOptions {
   /** The host specification; null: no such module; bytes: as they are. */
   spec?: Message | Uint8Array | null;
   deviceModel?: Uint8Array;
+  /** The control domain traps at its n-th DOMAIN_CREATE, once. */
+  trapAt?: number;
 }
 
 /** One booted machine and both sides of its serial line. */
@@ -48,23 +51,55 @@ export class Rig {
   });
 
   constructor(options: RigOptions = {}) {
-    const spec = options.spec === undefined ? hostSpec([vmSpec("a"), vmSpec("b", { memory: 96 * MIB })]) : options.spec;
+    const spec =
+      options.spec === undefined ? hostSpec([vmSpec("a"), vmSpec("b", { memory: 96 * MIB })]) : options.spec;
     const modules = [
       { name: "control", wasm: controlWasm },
       { name: "device-model", wasm: options.deviceModel ?? fakeModel },
-      ...(spec === null ? [] : [{ name: "spec", data: spec instanceof Uint8Array ? spec : cborEncode(spec as Message) }]),
+      ...(spec === null
+        ? []
+        : [{ name: "spec", data: spec instanceof Uint8Array ? spec : cborEncode(spec as Message) }]),
       { name: "linux", data: new Uint8Array(100_000).fill(1) },
       { name: "initrd", data: new Uint8Array(50_000).fill(2) },
     ];
     this.kernel = new KernelModel({ ...options, modules });
+    this.logTraps();
+    if (options.trapAt !== undefined) this.trapAtCreate(options.trapAt);
     this.kernel.startControl(controlWasm);
+    this.settle();
+  }
+
+  /** The line that the kernel logs for HC_TRAP, in which the control domain looks for the cause. */
+  private logTraps(): void {
+    const { kernel } = this;
+    const fail = kernel.fail.bind(kernel);
+    kernel.fail = (domain, failure, detail, text) => {
+      if (failure === Failure.TRAP) kernel.appendLog(undefined, `[${domain.label}] trap: ${text}`);
+      fail(domain, failure, detail, text);
+    };
+  }
+
+  private trapAtCreate(count: number): void {
+    const { kernel } = this;
+    const real = kernel.hypercall.bind(kernel);
+    let left = count;
+    kernel.hypercall = (component, nr, args) => {
+      if (nr === Hypercall.DOMAIN_CREATE && --left === 0)
+        throw new WebAssembly.RuntimeError("trap in a test");
+      return real(component, nr, args);
+    };
+  }
+
+  /** Runs until nothing happens, and a few milliseconds more for what is due at once. */
+  settle(): void {
+    this.kernel.advance(20);
     this.kernel.run();
   }
 
   /** Sends bytes or text, runs until nothing happens, returns the text that came back. */
   type(data: string | Uint8Array): string {
     this.kernel.serial.write(data);
-    this.kernel.run();
+    this.settle();
     return this.text();
   }
 
@@ -72,7 +107,10 @@ export class Rig {
   command(line: string): string {
     this.text();
     const out = this.type(`${line}\r`);
-    return out.slice(out.indexOf("\n") + 1).replace(/plinth> $/, "").replace(/\r/g, "");
+    return out
+      .slice(out.indexOf("\n") + 1)
+      .replace(/plinth> $/, "")
+      .replace(/\r/g, "");
   }
 
   /** Text since the last call. */
@@ -87,7 +125,7 @@ export class Rig {
   request(op: string, args: Message = {}): Message {
     const id = ++this.id;
     this.kernel.serial.write(frameEncode({ id, op, ...args }));
-    this.kernel.run();
+    this.settle();
     return this.replyTo(id);
   }
 

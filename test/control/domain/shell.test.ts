@@ -35,20 +35,30 @@ test("status, ls and show", () => {
 
 test("unknown commands and VMs name the next thing to type", () => {
   const rig = new Rig();
-  assert.is(rig.command("strat"), 'error: there is no command "strat"\nnext:  did you mean start? help lists all commands\n');
+  assert.is(
+    rig.command("strat"),
+    'error: there is no command "strat"\nnext:  did you mean start? help lists all commands\n',
+  );
   assert.is(rig.command("xyzzy"), 'error: there is no command "xyzzy"\nnext:  help\n');
   assert.is(rig.command("show q"), 'error: there is no VM "q", did you mean "a"?\nnext:  ls\n');
   assert.match(rig.command("show"), /^error: show: it needs a VM; usage: show VM\nnext: {2}help show\n$/);
   assert.match(rig.command("ls x"), /^error: ls: "x" is too much/);
   assert.match(rig.command("pause a --force"), /^error: pause: it has no option "--force"/);
-  assert.match(rig.command("rm a"), /^error: VM "a" is running, it must be stopped or crashed\nnext: {2}stop a\n$/);
+  assert.match(
+    rig.command("rm a"),
+    /^error: VM "a" is running, it must be stopped or crashed\nnext: {2}stop a\n$/,
+  );
   assert.is(rig.command(""), "");
   assert.match(rig.command("?"), /^status +the host/);
 });
 
 test("help of each command gives its usage", () => {
   const rig = new Rig();
-  const names = rig.command("help").split("\n").map((line) => line.split(" ")[0]!).slice(0, -2);
+  const names = rig
+    .command("help")
+    .split("\n")
+    .map((line) => line.split(" ")[0]!)
+    .slice(0, -2);
   assert.ok(names.length > 15);
   for (const name of names) assert.match(rig.command(`help ${name}`), new RegExp(`^usage: ${name}`));
 });
@@ -91,7 +101,10 @@ test("completion of commands, VMs, options, images and keys", () => {
   completes("show ", "\r\na                  b                  \r\nplinth> show ");
   completes("st", "\r\nstatus             start              stop               \r\nplinth> st");
   completes("stop a --", "force ");
-  completes("help res", "\r\nresume             reset              \r\nplinth> help res".replace("\r\nresume", "\r\nresume"));
+  completes(
+    "help res",
+    "\r\nresume             reset              \r\nplinth> help res".replace("\r\nresume", "\r\nresume"),
+  );
   completes("create x mem", "ory=");
   completes("create x kernel=li", "nux ");
   completes("nothing", "\x07");
@@ -99,14 +112,23 @@ test("completion of commands, VMs, options, images and keys", () => {
 
 test("create, with a command line in quotes, then rm", () => {
   const rig = new Rig();
-  assert.is(rig.command('create c memory=32M kernel=linux cmdline="quiet splash"').split("\n")[0], 'VM "c" is starting: loading');
+  assert.is(
+    rig.command('create c memory=32M kernel=linux cmdline="quiet splash"').split("\n")[0],
+    'VM "c" is starting: loading',
+  );
   assert.match(rig.command("logs c"), /model up: quiet splash/);
   assert.match(rig.command("show c"), /^cmdline +quiet splash$/m);
   assert.match(rig.command("stop c --force"), /VM "c" is stopped: stopped by force/);
   assert.match(rig.command("rm c"), /VM "c" is removed/);
   assert.match(rig.command("create d mem=1"), /did you mean "memory="\?/);
-  assert.match(rig.command("create d memory=1G kernel=linux"), /^error: VM "d": needs 1,025 MiB, \d+ MiB are free\nnext: {2}free\n$/);
-  assert.match(rig.command("create d memory=12 kernel=linux"), /error: VM "d": memory is 12, it must be 16,777,216 to 3,221,225,472/);
+  assert.match(
+    rig.command("create d memory=1G kernel=linux"),
+    /^error: VM "d": needs 1,025 MiB, \d+ MiB are free\nnext: {2}free\n$/,
+  );
+  assert.match(
+    rig.command("create d memory=12 kernel=linux"),
+    /error: VM "d": memory is 12, it must be 16,777,216 to 3,221,225,472/,
+  );
 });
 
 test("a console: banner, what was printed before, both ways out, help, a literal tilde", () => {

@@ -1,0 +1,205 @@
+// What an administrator can do with a VM: the transitions of the state machine.
+
+import { domainPause, domainResume } from "../lib/binding";
+import { CborWriter } from "../lib/cbor";
+import { LINK_MESSAGE_MAX } from "../lib/link";
+import {
+  ErrorCode,
+  STATE_STOPPED,
+  STATE_STARTING,
+  STATE_RUNNING,
+  STATE_PAUSED,
+  STATE_CRASHED,
+  EVENT_VM_CREATED,
+  EVENT_VM_STARTED,
+  EVENT_VM_PAUSED,
+  EVENT_VM_RESUMED,
+  EVENT_VM_STOPPING,
+  EVENT_VM_OFF,
+  EVENT_VM_RESET,
+  EVENT_VM_REMOVED,
+  EVENT_VM_FAILED,
+  LINK_T,
+  LINK_POWER_BUTTON,
+  LINK_TRAP,
+} from "../protocol/schema";
+import { encode } from "./codec";
+import { emit } from "./events";
+import { uptimeMs } from "./host";
+import { Fault } from "./outcome";
+import { vmSlot, VmSlot } from "./slots";
+import { VmSpec } from "./spec";
+import { quoted } from "./text";
+import { Value } from "./value";
+import { Vm } from "./vm";
+import { vmAdmit, vmBuild, vmForgetLink, vmTearDown } from "./vm-builder";
+import { vmAdopt, vmFind, vmForget, vmFreeIndex, vmsAll, vmsSave } from "./vms";
+
+const message: usize = memory.data(4096, 16);
+
+/** Adds a VM, stopped; it does not have to fit yet. */
+export function vmCreate(spec: VmSpec): Fault | null {
+  if (vmFind(spec.name) != null)
+    return new Fault(
+      ErrorCode.WRONG_STATE,
+      "VM " + quoted(spec.name) + ": there is one of that name",
+      spec.name,
+      "show " + spec.name,
+    );
+  const index = vmFreeIndex();
+  if (index < 0)
+    return new Fault(
+      ErrorCode.FAILED,
+      "VM " + quoted(spec.name) + ": there are " + vmsAll().length.toString() + " VMs, no more are possible",
+      spec.name,
+      "rm NAME",
+    );
+  const vm = new Vm(<u32>index, spec);
+  const fault = vmAdmit(vm);
+  if (fault != null) return fault;
+  vmAdopt(vm);
+  vmsSave();
+  emit(EVENT_VM_CREATED, vm.name, "created");
+  return null;
+}
+
+function wrongState(vm: Vm, wanted: string, next: string): Fault {
+  const text = "VM " + quoted(vm.name) + " is " + vm.state + ", it must be " + wanted;
+  return new Fault(ErrorCode.WRONG_STATE, text, vm.name, next);
+}
+
+/** Builds a VM and lets its device model load it. */
+export function vmStart(vm: Vm): Fault | null {
+  if (!vm.ended)
+    return wrongState(
+      vm,
+      "stopped or crashed",
+      vm.state == STATE_PAUSED ? "resume " + vm.name : "console " + vm.name,
+    );
+  const fault = vmAdmit(vm);
+  if (fault != null) return fault;
+  vm.restarts = [];
+  return vmLaunch(vm, "loading");
+}
+
+/** Lets a VM be started when its turn comes: after the prompt, and with the shell awake between two. */
+export function vmStartSoon(vm: Vm): void {
+  vm.enter(STATE_STARTING, "waits for its turn");
+  vm.restartAt = max<u64>(uptimeMs(), 1);
+  vmsSave();
+}
+
+export function vmLaunch(vm: Vm, reason: string): Fault | null {
+  vm.restartAt = 0;
+  vm.stopping = false;
+  vm.state = STATE_STOPPED;
+  vm.enter(STATE_STARTING, reason);
+  vmsSave();
+  let fault = vmAdmit(vm);
+  if (fault == null) fault = vmBuild(vm);
+  if (fault != null) vm.enter(STATE_CRASHED, fault.message);
+  vmsSave();
+  if (fault != null) emit(EVENT_VM_FAILED, vm.name, fault.message);
+  else emit(EVENT_VM_STARTED, vm.name, "started");
+  return fault;
+}
+
+/** With force: ends the VM now. Without: presses its power button (a VM still starting is ended). */
+export function vmStop(vm: Vm, force: bool): Fault | null {
+  if (vm.restartAt != 0) {
+    vm.restartAt = 0;
+    vmFinish(vm, STATE_STOPPED, "stopped");
+    return null;
+  }
+  if (vm.ended) return wrongState(vm, "running", "start " + vm.name);
+  if (force || vm.state == STATE_STARTING) {
+    vmFinish(vm, STATE_STOPPED, "stopped by force");
+    emit(EVENT_VM_OFF, vm.name, "stopped by force");
+    return null;
+  }
+  if (vm.state == STATE_PAUSED) return wrongState(vm, "running", "resume " + vm.name);
+  if (!vmSend(vm, LINK_POWER_BUTTON))
+    return new Fault(
+      ErrorCode.FAILED,
+      "VM " + quoted(vm.name) + ": its device model takes no commands",
+      vm.name,
+      "stop " + vm.name + " --force",
+    );
+  vm.stopping = true;
+  vm.enter(STATE_RUNNING, "asked to power off");
+  vmsSave();
+  emit(EVENT_VM_STOPPING, vm.name, "power button pressed");
+  return null;
+}
+
+export function vmPause(vm: Vm): Fault | null {
+  if (vm.state != STATE_RUNNING)
+    return wrongState(vm, "running", vm.state == STATE_PAUSED ? "resume " + vm.name : "start " + vm.name);
+  if (domainPause(vmSlot(vm.index, VmSlot.DOMAIN)) < 0) return refused(vm, "pause");
+  vm.enter(STATE_PAUSED, "paused");
+  vmsSave();
+  emit(EVENT_VM_PAUSED, vm.name, "paused");
+  return null;
+}
+
+export function vmResume(vm: Vm): Fault | null {
+  if (vm.state != STATE_PAUSED) return wrongState(vm, "paused", "show " + vm.name);
+  if (domainResume(vmSlot(vm.index, VmSlot.DOMAIN)) < 0) return refused(vm, "resume");
+  vm.enter(STATE_RUNNING, "resumed");
+  vmsSave();
+  emit(EVENT_VM_RESUMED, vm.name, "resumed");
+  return null;
+}
+
+function refused(vm: Vm, what: string): Fault {
+  return new Fault(
+    ErrorCode.FAILED,
+    "VM " + quoted(vm.name) + ": the kernel does not " + what + " it",
+    vm.name,
+    "logs",
+  );
+}
+
+/** Starts a VM again from nothing. */
+export function vmReset(vm: Vm): Fault | null {
+  if (vm.ended) return wrongState(vm, "running or paused", "start " + vm.name);
+  emit(EVENT_VM_RESET, vm.name, "reset by the administrator");
+  vmTearDown(vm);
+  return vmLaunch(vm, "loading after a reset");
+}
+
+/** Forgets a VM; it must have ended, unless `force`. */
+export function vmRemove(vm: Vm, force: bool): Fault | null {
+  if (!vm.ended && !force) return wrongState(vm, "stopped or crashed", "stop " + vm.name);
+  vmTearDown(vm);
+  vmForgetLink(vm);
+  vmForget(vm);
+  vmsSave();
+  emit(EVENT_VM_REMOVED, vm.name, "removed");
+  return null;
+}
+
+/** Frees what a VM holds, but its console, and enters a final state. */
+export function vmFinish(vm: Vm, state: string, reason: string): void {
+  vmTearDown(vm);
+  vm.enter(state, reason);
+  vm.lastExit = reason;
+  vmsSave();
+}
+
+/** Sends a message without fields to a device model. */
+export function vmSend(vm: Vm, what: string): bool {
+  const link = vm.link;
+  if (link == null) return false;
+  const writer = new CborWriter(message, LINK_MESSAGE_MAX);
+  if (!encode(writer, Value.map().putText(LINK_T, what))) return false;
+  if (!link.commands.send(message, writer.length)) return false;
+  link.signal();
+  return true;
+}
+
+/** Makes a VM's device model trap, for tests. */
+export function vmTrapModel(vm: Vm): Fault | null {
+  if (vm.ended) return wrongState(vm, "running", "start " + vm.name);
+  return vmSend(vm, LINK_TRAP) ? null : refused(vm, "signal");
+}

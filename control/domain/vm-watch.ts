@@ -1,0 +1,218 @@
+// What happens to VMs by itself: messages of device models, failures, restart policy, time limits.
+
+import { DomainState, Failure } from "../gen/abi";
+import { DomainInfo } from "../gen/layout";
+import { domainInfo } from "../lib/binding";
+import { LINK_MESSAGE_MAX } from "../lib/link";
+import {
+  FIELD_MESSAGE,
+  FIELD_OBJECT,
+  FIELD_REASON,
+  STATE_STOPPED,
+  STATE_STARTING,
+  STATE_RUNNING,
+  STATE_CRASHED,
+  POLICY_ON_FAILURE,
+  POLICY_ALWAYS,
+  EVENT_VM_RUNNING,
+  EVENT_VM_OFF,
+  EVENT_VM_RESET,
+  EVENT_VM_ENDED,
+  EVENT_VM_CRASHED,
+  EVENT_VM_FAILED,
+  EVENT_MODEL_FAILED,
+  LINK_T,
+  LINK_READY,
+  LINK_ERROR,
+  LINK_OFF,
+  LINK_RESET,
+  LINK_ENDED,
+  LINK_RUN,
+  LINK_VALUE,
+} from "../protocol/schema";
+import { decode } from "./codec";
+import { emit } from "./events";
+import { lastLogLine, uptimeMs } from "./host";
+import { vmSlot, VmSlot } from "./slots";
+import { clean } from "./text";
+import { Value } from "./value";
+import { Vm } from "./vm";
+import { vmFinish, vmLaunch, vmSend } from "./vm-actions";
+import { vmsAll, vmsSave } from "./vms";
+
+const START_LIMIT_MS: u64 = 120000;
+const RESTART_PAUSE_MS: u64 = 1000;
+const MESSAGES_PER_EVENT = 64;
+
+const message: usize = memory.data(4096, 16);
+const domainPage: usize = memory.data(128, 16);
+
+/** A VM has ended by itself: tears it down and does what its restart policy says. */
+function ended(vm: Vm, kind: string, reason: string, failure: bool): void {
+  vmFinish(vm, failure ? STATE_CRASHED : STATE_STOPPED, reason);
+  emit(kind, vm.name, reason);
+  const wanted = vm.spec.policy == POLICY_ALWAYS || (failure && vm.spec.policy == POLICY_ON_FAILURE);
+  if (!wanted || vm.stopping) return;
+  const now = uptimeMs();
+  const recent: u64[] = [];
+  for (let i = 0; i < vm.restarts.length; i++)
+    if (now - vm.restarts[i] < <u64>vm.spec.window * 1000) recent.push(vm.restarts[i]);
+  vm.restarts = recent;
+  if (<u32>recent.length >= vm.spec.max) {
+    const tries = vm.spec.max.toString() + " restarts in " + vm.spec.window.toString() + " s";
+    vm.enter(STATE_CRASHED, reason + "; given up after " + tries);
+    vmsSave();
+    emit(EVENT_VM_CRASHED, vm.name, "given up after " + tries);
+    return;
+  }
+  vm.restarts.push(now);
+  vm.restartCount++;
+  vm.restartAt = now + RESTART_PAUSE_MS;
+  vmsSave();
+}
+
+/** Reads what the device model of VM `index` has sent. True: there may be more. */
+export function vmsLinkEvent(index: i32): bool {
+  const all = vmsAll();
+  for (let i = 0; i < all.length; i++) {
+    if (<i32>all[i].index != index) continue;
+    return readMessages(all[i]);
+  }
+  return false;
+}
+
+function readMessages(vm: Vm): bool {
+  for (let n = 0; n < MESSAGES_PER_EVENT; n++) {
+    const link = vm.link;
+    if (link == null || !vm.alive) return false;
+    const length = link.events.receive(message, LINK_MESSAGE_MAX);
+    if (length == 0) return false;
+    const value = length > 0 ? decode(message, length) : null;
+    if (value != null) handle(vm, value);
+  }
+  return true;
+}
+
+function handle(vm: Vm, value: Value): void {
+  const what = value.getText(LINK_T);
+  if (what == LINK_READY) {
+    if (vm.state != STATE_STARTING) return;
+    if (!vmSend(vm, LINK_RUN)) return;
+    vm.enter(STATE_RUNNING, "booted");
+    vmsSave();
+    emit(EVENT_VM_RUNNING, vm.name, "running");
+  } else if (what == LINK_ERROR) {
+    const object = clean(value.getText(FIELD_OBJECT), 60);
+    const cause = clean(value.getText(FIELD_MESSAGE, "the device model gave no reason"), 120);
+    const text =
+      object != "" && object != vm.name && !cause.startsWith(object) ? object + ": " + cause : cause;
+    vmFinish(vm, STATE_CRASHED, text);
+    emit(EVENT_VM_FAILED, vm.name, text);
+  } else if (what == LINK_OFF) {
+    ended(vm, EVENT_VM_OFF, "powered off", false);
+  } else if (what == LINK_RESET) {
+    reboot(vm);
+  } else if (what == LINK_ENDED) {
+    const detail = value.getUint(LINK_VALUE);
+    const reason = clean(value.getText(FIELD_REASON, "ended"), 80);
+    ended(vm, EVENT_VM_ENDED, reason + (detail != 0 ? " (" + detail.toString() + ")" : ""), true);
+  }
+}
+
+/** The guest has reset its machine: it starts again at once, but not more often than once a second. */
+function reboot(vm: Vm): void {
+  const started = vm.since;
+  vmFinish(vm, STATE_STOPPED, "reset by the guest");
+  emit(EVENT_VM_RESET, vm.name, "reset by the guest");
+  const now = uptimeMs();
+  vm.restartAt = max(now, started + RESTART_PAUSE_MS);
+  if (vm.restartAt <= now) vmLaunch(vm, "loading after a reset");
+}
+
+function failureText(failure: u32): string {
+  switch (failure) {
+    case Failure.TRAP:
+      return "it trapped";
+    case Failure.TRIPLE_FAULT:
+      return "triple fault";
+    case Failure.ENTRY:
+      return "VM entry failed: invalid guest state";
+    case Failure.MEMORY:
+      return "it touched memory that it does not have";
+    case Failure.EXIT:
+      return "it caused an exit that it may not cause";
+    case Failure.HANG:
+      return "it did not answer in time";
+    case Failure.ORPHAN:
+      return "its device model is gone";
+    default:
+      return "unknown failure";
+  }
+}
+
+export function failureName(failure: u32): string {
+  return failureText(failure);
+}
+
+/** What a component said when it trapped, from the kernel's log; "" when it is not there. */
+export function lastWords(label: string): string {
+  const mark = "[" + label + "] trap: ";
+  const line = lastLogLine(mark);
+  return line != "" ? line.substring(line.indexOf(mark) + mark.length) : "";
+}
+
+/** The failure of the domain in `slot`, or NONE. Leaves its DomainInfo in domainPage. */
+function failureOf(slot: u32): u32 {
+  if (domainInfo(slot, domainPage) < 0) return Failure.NONE;
+  const found = changetype<DomainInfo>(domainPage);
+  return found.state == DomainState.FAILED ? max<u32>(found.failure, 1) : Failure.NONE;
+}
+
+/** A domain has failed: finds out which, and ends its VM and nothing else. */
+export function vmsDomainEvent(): void {
+  const all = vmsAll().slice(0);
+  for (let i = 0; i < all.length; i++) {
+    const vm = all[i];
+    readMessages(vm);
+    if (!vm.alive) continue;
+    const model = failureOf(vmSlot(vm.index, VmSlot.MODEL));
+    if (model != Failure.NONE) {
+      const words = model == Failure.TRAP ? lastWords("dm/" + vm.name) : "";
+      const text = "device model failed: " + (words != "" ? words : failureText(model));
+      ended(vm, EVENT_MODEL_FAILED, clean(text, 150), true);
+      continue;
+    }
+    const guest = failureOf(vmSlot(vm.index, VmSlot.DOMAIN));
+    if (guest != Failure.NONE) ended(vm, EVENT_VM_ENDED, failureText(guest), true);
+  }
+}
+
+/**
+ * Does what is due, but starts at most one VM; returns when something is due next (uptime in ms),
+ * u64.MAX_VALUE: nothing is.
+ */
+export function vmsTick(now: u64): u64 {
+  let next = u64.MAX_VALUE;
+  const all = vmsAll().slice(0);
+  for (let i = 0; i < all.length; i++) {
+    const vm = all[i];
+    if (vm.restartAt != 0) {
+      if (vm.restartAt <= now) {
+        vmLaunch(vm, vm.lastExit != "" ? "starting again after: " + vm.lastExit : "loading");
+        return now;
+      }
+      next = min(next, vm.restartAt);
+      continue;
+    }
+    if (vm.state != STATE_STARTING) continue;
+    const limit = vm.since + START_LIMIT_MS;
+    if (limit <= now) {
+      const text = "its device model was not ready after " + (START_LIMIT_MS / 1000).toString() + " s";
+      vmFinish(vm, STATE_CRASHED, text);
+      emit(EVENT_VM_FAILED, vm.name, text);
+    } else {
+      next = min(next, limit);
+    }
+  }
+  return next;
+}

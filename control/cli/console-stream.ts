@@ -24,6 +24,7 @@ export class ConsoleStream extends EventEmitter {
   private timer: NodeJS.Timeout | undefined;
   private lastSeen: number | undefined;
   private checking = false;
+  private held: ConsolePush[] | undefined;
   /** A restart was noticed before the event that tells of it. */
   private ahead = false;
   private renewing = false;
@@ -66,11 +67,19 @@ export class ConsoleStream extends EventEmitter {
     line.off("close", this.onClose);
   }
 
+  /** Pushes that arrive with the reply wait until it has told where we are. */
   private async attach(): Promise<void> {
     const asked = this.position;
-    const { at, oldest } = await this.client.attachConsole(this.vm, asked);
-    if (at < asked && this.position === asked) this.restarted(false);
-    else if (oldest > this.position) this.skip(oldest);
+    const held: ConsolePush[] = [];
+    this.held = held;
+    try {
+      const { at, oldest } = await this.client.attachConsole(this.vm, asked);
+      if (at < asked && this.position === asked) this.restarted(false);
+      else if (oldest > this.position) this.skip(oldest);
+    } finally {
+      this.held = undefined;
+    }
+    for (const push of held) this.pushConsole(push);
   }
 
   /** Attaches again where we are: a host that restarted, or that served another client, goes on from there. */
@@ -113,7 +122,8 @@ export class ConsoleStream extends EventEmitter {
 
   private pushConsole({ vm, at, data }: ConsolePush): void {
     if (vm !== this.vm || typeof at !== "number" || !(data instanceof Uint8Array)) return;
-    if (at > this.position) return void (this.renewing || this.renew());
+    if (this.held) return void this.held.push({ vm, at, data });
+    if (at > this.position) return void this.renew();
     this.rearm();
     const fresh = data.subarray(this.position - at);
     if (fresh.length === 0) return void this.check();

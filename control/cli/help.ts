@@ -60,7 +60,7 @@ const TOPICS: Record<string, string> = {
     "  3  there is no such object",
     "  4  the object is in the wrong state, or exists already",
     "  5  the host cannot be reached, or did not answer in time",
-    "  6  denied: the host's policy or its resources do not allow it",
+    "  6  denied by the host's policy",
     "  7  integrity: versions that do not fit, data that is damaged",
     "130  interrupted",
     "",

@@ -2,7 +2,6 @@
 
 import { PassThrough } from "node:stream";
 import { run } from "../../control/cli/run";
-import type { FakeHost } from "./fake-host";
 
 export interface Result {
   code: number;
@@ -27,7 +26,7 @@ export interface Running {
 }
 
 export function startCli(
-  host: FakeHost | undefined,
+  host: { path: string } | undefined,
   argv: readonly string[],
   options: RunOptions = {},
 ): Running {
@@ -54,7 +53,7 @@ export function startCli(
 }
 
 export function runCli(
-  host: FakeHost | undefined,
+  host: { path: string } | undefined,
   argv: readonly string[],
   options: RunOptions = {},
 ): Promise<Result> {

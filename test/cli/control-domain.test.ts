@@ -1,0 +1,214 @@
+// The CLI against the shipping control domain, which runs on the model of the kernel.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer, type Server, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+import { Rig } from "../control/domain/rig";
+import { runCli, startCli, until } from "./run-cli";
+
+const TICK = 20;
+
+/** The model's serial line on a Unix socket; its clock follows ours. */
+class ModelHost {
+  readonly rig = new Rig();
+  readonly folder = mkdtempSync(join(tmpdir(), "plinth-"));
+  readonly path = join(this.folder, "plinth.sock");
+  private readonly clients = new Set<Socket>();
+  private readonly server: Server = createServer((socket) => this.accept(socket));
+  private readonly timer = setInterval(() => {
+    this.rig.kernel.advance(TICK);
+    this.deliver();
+  }, TICK);
+
+  async start(): Promise<void> {
+    await new Promise<void>((resolve) => this.server.listen(this.path, resolve));
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.timer);
+    for (const client of this.clients) client.destroy();
+    await new Promise((resolve) => this.server.close(resolve));
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  private accept(socket: Socket): void {
+    this.clients.add(socket);
+    socket.on("data", (bytes: Buffer) => {
+      this.rig.kernel.serial.write(bytes);
+      this.rig.kernel.run();
+      this.deliver();
+    });
+    socket.on("error", () => socket.destroy());
+    socket.on("close", () => this.clients.delete(socket));
+  }
+
+  private deliver(): void {
+    const bytes = this.rig.kernel.serial.read();
+    if (bytes.length > 0) for (const client of this.clients) client.write(bytes);
+  }
+}
+
+const test = suite<{ host: ModelHost }>("control domain");
+
+test.before.each(async (context) => {
+  context.host = new ModelHost();
+  await context.host.start();
+});
+test.after.each(async (context) => context.host.stop());
+
+test("every command that only looks", async ({ host }) => {
+  for (const line of ["status", "ls", "show a", "images", "logs", "logs a", "events"]) {
+    const people = await runCli(host, line.split(" "));
+    assert.is(people.code, 0, `${line}: ${people.stderr}`);
+    assert.not.match(people.stdout, /undefined|NaN|\[object/);
+    if (line !== "logs") assert.is.not(people.stdout, "", line); // the model's kernel logs nothing
+    const json = await runCli(host, [...line.split(" "), "--json"]);
+    assert.is(json.code, 0, line);
+    const isStream = line.startsWith("logs") || line === "events";
+    const records = isStream ? json.stdout.split("\n").filter((record) => record !== "") : [json.stdout];
+    for (const record of records) JSON.parse(record);
+  }
+  const doctor = await runCli(host, ["doctor"]);
+  assert.match(doctor.stdout, /ok +device-model/);
+});
+
+test("the life of a VM, with memory back to the frame", async ({ host }) => {
+  const free = async (): Promise<number> =>
+    JSON.parse((await runCli(host, ["status", "--json"])).stdout).memory.free;
+  const before = await free();
+  const create = "create c --memory 64M --kernel linux --initrd initrd --cmdline name=c".split(" ");
+  assert.match((await runCli(host, create)).stderr, /c: stopped/);
+  assert.is((await runCli(host, create)).code, 4);
+  for (const [line, said] of [
+    ["start c --wait", /c: running/],
+    ["pause c --wait", /c: paused/],
+    ["resume c --wait", /c: running/],
+    ["reset c --wait", /c: running/],
+    ["stop c --wait", /c: stopped/],
+    ["start c --wait", /c: running/],
+    ["stop c --force --wait", /c: stopped/],
+    ["rm c --wait", /c: removed/],
+  ] as const) {
+    const { code, stderr } = await runCli(host, line.split(" "));
+    assert.is(code, 0, `${line}: ${stderr}`);
+    assert.match(stderr, said);
+  }
+  assert.is(await free(), before);
+});
+
+test("what the host refuses has its exit code and a next command", async ({ host }) => {
+  const refusals: [string, number][] = [
+    ["show nobody", 3],
+    ["start a", 4],
+    ["rm a", 4],
+    ["resume a", 4],
+    ["create big --memory 2G --kernel linux --start", 1],
+    ["create x --memory 64M --kernel nothing", 3],
+    ["create X! --memory 64M --kernel linux", 2],
+  ];
+  for (const [line, code] of refusals) {
+    const result = await runCli(host, line.split(" "));
+    assert.is(result.code, code, `${line}: ${result.stderr}`);
+    assert.match(result.stderr, /next: plinth /, line);
+    assert.not.match(result.stderr, /plinth plinth/);
+  }
+});
+
+test("console: scroll-back, send and expect", async ({ host }) => {
+  const { code, stdout, stderr } = await runCli(host, [
+    "console",
+    "a",
+    "--expect",
+    "model up: name=a",
+    "--send",
+    "hello\\r",
+    "--expect",
+    "^you said: hello$",
+  ]);
+  assert.is(code, 0, stderr);
+  assert.match(stdout, /model up: name=a\n.*you said: hello/s);
+});
+
+test("console: a flood larger than what is kept arrives in order, gaps are told", async ({ host }) => {
+  const { code, stdout, stderr } = await runCli(host, ["console", "a"], { stdin: "flood\r" });
+  assert.is(code, 0, stderr);
+  assert.match(stdout, /line 4999 of a flood of lines\r\n$/);
+  const numbers = [...stdout.matchAll(/^line (\d+) of a flood of lines\r$/gm)].map((match) =>
+    Number(match[1]),
+  );
+  assert.equal(
+    numbers,
+    [...new Set(numbers)].sort((a, b) => a - b),
+  );
+});
+
+test("a trap of the control domain: an open console and the next commands go on", async ({ host }) => {
+  const running = startCli(host, ["console", "a"], { tty: true });
+  await until(() => running.stdout().includes("model up"), "scroll-back");
+  const trap = await runCli(host, ["test", "trap"]);
+  assert.is(trap.code, 0, trap.stderr);
+  assert.match(trap.stderr, /0 -> 1 restarts/);
+  running.stdin.write("still here\r");
+  await until(() => running.stdout().includes("you said: still here"), "the answer after the restart");
+  running.stdin.write("\x1d");
+  assert.is((await running.result).code, 0);
+  assert.is(running.stdout().match(/model up/g)?.length, 1);
+  assert.match((await runCli(host, ["ls"])).stdout, /a +running/);
+});
+
+test("a VM that is reset while somebody watches", async ({ host }) => {
+  const running = startCli(host, ["console", "a"], { tty: true });
+  await until(() => running.stdout().includes("model up"), "scroll-back");
+  assert.is((await runCli(host, ["reset", "a", "--wait"])).code, 0);
+  await until(() => (running.stdout().match(/model up/g)?.length ?? 0) === 2, "the second start");
+  running.stdin.write("\x1d");
+  await running.result;
+});
+
+test("a trap of a device model ends its VM only", async ({ host }) => {
+  const { stderr } = await runCli(host, ["test", "trap-model", "a"]);
+  assert.match(stderr, /a: (crashed|running)/);
+  const rows = JSON.parse((await runCli(host, ["ls", "--json"])).stdout).vms as { state: string }[];
+  assert.equal(
+    rows.map((row) => row.state),
+    ["crashed", "running"],
+  );
+  assert.match((await runCli(host, ["events"])).stdout, /model-failed/);
+});
+
+test("events are followed through a restart", async ({ host }) => {
+  const running = startCli(host, ["events", "--follow", "--json"]);
+  await until(() => running.stdout().includes("control-started"), "what was before");
+  await runCli(host, ["pause", "a"]);
+  await until(() => running.stdout().includes("vm-paused"), "the pause");
+  await runCli(host, ["test", "trap"]);
+  await until(() => running.stdout().includes("control-restarted"), "the restart");
+  await runCli(host, ["resume", "a"]);
+  await until(() => running.stdout().includes("vm-resumed"), "the event after it");
+  await host.stop();
+  await running.result;
+  const seqs = running
+    .stdout()
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line).seq as number);
+  assert.equal(
+    seqs,
+    Array.from({ length: seqs.length }, (_, n) => n + 1),
+  );
+});
+
+test("the shell for people is on the same line", async ({ host }) => {
+  const running = startCli(host, ["shell"], { tty: true });
+  await until(() => running.stdout().includes("plinth> "), "the prompt");
+  running.stdin.write("ls\r");
+  await until(() => /a +running/.test(running.stdout()), "the list");
+  assert.is((await runCli(host, ["ls"])).code, 0);
+  running.stdin.write("\x1d");
+  await running.result;
+});
+
+test.run();

@@ -12,6 +12,9 @@ export const PIT_HZ: u64 = 1193182;
 export const PIT_PORT: u32 = 0x40;
 export const SPEAKER_PORT: u32 = 0x61;
 
+/** The most interrupts a second that channel 0 raises. */
+const MAX_RATE: u64 = 20000;
+
 const READ_BACK: u32 = 3;
 const ACCESS_LATCH: u32 = 0;
 const ACCESS_HIGH: u32 = 2;
@@ -147,7 +150,9 @@ class Pit extends PortDevice {
     }
   }
 
+  // No more often than MAX_RATE, so that no guest can make its model do nothing but tick.
   private arm(): void {
+    this.nextTick = max(this.nextTick, ticks(PIT_HZ) + PIT_HZ / MAX_RATE);
     this.timer.set(hostDeadline(scale(this.nextTick, PIT_HZ, tscHz) + 1));
   }
 

@@ -1,11 +1,13 @@
 // The MC146818 real-time clock and its 114 bytes of CMOS memory, behind ports 0x70 and 0x71.
 //
 // Source: Motorola MC146818A datasheet. The time is wall-clock time at the VM's start plus guest time,
-// plus what the guest has set. Alarm, periodic and update-ended interrupts are not raised; their
-// registers are memory.
+// plus what the guest has set. While an interrupt is enabled, a timer comes at its rate or each second;
+// else nothing ticks, and register C stays 0.
 
-import { guestTsc, ticks, tscHz } from "../clock";
+import { guestTsc, hostDeadline, ticks, tscHz } from "../clock";
+import { IRQ_RTC, setIrq } from "../interrupts";
 import { PortDevice } from "../port-bus";
+import { Timer, TimerClient } from "../timers";
 import { daysFromCivil, civilFromDays, civilDay, civilMonth, civilYear } from "./calendar";
 
 export const RTC_PORT: u32 = 0x70;
@@ -29,15 +31,33 @@ const BINARY: u32 = 0x04; // B
 const HOURS_24: u32 = 0x02; // B
 const VALID: u32 = 0x80; // D
 
+// Interrupts: enables in B and flags in C.
+const PERIODIC: u32 = 0x40;
+const ALARM: u32 = 0x20;
+const UPDATE: u32 = 0x10;
+const SOURCES: u32 = PERIODIC | ALARM | UPDATE;
+const IRQ_FLAG: u32 = 0x80; // C
+const ANY: u32 = 0xc0; // an alarm byte from here on matches everything
+
 const MINUTE: i64 = 60;
 const HOUR: i64 = 3600;
 const DAY_SECONDS: i64 = 86400;
+
+class RtcTimer extends TimerClient {
+  onTimer(): void {
+    rtc.tick();
+  }
+}
 
 class Rtc extends PortDevice {
   private memory: StaticArray<u8> = new StaticArray<u8>(128);
   private index: u32 = 0;
   private start: i64 = 0; // unix time at guest time 0
   private held: i64 = 0; // the time that stands still while HOLD is set
+  private flags: u32 = 0; // register C
+  private timer: Timer = new Timer(new RtcTimer());
+  private nextSecond: u64 = 0; // guest TSC
+  private nextPeriod: u64 = 0;
 
   init(wallClock: u64): void {
     this.start = <i64>wallClock;
@@ -68,7 +88,7 @@ class Rtc extends PortDevice {
     if (!(port & 1)) return 0xff; // the index register is write-only
     const index = this.index;
     if (index == REG_A) return this.memory[REG_A] | this.updating();
-    if (index == REG_C) return 0;
+    if (index == REG_C) return this.readFlags();
     if (index == REG_D) return VALID;
     return this.isTime(index) ? this.readTime(index) : this.memory[index];
   }
@@ -85,6 +105,64 @@ class Rtc extends PortDevice {
     if (index == REG_B) this.writeB(value);
     if (this.isTime(index)) this.writeTime(index, value);
     else this.memory[index] = <u8>value;
+    if (index == REG_A || index == REG_B) this.startTimer();
+  }
+
+  private readFlags(): u32 {
+    const flags = this.flags;
+    this.flags = 0;
+    setIrq(IRQ_RTC, false);
+    return flags;
+  }
+
+  // Guest TSC ticks between periodic interrupts; 0: none. Rates 1 and 2 are those of 8 and 9.
+  private period(): u64 {
+    const rate = (<u32>this.memory[REG_A]) & 15;
+    if (rate == 0 || !(this.memory[REG_B] & PERIODIC)) return 0;
+    return (tscHz << (<u64>((rate < 3 ? rate + 7 : rate) - 1))) / 32768;
+  }
+
+  private startTimer(): void {
+    const time = guestTsc();
+    this.nextSecond = (time / tscHz + 1) * tscHz;
+    this.nextPeriod = time + this.period();
+    this.arm();
+  }
+
+  private arm(): void {
+    const enabled = <u32>this.memory[REG_B];
+    let next: u64 = 0;
+    if (enabled & (ALARM | UPDATE) && !(enabled & HOLD)) next = this.nextSecond;
+    if (this.period() != 0 && (next == 0 || this.nextPeriod < next)) next = this.nextPeriod;
+    this.timer.set(next == 0 ? 0 : hostDeadline(next) + 1);
+  }
+
+  // The timer: an update or a period, or both, may be due.
+  tick(): void {
+    const time = guestTsc();
+    if (time >= this.nextSecond) {
+      this.nextSecond = (time / tscHz + 1) * tscHz;
+      this.flags |= UPDATE;
+      if (this.alarmMatches()) this.flags |= ALARM;
+    }
+    const period = this.period();
+    if (period != 0 && time >= this.nextPeriod) {
+      this.nextPeriod = max(this.nextPeriod + period, time);
+      this.flags |= PERIODIC;
+    }
+    if (this.flags & this.memory[REG_B] & SOURCES) {
+      this.flags |= IRQ_FLAG;
+      setIrq(IRQ_RTC, true);
+    }
+    this.arm();
+  }
+
+  private alarmMatches(): bool {
+    for (let index: u32 = SECONDS; index <= HOURS; index += 2) {
+      const wanted = <u32>this.memory[index + 1];
+      if (wanted < ANY && wanted != this.readTime(index)) return false;
+    }
+    return true;
   }
 
   private isTime(index: u32): bool {

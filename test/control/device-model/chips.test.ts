@@ -119,6 +119,42 @@ test("RTC: binary and 12-hour formats, setting the time, and memory", () => {
   assert.is(cmos(rig, 0x40), 0xab);
 });
 
+test("RTC: update, alarm and periodic interrupts", () => {
+  const rig = new Rig();
+  rig.ioapic(8, 0x38);
+  const count = (): number => rig.msis.splice(0).length;
+  rig.advance(10_500_000_000);
+  assert.is(count(), 0);
+  setCmos(rig, 11, 0x12); // update-ended
+  rig.advance(1_000_000_000);
+  assert.is(count(), 1);
+  assert.is(cmos(rig, 12), 0x90);
+  assert.is(cmos(rig, 12), 0);
+  rig.advance(1_000_000_000);
+  assert.is(count(), 1);
+  rig.advance(1_000_000_000); // C was not read: no new edge
+  assert.is(count(), 0);
+  cmos(rig, 12);
+  setCmos(rig, 1, 0x25); // 05:06:25
+  setCmos(rig, 3, 0x06);
+  setCmos(rig, 5, 0xff);
+  setCmos(rig, 11, 0x22);
+  rig.advance(4_000_000_000);
+  assert.is(count(), 0);
+  rig.advance(3_000_000_000);
+  assert.is(count(), 1);
+  assert.is(cmos(rig, 12) & 0xa0, 0xa0);
+  setCmos(rig, 11, 0x42); // 1024 Hz
+  for (let i = 0; i < 1000; i++) {
+    rig.advance(976_563);
+    cmos(rig, 12);
+  }
+  assert.ok(Math.abs(count() - 1000) <= 2);
+  setCmos(rig, 11, 0x02);
+  rig.advance(5_000_000_000);
+  assert.is(count(), 0);
+});
+
 test("RTC: whatever is written, nothing traps", () => {
   const rig = new Rig();
   for (let index = 0; index < 128; index++) {

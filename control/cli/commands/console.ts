@@ -82,7 +82,7 @@ async function attachPerson(session: ConsoleSession, row: VmRow | undefined): Pr
   const say = (text: string): void => void context.world.stderr.write(`\r\n[${text}]\r\n`);
   stream.on("data", (data: Uint8Array, at: number) => session.print(data, at));
   stream.on("lost", (count: number) => say(`${count} bytes of output were lost`));
-  stream.on("event", (event: HostEvent) => say(oneLine(event.text || event.kind)));
+  stream.on("event", (event: HostEvent) => say(`${vm}: ${oneLine(event.text || event.kind)}`));
   let typing = Promise.resolve();
   const terminal = attachTerminal(context.world, (data) => {
     if (!readOnly) typing = typing.then(() => stream.write(data)).catch((error: Error) => say(error.message));

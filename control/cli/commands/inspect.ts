@@ -1,6 +1,7 @@
 // The commands that look and change nothing: status, ls, show, images, doctor.
 
 import kleur from "kleur";
+import * as schema from "../../protocol/schema";
 import type { Command, Context } from "../command";
 import { ErrorCode, PlinthError } from "../errors";
 import { colourState, oneLine, since } from "../output";
@@ -77,7 +78,10 @@ export const show: Command = {
 function printDetails(context: Context, vm: VmDetails): void {
   const { spec, overhead } = vm;
   const restart = spec?.restart;
-  const limits = restart?.max ? `, at most ${restart.max} in ${restart.window ?? 0} s` : "";
+  const limits =
+    restart?.max && restart.policy !== schema.POLICY_NEVER
+      ? `, at most ${restart.max} in ${restart.window ?? 0} s`
+      : "";
   const facts: [string, string][] = [
     ["name", oneLine(vm.name)],
     ["state", `${colourState(oneLine(vm.state))} for ${since(vm.sinceMs)}`],
@@ -134,7 +138,7 @@ export const doctor: Command = {
     const checks = await client.doctor();
     const bad = client.line.badFrames;
     const text = `protocol ${client.hello.version}, ${client.hello.product} build ${client.hello.build}; ${bad} bad frames received`;
-    checks.unshift({ name: "line", ok: bad === 0, text });
+    checks.unshift({ name: "connection", ok: bad === 0, text });
     if (context.out.json) context.out.object({ checks });
     for (const check of context.out.json ? [] : checks) {
       const mark = check.ok ? kleur.green("ok  ") : kleur.red("FAIL");

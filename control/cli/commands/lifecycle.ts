@@ -172,7 +172,8 @@ function report(
   const { out } = context;
   if (out.json) return out.object(rows.length === 1 ? (rows[0] ?? { name: names[0], state: GONE }) : rows);
   rows.forEach((row, n) => {
-    const reason = row?.reason && usual !== GONE ? ` (${oneLine(row.reason)})` : "";
+    const told = usual !== GONE && row?.reason && row.reason !== row.state;
+    const reason = told ? ` (${oneLine(row.reason)})` : "";
     const state = usual === GONE || row === undefined ? "removed" : colourState(oneLine(row.state));
     out.talk(`${oneLine(row?.name ?? names[n])}: ${state}${reason}`);
   });

@@ -13,6 +13,8 @@ import { oneLine } from "../output";
 import type { HostEvent } from "../results";
 import { formatTime, parseNumber } from "../values";
 
+/** The longest kind of event, control-restarted. */
+const KIND_WIDTH = 17;
 /** Milliseconds between two looks for something new. */
 const POLL = 500;
 /** Milliseconds after which a silent watch is renewed: the host may have restarted. */
@@ -145,6 +147,6 @@ function printEvent(context: Context, event: HostEvent): void {
   const at = formatTime(event.at).padStart(12);
   const vm = event.vm ? `${oneLine(event.vm)}: ` : "";
   context.out.line(
-    `${String(event.seq).padStart(5)} ${kleur.dim(at)}  ${kleur.bold(oneLine(event.kind))}  ${vm}${oneLine(event.text)}`,
+    `${String(event.seq).padStart(5)} ${kleur.dim(at)}  ${kleur.bold(oneLine(event.kind).padEnd(KIND_WIDTH))}  ${vm}${oneLine(event.text)}`,
   );
 }

@@ -6,6 +6,7 @@
 import {
   BYTE,
   IMMEDIATE,
+  IMMEDIATE_8,
   MEMORY_16,
   MEMORY_32,
   MEMORY_8,
@@ -18,6 +19,7 @@ import {
   REG_IS_ZERO,
   twoByteRow,
 } from "./opcodes";
+import { signExtend } from "./numbers";
 
 /** The longest instruction in bytes. */
 export const INSTRUCTION_MAX: u32 = 15;
@@ -35,6 +37,8 @@ export let registerSize: u32 = 0;
 /** The register operand, 0..15; 16..19: AH, CH, DH, BH. */
 export let register: u32 = 0;
 export let immediate: u64 = 0;
+/** Of an arithmetic instruction: ADD, OR, ADC, SBB, AND, SUB, XOR, CMP. */
+export let alu: u32 = 0;
 /** Size of an address in bytes. */
 export let addressSize: u32 = 0;
 
@@ -67,9 +71,11 @@ export function decode(available: u32, mode: u32): bool {
   if (operation == Operation.UNKNOWN || (row & ONLY_64 && mode != 8)) return false;
   sizes(row);
   register = 0;
+  alu = (opcode >> 3) & 7;
   if (row & MODRM && !modrm(row)) return false;
   if (row & OFFSET) at += addressSize;
-  if (row & IMMEDIATE) readImmediate();
+  if (row & IMMEDIATE) readImmediate(min<u32>(registerSize, 4));
+  if (row & IMMEDIATE_8) readImmediate(1);
   length = at;
   return at <= end;
 }
@@ -135,6 +141,7 @@ function modrm(row: u32): bool {
   const reg = (byte >> 3) & 7;
   if (mod == 3) return false; // no memory operand
   if (row & REG_IS_ZERO && reg != 0) return false;
+  if (operation == Operation.ALU_IMMEDIATE) alu = reg;
   register = reg | ((rex & REX_R) << 1);
   if (registerSize == 1 && rex == 0 && reg >= 4) register = FIRST_HIGH_BYTE + reg - 4;
   if (addressSize == 2) skipDisplacement16(mod, byte & 7);
@@ -153,9 +160,9 @@ function skipDisplacement(mod: u32, rm: u32): void {
   else if (mod == 2 || base == 5) at += 4;
 }
 
-function readImmediate(): void {
-  const size = min<u32>(registerSize, 4);
+// Immediates are sign-extended to the operand size.
+function readImmediate(size: u32): void {
   immediate = 0;
   for (let i: u32 = 0; i < size; i++) immediate |= (<u64>next()) << (8 * i);
-  if (registerSize == 8) immediate = <u64>(<i64>(<i32>immediate));
+  immediate = signExtend(immediate, size);
 }

@@ -3,11 +3,23 @@
 import { Reply } from "../../gen/abi";
 import { log } from "../../lib/binding";
 import { mmioRead, mmioWrite } from "../mmio-bus";
-import { code, decode, immediate, length, memorySize, operation, register, registerSize } from "./decoder";
+import { Alu, compute } from "./alu";
+import {
+  alu,
+  code,
+  decode,
+  immediate,
+  length,
+  memorySize,
+  operation,
+  register,
+  registerSize,
+} from "./decoder";
 import { codeMode, fetchInstruction } from "./fetch";
 import { answerException, message } from "./message";
 import { Operation } from "./opcodes";
-import { maskOf, readRegister, signExtend, writeRegister } from "./registers";
+import { maskOf, signExtend } from "./numbers";
+import { readRegister, writeRegister } from "./registers";
 
 const INVALID_OPCODE: u32 = 6;
 
@@ -20,15 +32,68 @@ export function onMmio(): void {
     answerException(INVALID_OPCODE);
     return;
   }
-  const gpa = message.gpa;
   message.reply_gprs = 0;
-  if (operation == Operation.STORE) mmioWrite(gpa, memorySize, readRegister(register, memorySize));
-  else if (operation == Operation.STORE_IMMEDIATE) mmioWrite(gpa, memorySize, immediate & maskOf(memorySize));
-  else if (operation == Operation.LOAD_SIGNED) {
-    writeRegister(register, registerSize, signExtend(mmioRead(gpa, memorySize), memorySize));
-  } else writeRegister(register, registerSize, mmioRead(gpa, memorySize) & maskOf(memorySize));
+  execute(message.gpa);
   message.reply = Reply.ADVANCE;
   message.reply_length = length;
+}
+
+// Does the decoded instruction on the memory operand at `gpa`.
+function execute(gpa: u64): void {
+  const size = memorySize;
+  switch (operation) {
+    case Operation.LOAD: {
+      writeRegister(register, registerSize, readOperand(gpa));
+      return;
+    }
+    case Operation.LOAD_SIGNED: {
+      writeRegister(register, registerSize, signExtend(readOperand(gpa), size));
+      return;
+    }
+    case Operation.STORE: {
+      mmioWrite(gpa, size, readRegister(register, size));
+      return;
+    }
+    case Operation.STORE_IMMEDIATE: {
+      mmioWrite(gpa, size, immediate & maskOf(size));
+      return;
+    }
+    case Operation.ALU_MEMORY: {
+      change(gpa, readRegister(register, size));
+      return;
+    }
+    case Operation.ALU_IMMEDIATE: {
+      change(gpa, immediate);
+      return;
+    }
+    case Operation.ALU_REGISTER: {
+      const result = compute(<Alu>alu, readRegister(register, size), readOperand(gpa), size);
+      if (alu != Alu.CMP) writeRegister(register, size, result);
+      return;
+    }
+    case Operation.TEST_REGISTER: {
+      compute(Alu.AND, readOperand(gpa), readRegister(register, size), size);
+      return;
+    }
+    case Operation.TEST_IMMEDIATE: {
+      compute(Alu.AND, readOperand(gpa), immediate, size);
+      return;
+    }
+    default: {
+      const old = readOperand(gpa); // EXCHANGE
+      mmioWrite(gpa, size, readRegister(register, size));
+      writeRegister(register, size, old);
+    }
+  }
+}
+
+function readOperand(gpa: u64): u64 {
+  return mmioRead(gpa, memorySize) & maskOf(memorySize);
+}
+
+function change(gpa: u64, operand: u64): void {
+  const result = compute(<Alu>alu, readOperand(gpa), operand, memorySize);
+  if (alu != Alu.CMP) mmioWrite(gpa, memorySize, result);
 }
 
 // Says once which instruction it was; the guest gets #UD for it.

@@ -10,6 +10,12 @@ export const enum Operation {
   LOAD_SIGNED = 2, // register = memory, sign-extended
   STORE = 3, // memory = register
   STORE_IMMEDIATE = 4, // memory = immediate
+  ALU_MEMORY = 5, // memory = memory op register; op: bits 3..5 of the opcode
+  ALU_REGISTER = 6, // register = register op memory; op: bits 3..5 of the opcode
+  ALU_IMMEDIATE = 7, // memory = memory op immediate; op: the reg field of ModRM
+  TEST_REGISTER = 8, // flags of memory AND register
+  TEST_IMMEDIATE = 9, // flags of memory AND immediate
+  EXCHANGE = 10, // memory and register change places
 }
 
 /** The row of an opcode: an Operation, and these bits. */
@@ -24,6 +30,8 @@ export const OFFSET: u32 = 0x400; // the address is in the instruction, the regi
 export const REG_IS_ZERO: u32 = 0x800; // the reg field of ModRM extends the opcode and must be 0
 export const ONLY_64: u32 = 0x1000; // in 64-bit code only
 
+export const IMMEDIATE_8: u32 = 0x2000; // an immediate byte, sign-extended
+
 const oneByte = new StaticArray<u16>(256);
 const twoByte = new StaticArray<u16>(256);
 
@@ -31,6 +39,22 @@ function row(table: StaticArray<u16>, opcode: i32, operation: Operation, bits: u
   table[opcode] = <u16>((<u32>operation) | bits);
 }
 
+// ADD, OR, ADC, SBB, AND, SUB, XOR, CMP: four forms each
+for (let op = 0; op < 8; op++) {
+  row(oneByte, op * 8, Operation.ALU_MEMORY, MODRM | BYTE);
+  row(oneByte, op * 8 + 1, Operation.ALU_MEMORY, MODRM);
+  row(oneByte, op * 8 + 2, Operation.ALU_REGISTER, MODRM | BYTE);
+  row(oneByte, op * 8 + 3, Operation.ALU_REGISTER, MODRM);
+}
+row(oneByte, 0x80, Operation.ALU_IMMEDIATE, MODRM | BYTE | IMMEDIATE); // op r/m8, imm8
+row(oneByte, 0x81, Operation.ALU_IMMEDIATE, MODRM | IMMEDIATE); // op r/m, imm
+row(oneByte, 0x83, Operation.ALU_IMMEDIATE, MODRM | IMMEDIATE_8); // op r/m, imm8
+row(oneByte, 0x84, Operation.TEST_REGISTER, MODRM | BYTE); // TEST r/m8, r8
+row(oneByte, 0x85, Operation.TEST_REGISTER, MODRM); // TEST r/m, r
+row(oneByte, 0x86, Operation.EXCHANGE, MODRM | BYTE); // XCHG r/m8, r8
+row(oneByte, 0x87, Operation.EXCHANGE, MODRM); // XCHG r/m, r
+row(oneByte, 0xf6, Operation.TEST_IMMEDIATE, MODRM | REG_IS_ZERO | BYTE | IMMEDIATE); // TEST r/m8, imm8
+row(oneByte, 0xf7, Operation.TEST_IMMEDIATE, MODRM | REG_IS_ZERO | IMMEDIATE); // TEST r/m, imm
 row(oneByte, 0x63, Operation.LOAD_SIGNED, MODRM | MEMORY_32 | ONLY_64); // MOVSXD
 row(oneByte, 0x88, Operation.STORE, MODRM | BYTE); // MOV r/m8, r8
 row(oneByte, 0x89, Operation.STORE, MODRM); // MOV r/m, r

@@ -3,6 +3,7 @@
 // Numbers 16..19 are AH, CH, DH and BH (decoder.ts).
 
 import { message } from "./message";
+import { maskOf } from "./numbers";
 
 const FIRST_HIGH_BYTE: u32 = 16;
 
@@ -23,15 +24,4 @@ export function writeRegister(register: u32, size: u32, value: u64): void {
     message.gpr[index] = (message.gpr[index] & ~maskOf(size)) | (value & maskOf(size));
   }
   message.reply_gprs |= 1 << index;
-}
-
-/** All ones in the low `size` bytes. */
-export function maskOf(size: u32): u64 {
-  return size >= 8 ? ~0 : ((<u64>1) << (size * 8)) - 1;
-}
-
-/** Sign-extends a value of `size` bytes. */
-export function signExtend(value: u64, size: u32): u64 {
-  const shift = <u64>(64 - size * 8);
-  return <u64>((<i64>(value << shift)) >> shift);
 }

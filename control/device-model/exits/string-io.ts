@@ -11,7 +11,8 @@ import { addressSize, beginDecode, prefixes } from "./decoder";
 import { codeMode, fetchInstruction } from "./fetch";
 import { answerException, message } from "./message";
 import { faultError, physical, translate } from "./page-walk";
-import { maskOf, readRegister, writeRegister } from "./registers";
+import { maskOf } from "./numbers";
+import { readRegister, writeRegister } from "./registers";
 
 const RCX: u32 = 1;
 const RSI: u32 = 6;

@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { Segment, SegmentStateAt, VcpuRegistersAt } from "../../../control/gen/abi";
-import { MIB, type Options, Rig, tinyKernel, TSC_HZ } from "./rig";
+import { MIB, type Options, Rig, tinyKernel } from "./rig";
 
 const ZERO_PAGE = 0x7000;
 
@@ -215,15 +215,15 @@ test("fuzzed headers are loaded or refused, and never trap", () => {
   assert.ok(ready > 0 && ready < runs);
 });
 
-test("Debian's cloud kernel is accepted", () => {
-  if (!existsSync("build/guest/linux")) return;
+const withGuest = existsSync("build/guest/linux") ? test : test.skip;
+
+withGuest("Debian's cloud kernel is accepted", () => {
   const rig = new Rig({
     memory: 128 * MIB,
     kernel: readFileSync("build/guest/linux"),
     initrd: Buffer.alloc(MIB),
   });
   assert.equal(rig.events(), [{ t: "ready" }]);
-  assert.ok(TSC_HZ > 0n);
 });
 
 test.run();

@@ -24,10 +24,10 @@ const LINK_SIZE = 0x16000;
 const EVENT_LINK = BigInt(EVENT_FREE);
 const EVENT_TIMER = BigInt(EVENT_FREE + 1);
 
-export const TSC_HZ = 1_000_000_000n;
+const TSC_HZ = 1_000_000_000n;
 export const MIB = 1 << 20;
 /** 2026-03-04 05:06:07 UTC, a Wednesday. */
-export const WALL_CLOCK = 1772600767;
+const WALL_CLOCK = 1772600767;
 
 interface Exports {
   memory: WebAssembly.Memory;

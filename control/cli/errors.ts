@@ -4,9 +4,6 @@ import { ErrorCode } from "../protocol/schema";
 
 export { ErrorCode };
 
-/** Exit code of an interrupted command (128 + SIGINT). */
-export const EXIT_INTERRUPTED = 130;
-
 /** What an error says. */
 export interface ErrorDetails {
   code: number;

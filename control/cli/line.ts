@@ -94,8 +94,8 @@ export class Line extends EventEmitter {
     return this.exchange(id, schema.OP_HELLO, timeout, () => {
       this.send(message);
       const timer = setTimeout(() => this.send(message), HELLO_AGAIN);
-      const onText = (): void => {
-        if (this.recentText.endsWith(PROMPT)) this.send(message);
+      const onText = (bytes: Uint8Array): void => {
+        if (this.recentText.slice(-bytes.length - PROMPT.length).includes(PROMPT)) this.send(message);
       };
       this.on("text", onText);
       return () => {

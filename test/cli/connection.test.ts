@@ -65,7 +65,8 @@ test("a host that comes up while we wait is greeted at its prompt", async ({ hos
   await until(() => host.requests.length > 0, "hello");
   host.faults.mute = false;
   const before = Date.now();
-  host.raw(Buffer.from("control: up\r\nplinth> "));
+  host.raw(Buffer.from("control: up\r\nplin"));
+  host.raw(Buffer.from("th> [vm a started]\r\n"));
   assert.is((await running).code, 0);
   assert.ok(Date.now() - before < 1500);
 });

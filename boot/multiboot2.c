@@ -46,8 +46,7 @@ struct framebuffer_tag {
 #define FRAMEBUFFER_EGA_TEXT 2
 
 /* Copies a string that may lack its zero. */
-static void string_copy(char *to, size_t to_size, const u8 *from, size_t from_size)
-{
+static void string_copy(char *to, size_t to_size, const u8 *from, size_t from_size) {
     size_t length = 0;
     while (length < from_size && length < to_size - 1 && from[length])
         length++;
@@ -55,8 +54,7 @@ static void string_copy(char *to, size_t to_size, const u8 *from, size_t from_si
     memset(to + length, 0, to_size - length);
 }
 
-static void region_remove(struct boot_info *out, u32 index)
-{
+static void region_remove(struct boot_info *out, u32 index) {
     out->region_count--;
     memmove(&out->regions[index], &out->regions[index + 1],
             (out->region_count - index) * sizeof(out->regions[0]));
@@ -64,8 +62,7 @@ static void region_remove(struct boot_info *out, u32 index)
 
 /* Adds [start, end), swallowing what it overlaps or touches, so regions stay disjoint. With too
    many of them the new one is left out. */
-static void region_add(struct boot_info *out, u64 start, u64 end)
-{
+static void region_add(struct boot_info *out, u64 start, u64 end) {
     for (u32 i = 0; i < out->region_count;) {
         u64 other = out->regions[i].start.v, other_end = other + out->regions[i].size;
         if (other > end || other_end < start) {
@@ -89,8 +86,7 @@ static void region_add(struct boot_info *out, u64 start, u64 end)
 }
 
 /* Takes [start, end) out of every region. */
-static void region_subtract(struct boot_info *out, u64 start, u64 end)
-{
+static void region_subtract(struct boot_info *out, u64 start, u64 end) {
     for (u32 i = 0; i < out->region_count;) {
         u64 other = out->regions[i].start.v, other_end = other + out->regions[i].size;
         if (other >= end || other_end <= start) {
@@ -107,8 +103,7 @@ static void region_subtract(struct boot_info *out, u64 start, u64 end)
 }
 
 /* One pass over the map's entries: usable RAM, rounded inwards, or all else, rounded outwards. */
-static void memory_pass(struct boot_info *out, const u8 *map, u32 size, bool available)
-{
+static void memory_pass(struct boot_info *out, const u8 *map, u32 size, bool available) {
     struct memory_tag head;
     memcpy(&head, map, sizeof(head));
     for (u64 at = sizeof(head); at + head.entry_size <= size; at += head.entry_size) {
@@ -129,8 +124,7 @@ static void memory_pass(struct boot_info *out, const u8 *map, u32 size, bool ava
     }
 }
 
-static const char *memory_read(struct boot_info *out, const u8 *map, u32 size)
-{
+static const char *memory_read(struct boot_info *out, const u8 *map, u32 size) {
     struct memory_tag head;
     if (size < sizeof(head))
         return "the memory map is truncated";
@@ -142,8 +136,7 @@ static const char *memory_read(struct boot_info *out, const u8 *map, u32 size)
     return NULL;
 }
 
-static const char *module_read(struct boot_info *out, const u8 *data, u32 size)
-{
+static const char *module_read(struct boot_info *out, const u8 *data, u32 size) {
     struct module_tag module;
     if (size < sizeof(module))
         return "a module's description is truncated";
@@ -161,16 +154,14 @@ static const char *module_read(struct boot_info *out, const u8 *data, u32 size)
     return NULL;
 }
 
-static void rsdp_read(struct boot_info *out, const u8 *data, u32 size)
-{
+static void rsdp_read(struct boot_info *out, const u8 *data, u32 size) {
     if (size <= out->rsdp_size)
         return;
     out->rsdp_size = size < sizeof(out->rsdp) ? size : sizeof(out->rsdp);
     memcpy(out->rsdp, data, out->rsdp_size);
 }
 
-static const char *tag_read(struct boot_info *out, const u8 *data, struct tag tag)
-{
+static const char *tag_read(struct boot_info *out, const u8 *data, struct tag tag) {
     const u8 *body = data + sizeof(tag);
     u32 body_size = tag.size - sizeof(tag);
     struct framebuffer_tag framebuffer;
@@ -178,13 +169,9 @@ static const char *tag_read(struct boot_info *out, const u8 *data, struct tag ta
     case TAG_COMMAND_LINE:
         string_copy(out->command_line, sizeof(out->command_line), body, body_size);
         return NULL;
-    case TAG_LOADER:
-        string_copy(out->loader, sizeof(out->loader), body, body_size);
-        return NULL;
-    case TAG_MODULE:
-        return module_read(out, data, tag.size);
-    case TAG_MEMORY_MAP:
-        return memory_read(out, data, tag.size);
+    case TAG_LOADER: string_copy(out->loader, sizeof(out->loader), body, body_size); return NULL;
+    case TAG_MODULE: return module_read(out, data, tag.size);
+    case TAG_MEMORY_MAP: return memory_read(out, data, tag.size);
     case TAG_FRAMEBUFFER:
         if (tag.size < sizeof(framebuffer))
             return NULL;
@@ -192,20 +179,14 @@ static const char *tag_read(struct boot_info *out, const u8 *data, struct tag ta
         out->vga_text = out->vga_text && framebuffer.type == FRAMEBUFFER_EGA_TEXT;
         return NULL;
     case TAG_EFI32:
-    case TAG_EFI64:
-        out->vga_text = false;
-        return NULL;
+    case TAG_EFI64: out->vga_text = false; return NULL;
     case TAG_RSDP_1:
-    case TAG_RSDP_2:
-        rsdp_read(out, body, body_size);
-        return NULL;
-    default:
-        return NULL;
+    case TAG_RSDP_2: rsdp_read(out, body, body_size); return NULL;
+    default: return NULL;
     }
 }
 
-const char *multiboot2_parse(const void *info, u64 size, struct boot_info *out)
-{
+const char *multiboot2_parse(const void *info, u64 size, struct boot_info *out) {
     const u8 *data = info;
     u32 total;
     memset(out, 0, sizeof(*out));

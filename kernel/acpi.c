@@ -40,8 +40,7 @@ struct acpi_table {
     char signature[5];
 };
 
-static u8 sum(const void *data, u64 size)
-{
+static u8 sum(const void *data, u64 size) {
     const u8 *bytes = data;
     u8 total = 0;
     while (size--)
@@ -50,8 +49,7 @@ static u8 sum(const void *data, u64 size)
 }
 
 /* What lies behind the table's end reads as zero. */
-static void table_read(const struct acpi_table *t, u32 offset, void *to, u32 size)
-{
+static void table_read(const struct acpi_table *t, u32 offset, void *to, u32 size) {
     memset(to, 0, size);
     if (offset < t->length) {
         u32 left = t->length - offset;
@@ -59,8 +57,7 @@ static void table_read(const struct acpi_table *t, u32 offset, void *to, u32 siz
     }
 }
 
-static bool table_open(struct hpa start, struct acpi_table *out)
-{
+static bool table_open(struct hpa start, struct acpi_table *out) {
     struct header header;
     physical_read(&header, start, sizeof(header));
     *out = (struct acpi_table){.start = start, .length = header.length};
@@ -92,8 +89,7 @@ struct generic_address {
     u64 address;
 } PACKED;
 
-static void fadt_read(const struct acpi_table *t, struct acpi_info *out)
-{
+static void fadt_read(const struct acpi_table *t, struct acpi_info *out) {
     u32 block, flags;
     u8 length;
     struct generic_address extended;
@@ -155,8 +151,7 @@ union madt_entry {
     } PACKED x2apic;
 };
 
-static void cpu_add(struct acpi_info *out, u32 apic_id, u32 flags)
-{
+static void cpu_add(struct acpi_info *out, u32 apic_id, u32 flags) {
     if (!(flags & CPU_ENABLED))
         return;
     for (u32 i = 0; i < out->cpu_count; i++)
@@ -166,15 +161,10 @@ static void cpu_add(struct acpi_info *out, u32 apic_id, u32 flags)
         out->cpu_apic_ids[out->cpu_count++] = apic_id;
 }
 
-static void madt_entry_read(const union madt_entry *e, struct acpi_info *out)
-{
+static void madt_entry_read(const union madt_entry *e, struct acpi_info *out) {
     switch (e->type) {
-    case MADT_LAPIC:
-        cpu_add(out, e->lapic.apic_id, e->lapic.flags);
-        break;
-    case MADT_X2APIC:
-        cpu_add(out, e->x2apic.apic_id, e->x2apic.flags);
-        break;
+    case MADT_LAPIC: cpu_add(out, e->lapic.apic_id, e->lapic.flags); break;
+    case MADT_X2APIC: cpu_add(out, e->x2apic.apic_id, e->x2apic.flags); break;
     case MADT_IOAPIC:
         if (out->ioapic_count < ACPI_MAX_IOAPICS)
             out->ioapics[out->ioapic_count++] =
@@ -188,14 +178,11 @@ static void madt_entry_read(const union madt_entry *e, struct acpi_info *out)
                 .level = TRIGGER(e->override.flags) == TRIGGER_LEVEL,
             };
         break;
-    case MADT_LAPIC_OVERRIDE:
-        out->lapic = hpa(e->lapic_override.address);
-        break;
+    case MADT_LAPIC_OVERRIDE: out->lapic = hpa(e->lapic_override.address); break;
     }
 }
 
-static void madt_read(const struct acpi_table *t, struct acpi_info *out)
-{
+static void madt_read(const struct acpi_table *t, struct acpi_info *out) {
     u32 lapic;
     table_read(t, MADT_LAPIC_ADDRESS, &lapic, sizeof(lapic));
     out->lapic = hpa(lapic);
@@ -217,8 +204,7 @@ static void madt_read(const struct acpi_table *t, struct acpi_info *out)
 }
 
 /* The tables that the RSDT (4-byte entries) or XSDT (8-byte entries) names. */
-static void root_read(const struct acpi_table *root, u32 entry_size, struct acpi_info *out)
-{
+static void root_read(const struct acpi_table *root, u32 entry_size, struct acpi_info *out) {
     u32 count = (root->length - sizeof(struct header)) / entry_size;
     for (u32 i = 0; i < count && i < MAX_ROOT_ENTRIES; i++) {
         u64 address = 0;
@@ -233,8 +219,7 @@ static void root_read(const struct acpi_table *root, u32 entry_size, struct acpi
     }
 }
 
-static bool rsdp_check(const struct boot_info *boot, struct rsdp *rsdp)
-{
+static bool rsdp_check(const struct boot_info *boot, struct rsdp *rsdp) {
     memset(rsdp, 0, sizeof(*rsdp));
     if (boot->rsdp_size < RSDP_1_SIZE)
         return false;
@@ -246,8 +231,7 @@ static bool rsdp_check(const struct boot_info *boot, struct rsdp *rsdp)
     return true;
 }
 
-static void defaults(struct acpi_info *out)
-{
+static void defaults(struct acpi_info *out) {
     memset(out, 0, sizeof(*out));
     out->lapic = hpa(LAPIC_DEFAULT);
     out->cpu_count = 1;
@@ -258,8 +242,7 @@ static void defaults(struct acpi_info *out)
     out->isa[0].gsi = 2; /* as every PC wires its timer */
 }
 
-void acpi_init(const struct boot_info *boot, struct acpi_info *out)
-{
+void acpi_init(const struct boot_info *boot, struct acpi_info *out) {
     struct rsdp rsdp;
     struct acpi_table root;
     defaults(out);

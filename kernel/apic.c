@@ -15,36 +15,22 @@
 static bool x2apic;
 static volatile u32 *xapic; /* mapped only without x2APIC */
 
-u32 lapic_read(unsigned reg)
-{
-    return x2apic ? (u32)rdmsr(MSR_X2APIC_BASE + reg) : xapic[reg * 4];
-}
+u32 lapic_read(unsigned reg) { return x2apic ? (u32)rdmsr(MSR_X2APIC_BASE + reg) : xapic[reg * 4]; }
 
-void lapic_write(unsigned reg, u32 value)
-{
+void lapic_write(unsigned reg, u32 value) {
     if (x2apic)
         wrmsr(MSR_X2APIC_BASE + reg, value);
     else
         xapic[reg * 4] = value;
 }
 
-void lapic_eoi(void)
-{
-    lapic_write(LAPIC_EOI, 0);
-}
+void lapic_eoi(void) { lapic_write(LAPIC_EOI, 0); }
 
-bool lapic_x2apic(void)
-{
-    return x2apic;
-}
+bool lapic_x2apic(void) { return x2apic; }
 
-u32 lapic_id(void)
-{
-    return x2apic ? lapic_read(LAPIC_ID) : lapic_read(LAPIC_ID) >> 24;
-}
+u32 lapic_id(void) { return x2apic ? lapic_read(LAPIC_ID) : lapic_read(LAPIC_ID) >> 24; }
 
-void lapic_init(struct hpa address)
-{
+void lapic_init(struct hpa address) {
     u64 base = rdmsr(MSR_IA32_APIC_BASE) | APIC_BASE_ENABLE;
     x2apic = cpuid(1, 0).ecx & CPUID_1_ECX_X2APIC;
     if (!x2apic && !xapic)
@@ -66,8 +52,7 @@ enum { PIC1_COMMAND = 0x20, PIC1_DATA = 0x21, PIC2_COMMAND = 0xa0, PIC2_DATA = 0
 #define PIC_ICW4_8086 0x01
 #define PIC_VECTORS   0x20 /* 16 of them, which nothing else uses */
 
-static void pic_mask(void)
-{
+static void pic_mask(void) {
     outb(PIC1_COMMAND, PIC_ICW1_INIT);
     outb(PIC2_COMMAND, PIC_ICW1_INIT);
     outb(PIC1_DATA, PIC_VECTORS);
@@ -95,21 +80,18 @@ static struct ioapic {
 static u32 ioapic_count;
 static struct acpi_route isa[16];
 
-static u32 ioapic_read(const struct ioapic *io, u32 reg)
-{
+static u32 ioapic_read(const struct ioapic *io, u32 reg) {
     io->registers[IOAPIC_SELECT] = reg;
     return io->registers[IOAPIC_DATA];
 }
 
-static void ioapic_write(const struct ioapic *io, u32 reg, u32 value)
-{
+static void ioapic_write(const struct ioapic *io, u32 reg, u32 value) {
     io->registers[IOAPIC_SELECT] = reg;
     io->registers[IOAPIC_DATA] = value;
 }
 
 /* The IOAPIC of an ISA interrupt and its redirection register; NULL: none. */
-static const struct ioapic *input_find(u8 isa_irq, u32 *reg)
-{
+static const struct ioapic *input_find(u8 isa_irq, u32 *reg) {
     if (isa_irq >= ARRAY_SIZE(isa))
         return NULL;
     u32 gsi = isa[isa_irq].gsi;
@@ -123,8 +105,7 @@ static const struct ioapic *input_find(u8 isa_irq, u32 *reg)
     return NULL;
 }
 
-void ioapic_init(const struct acpi_info *acpi)
-{
+void ioapic_init(const struct acpi_info *acpi) {
     pic_mask();
     memcpy(isa, acpi->isa, sizeof(isa));
     ioapic_count = acpi->ioapic_count;
@@ -138,8 +119,7 @@ void ioapic_init(const struct acpi_info *acpi)
     }
 }
 
-bool irq_route(u8 isa_irq, u8 vector)
-{
+bool irq_route(u8 isa_irq, u8 vector) {
     u32 reg;
     const struct ioapic *io = input_find(isa_irq, &reg);
     if (!io)
@@ -152,19 +132,12 @@ bool irq_route(u8 isa_irq, u8 vector)
     return true;
 }
 
-static void mask_set(u8 isa_irq, u32 masked)
-{
+static void mask_set(u8 isa_irq, u32 masked) {
     u32 reg;
     const struct ioapic *io = input_find(isa_irq, &reg);
     if (io)
         ioapic_write(io, reg, (ioapic_read(io, reg) & ~REDIRECT_MASKED) | masked);
 }
 
-void irq_mask(u8 isa_irq)
-{
-    mask_set(isa_irq, REDIRECT_MASKED);
-}
-void irq_unmask(u8 isa_irq)
-{
-    mask_set(isa_irq, 0);
-}
+void irq_mask(u8 isa_irq) { mask_set(isa_irq, REDIRECT_MASKED); }
+void irq_unmask(u8 isa_irq) { mask_set(isa_irq, 0); }

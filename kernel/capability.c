@@ -57,24 +57,12 @@ void cap_derive(struct cap *slot, struct domain *holder, struct cap *from, u32 r
 
 static void object_destroy(struct object *object) {
     switch (object->type) {
-    case OBJECT_DOMAIN:
-        domain_destroy(domain_of(object));
-        break;
-    case OBJECT_VCPU:
-        vcpu_destroy(vcpu_of(object));
-        break;
-    case OBJECT_MEMORY:
-        memory_destroy(memory_of(object));
-        break;
-    case OBJECT_CHANNEL:
-        channel_destroy(object);
-        break;
-    case OBJECT_TIMER:
-        timer_destroy(object);
-        break;
-    case OBJECT_IRQ:
-        irq_destroy(object);
-        break;
+    case OBJECT_DOMAIN: domain_destroy(domain_of(object)); break;
+    case OBJECT_VCPU: vcpu_destroy(vcpu_of(object)); break;
+    case OBJECT_MEMORY: memory_destroy(memory_of(object)); break;
+    case OBJECT_CHANNEL: channel_destroy(object); break;
+    case OBJECT_TIMER: timer_destroy(object); break;
+    case OBJECT_IRQ: irq_destroy(object); break;
     }
 }
 
@@ -98,7 +86,8 @@ static void delete_leaf(struct cap *cap) {
 }
 
 /* Not recursive: a leaf at a time, from the top each time, since destroying an object may delete
-   other capabilities of the tree. `cap` itself stays: no object owns the capability it comes from. */
+   other capabilities of the tree. `cap` itself stays: no object owns the capability it comes from.
+ */
 void cap_revoke(struct cap *cap) {
     while (cap->child) {
         struct cap *leaf = cap->child;
@@ -113,6 +102,4 @@ void cap_delete(struct cap *cap) {
     delete_leaf(cap);
 }
 
-void object_delete(struct object *object) {
-    cap_delete(object->origin);
-}
+void object_delete(struct object *object) { cap_delete(object->origin); }

@@ -17,20 +17,22 @@ struct object {
 struct cap {
     struct object *object; /* NULL: an empty slot */
     struct domain *holder;
-    struct cap *parent, *child;    /* derivation: granting makes a child */
-    struct cap *next, *previous;   /* siblings */
+    struct cap *parent, *child;  /* derivation: granting makes a child */
+    struct cap *next, *previous; /* siblings */
     u32 rights;
     u32 end; /* channel: which end */
 };
 
-/* What a slot holds, if it is of this type (OBJECT_NONE: any) and has these rights; else a status. */
+/* What a slot holds, if it is of this type (OBJECT_NONE: any) and has these rights; else a status.
+ */
 MUST_USE u32 cap_get(struct domain *domain, u64 slot, u32 type, u32 rights, struct cap **out);
 /* An empty slot; STATUS_IN_USE or STATUS_BAD_CAP otherwise. */
 MUST_USE u32 cap_empty(struct domain *domain, u64 slot, struct cap **out);
 
 void object_init(struct object *object, u32 type);
 /* Fills an empty slot with the first capability to an object. */
-void cap_create(struct cap *slot, struct domain *holder, struct object *object, u32 rights, u32 end);
+void cap_create(struct cap *slot, struct domain *holder, struct object *object, u32 rights,
+                u32 end);
 /* Fills an empty slot with a copy of `from` with fewer or the same rights, derived from it. */
 void cap_derive(struct cap *slot, struct domain *holder, struct cap *from, u32 rights);
 /* Deletes everything derived from it, at once. */

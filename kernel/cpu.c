@@ -35,8 +35,7 @@ struct cpu cpus[MAX_CPUS];
 static u64 gdt[GDT_ENTRIES] ALIGNED(4096);
 static struct idt_gate idt[256] ALIGNED(4096);
 
-static void gate_set(unsigned vector, unsigned ist)
-{
+static void gate_set(unsigned vector, unsigned ist) {
     u64 stub = trap_stubs + vector * TRAP_STUB_SIZE;
     idt[vector] = (struct idt_gate){
         .offset_low = (u16)stub,
@@ -47,8 +46,7 @@ static void gate_set(unsigned vector, unsigned ist)
     };
 }
 
-static void tss_describe(struct cpu *cpu)
-{
+static void tss_describe(struct cpu *cpu) {
     u64 base = (u64)&cpu->tss, limit = sizeof(cpu->tss) - 1;
     u64 *entry = &gdt[SELECTOR_TSS(cpu->id) / 8];
     entry[0] = GDT_TSS | limit | (base & 0xffffff) << 16 | (base >> 24 & 0xff) << 56;
@@ -56,8 +54,7 @@ static void tss_describe(struct cpu *cpu)
 }
 
 /* start.S has loaded CS, DS, ES and SS with the same selectors. */
-static void tables_load(struct cpu *cpu)
-{
+static void tables_load(struct cpu *cpu) {
     struct table_register gdtr = {TABLE_LIMIT, (u64)gdt};
     struct table_register idtr = {sizeof(idt) - 1, (u64)idt};
     cpu->self = cpu;
@@ -69,8 +66,7 @@ static void tables_load(struct cpu *cpu)
     wrmsr(MSR_GS_BASE, (u64)cpu);
 }
 
-void cpu_init_early(void)
-{
+void cpu_init_early(void) {
     gdt[SELECTOR_CODE / 8] = GDT_CODE;
     gdt[SELECTOR_DATA / 8] = GDT_DATA;
     for (unsigned vector = 0; vector < ARRAY_SIZE(idt); vector++)
@@ -78,8 +74,7 @@ void cpu_init_early(void)
     tables_load(&cpus[0]);
 }
 
-void cpu_init_stacks(struct cpu *cpu)
-{
+void cpu_init_stacks(struct cpu *cpu) {
     cpu->stack_top = (u64)stack_alloc(STACK_PAGES);
     cpu->tss.ist[IST_NMI - 1] = (u64)stack_alloc(IST_STACK_PAGES);
     cpu->tss.ist[IST_DOUBLE_FAULT - 1] = (u64)stack_alloc(IST_STACK_PAGES);
@@ -89,11 +84,5 @@ void cpu_init_stacks(struct cpu *cpu)
     gate_set(VECTOR_MC, IST_MACHINE_CHECK);
 }
 
-u64 cpu_gdt_base(void)
-{
-    return (u64)gdt;
-}
-u64 cpu_idt_base(void)
-{
-    return (u64)idt;
-}
+u64 cpu_gdt_base(void) { return (u64)gdt; }
+u64 cpu_idt_base(void) { return (u64)idt; }

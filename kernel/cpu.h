@@ -5,8 +5,8 @@
 
 #define MAX_CPUS 64
 
-#define SELECTOR_CODE 0x08
-#define SELECTOR_DATA 0x10
+#define SELECTOR_CODE        0x08
+#define SELECTOR_DATA        0x10
 #define SELECTOR_TSS(cpu_id) (0x20 + 16 * (cpu_id))
 
 struct tss {
@@ -26,30 +26,30 @@ struct vcpu;
 /* Reached through GS; the first three fields are known to assembly. */
 struct cpu {
     struct cpu *self;
-    u64 stack_top;      /* the stack on which this CPU runs the kernel */
+    u64 stack_top; /* the stack on which this CPU runs the kernel */
     struct vcpu *current;
-    u32 id;             /* 0 is the boot CPU */
+    u32 id; /* 0 is the boot CPU */
     u32 apic_id;
-    u32 nmi_pending;    /* NMIs since someone last looked and cleared it */
+    u32 nmi_pending; /* NMIs since someone last looked and cleared it */
     u64 nmi_count;
     u32 windows;        /* in use: paging.c */
     u64 timer_deadline; /* TIMER_OFF or a TSC value: time.c */
     struct tss tss;
 
     /* VT-x and the scheduler. */
-    bool attention;              /* look around before the next entry: sched.c */
-    bool reschedule;             /* someone else should run */
+    bool attention;  /* look around before the next entry: sched.c */
+    bool reschedule; /* someone else should run */
     bool slice_over;
-    bool alone;                  /* nobody waits for the CPU */
+    bool alone; /* nobody waits for the CPU */
     bool deadline_reached;
     bool restart_control;
-    u64 slice_end, deadline;     /* host TSC; deadline: the sooner of slice_end and timeouts */
-    struct timeout *timeouts;    /* soonest first */
-    struct vcpu *next;           /* takes over at the next entry, on the same time slice */
+    u64 slice_end, deadline;  /* host TSC; deadline: the sooner of slice_end and timeouts */
+    struct timeout *timeouts; /* soonest first */
+    struct vcpu *next;        /* takes over at the next entry, on the same time slice */
     struct vcpu *queue, *queue_last;
-    struct vcpu *loaded;         /* its VMCS is the current one */
-    struct vcpu *unswitched;     /* the VM whose vector state and MSRs are in the CPU */
-    struct domain *last_domain;  /* that ran: a barrier stands between two */
+    struct vcpu *loaded;        /* its VMCS is the current one */
+    struct vcpu *unswitched;    /* the VM whose vector state and MSRs are in the CPU */
+    struct domain *last_domain; /* that ran: a barrier stands between two */
     u64 idle_time;
 };
 

@@ -6,10 +6,10 @@
 #include "vcpu.h"
 #include "vmx.h"
 
-#define BASIC_LEAVES 32
+#define BASIC_LEAVES    32
 #define EXTENDED_LEAVES 16
-#define EXTENDED_BASE 0x80000000u
-#define NO_ROW 0xff
+#define EXTENDED_BASE   0x80000000u
+#define NO_ROW          0xff
 
 /* The first row of the common leaves is found by index, so that CPUID costs the same for each. */
 struct cpuid_table {
@@ -92,9 +92,7 @@ struct cpuid_regs cpuid_lookup(struct vcpu *vcpu, u32 leaf, u32 subleaf, u64 cr4
         r.ecx = cr4 & CR4_OSXSAVE ? r.ecx | LEAF1_OSXSAVE : r.ecx & ~LEAF1_OSXSAVE;
         break;
     case 0xb:
-    case 0x1f:
-        r.edx = vcpu->apic.id;
-        break;
+    case 0x1f: r.edx = vcpu->apic.id; break;
     case 0xd: /* the sizes for what is enabled now, and for all that may be */
         if (subleaf == 0) {
             r.ebx = xstate_size(vcpu->unswitched.xcr0);

@@ -22,8 +22,14 @@ u64 kernel_pages_reserved;
 
 static const char *const role_names[] = {"control", "device model", "driver", "VM"};
 static const char *const failure_names[] = {
-    "none", "trap", "triple fault", "VM entry failed", "touched memory that is not its own",
-    "forbidden exit", "does not come back", "lost its device model",
+    "none",
+    "trap",
+    "triple fault",
+    "VM entry failed",
+    "touched memory that is not its own",
+    "forbidden exit",
+    "does not come back",
+    "lost its device model",
 };
 
 /* --- the account --- */
@@ -73,13 +79,9 @@ void cell_free(struct domain *domain, void *cell) {
     domain->free_cells = cell;
 }
 
-static void *table_alloc(void *owner) {
-    return domain_pages(owner, 0);
-}
+static void *table_alloc(void *owner) { return domain_pages(owner, 0); }
 
-static void table_free(void *owner, void *table) {
-    domain_pages_free(owner, table, 0);
-}
+static void table_free(void *owner, void *table) { domain_pages_free(owner, table, 0); }
 
 /* --- life --- */
 
@@ -109,8 +111,8 @@ u32 domain_create(u32 role, const char label[LABEL_SIZE], u32 kernel_quota, u32 
     memcpy(domain->label, label, LABEL_SIZE - 1);
     domain->id = ++last_id;
     domain->cap_slots = cap_slots;
-    domain->ept = (struct ept){
-        .table_alloc = table_alloc, .table_free = table_free, .owner = domain};
+    domain->ept =
+        (struct ept){.table_alloc = table_alloc, .table_free = table_free, .owner = domain};
     domain->next = domains;
     domains = domain;
 
@@ -120,10 +122,10 @@ u32 domain_create(u32 role, const char label[LABEL_SIZE], u32 kernel_quota, u32 
     if (made && role != ROLE_VM) {
         domain->info = domain_pages(domain, 0);
         domain->comm = domain_pages(domain, 0);
-        made = domain->info && domain->comm &&
-               ept_map(&domain->ept, gpa(GPA_INFO), hpa_of(domain->info), 0, RIGHT_READ) &&
-               ept_map(&domain->ept, gpa(GPA_COMM), hpa_of(domain->comm), 0,
-                       RIGHT_READ | RIGHT_WRITE);
+        made =
+            domain->info && domain->comm &&
+            ept_map(&domain->ept, gpa(GPA_INFO), hpa_of(domain->info), 0, RIGHT_READ) &&
+            ept_map(&domain->ept, gpa(GPA_COMM), hpa_of(domain->comm), 0, RIGHT_READ | RIGHT_WRITE);
     }
     if (!made) {
         domain_destroy(domain);
@@ -239,7 +241,9 @@ void component_reset(struct domain *domain) {
     segments[SEGMENT_TR] = (struct segment_state){.limit = 0x67, .access = SEGMENT_ACCESS_TSS};
     state.gpr[0] = ABI_VERSION;
     state.rip = GPA_IMAGE;
-    state.rflags = RFLAGS_FIXED;
+    /* No interrupt ever arrives in it; IF is set because some CPUs hold back the host's while a
+       guest has it clear (Bochs does). */
+    state.rflags = RFLAGS_FIXED | RFLAGS_IF;
     state.cr0 = CR0_PE | CR0_ET | CR0_NE;
     domain->events = 0;
     vcpu_reset(domain->vcpus[0]);

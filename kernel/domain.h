@@ -41,7 +41,7 @@ struct domain {
     /* Components. */
     struct info *info;
     void *comm;
-    u64 events;      /* pending, not yet taken by HC_WAIT */
+    u64 events; /* pending, not yet taken by HC_WAIT */
 
     /* VMs, and device models: each other. */
     struct domain *model;

@@ -4,34 +4,28 @@
 #include "abi.h"
 #include "frame.h"
 
-#define ENTRIES 512
-#define ENTRY_ACCESS 7ull             /* read, write, execute: as RIGHT_READ, _WRITE, _EXECUTE */
-#define ENTRY_WRITE_BACK (6ull << 3)  /* leaf: memory type */
-#define ENTRY_IGNORE_PAT (1ull << 6)  /* leaf: the guest's PAT and MTRRs do not matter for RAM */
-#define ENTRY_LARGE (1ull << 7)
-#define ENTRY_ADDRESS 0x000ffffffffff000ull
-#define LEVELS 4
-#define EPTP_WRITE_BACK 6ull
-#define EPTP_WALK_4 (3ull << 3)
+#define ENTRIES             512
+#define ENTRY_ACCESS        7ull        /* read, write, execute: as RIGHT_READ, _WRITE, _EXECUTE */
+#define ENTRY_WRITE_BACK    (6ull << 3) /* leaf: memory type */
+#define ENTRY_IGNORE_PAT    (1ull << 6) /* leaf: the guest's PAT and MTRRs do not matter for RAM */
+#define ENTRY_LARGE         (1ull << 7)
+#define ENTRY_ADDRESS       0x000ffffffffff000ull
+#define LEVELS              4
+#define EPTP_WRITE_BACK     6ull
+#define EPTP_WALK_4         (3ull << 3)
 #define EPTP_ACCESSED_DIRTY (1ull << 6)
 
 bool ept_has_1g;
 
-static unsigned level_order(unsigned level) {
-    return 9 * level;
-}
+static unsigned level_order(unsigned level) { return 9 * level; }
 
 static unsigned index_at(u64 address, unsigned level) {
     return address >> (PAGE_SHIFT + level_order(level)) & (ENTRIES - 1);
 }
 
-static bool is_leaf(u64 entry, unsigned level) {
-    return level == 0 || (entry & ENTRY_LARGE);
-}
+static bool is_leaf(u64 entry, unsigned level) { return level == 0 || (entry & ENTRY_LARGE); }
 
-static u64 *table_of(u64 entry) {
-    return pool_pointer(hpa(entry & ENTRY_ADDRESS));
-}
+static u64 *table_of(u64 entry) { return pool_pointer(hpa(entry & ENTRY_ADDRESS)); }
 
 bool ept_init(struct ept *ept) {
     ept->root = ept->table_alloc(ept->owner);
@@ -74,8 +68,8 @@ bool ept_map(struct ept *ept, struct gpa start, struct hpa frames, unsigned orde
             ept_unmap(ept, start, done >> PAGE_SHIFT);
             return false;
         }
-        *entry = (frames.v + done) | (access & ENTRY_ACCESS) | ENTRY_WRITE_BACK |
-                 ENTRY_IGNORE_PAT | (level ? ENTRY_LARGE : 0);
+        *entry = (frames.v + done) | (access & ENTRY_ACCESS) | ENTRY_WRITE_BACK | ENTRY_IGNORE_PAT |
+                 (level ? ENTRY_LARGE : 0);
         ept->mapped += 1ull << level_order(level);
         done += (u64)PAGE_SIZE << level_order(level);
     }
@@ -136,9 +130,7 @@ static bool free_below(struct ept *ept, u64 *table, unsigned level, bool all) {
     return empty || all;
 }
 
-void ept_free_tables(struct ept *ept) {
-    free_below(ept, ept->root, LEVELS - 1, false);
-}
+void ept_free_tables(struct ept *ept) { free_below(ept, ept->root, LEVELS - 1, false); }
 
 void ept_destroy(struct ept *ept) {
     if (!ept->root)

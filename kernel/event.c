@@ -138,9 +138,7 @@ u32 irq_create(struct domain *domain, struct cap *slot, u8 isa_irq, unsigned eve
     return STATUS_OK;
 }
 
-void irq_ack(struct object *object) {
-    irq_unmask(((struct irq *)object)->isa_irq);
-}
+void irq_ack(struct object *object) { irq_unmask(((struct irq *)object)->isa_irq); }
 
 void irq_destroy(struct object *object) {
     struct irq *irq = (struct irq *)object;

@@ -1,4 +1,5 @@
-/* What sets event bits of a component: channels between two domains, timers, and host interrupts. */
+/* What sets event bits of a component: channels between two domains, timers, and host interrupts.
+ */
 #pragma once
 
 #include "capability.h"

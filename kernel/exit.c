@@ -15,11 +15,9 @@
 
 enum { RAX, RCX, RDX, RBX, RSP };
 
-#define VM_NO_HYPERCALL (u64)-1000ll /* what KVM answers to a hypercall that it does not know */
+#define VM_NO_HYPERCALL (u64) - 1000ll /* what KVM answers to a hypercall that it does not know */
 
-void nmi_handle(void) {
-    this_cpu()->attention = true;
-}
+void nmi_handle(void) { this_cpu()->attention = true; }
 
 /* The vCPU did what its domain may not do: the end of it. */
 static void end(struct vcpu *vcpu, u32 failure, u32 type, u64 detail) {
@@ -33,9 +31,7 @@ static void end(struct vcpu *vcpu, u32 failure, u32 type, u64 detail) {
     domain_fail(domain, failure, detail);
 }
 
-static void advance(struct vcpu *vcpu) {
-    vmx_advance(vcpu, vmread32(VMCS_EXIT_LENGTH));
-}
+static void advance(struct vcpu *vcpu) { vmx_advance(vcpu, vmread32(VMCS_EXIT_LENGTH)); }
 
 static void advance_or_gp(struct vcpu *vcpu, bool ok) {
     if (ok)
@@ -44,9 +40,7 @@ static void advance_or_gp(struct vcpu *vcpu, bool ok) {
         inject_exception(vcpu, VECTOR_GP, 0);
 }
 
-static bool is_vm(const struct vcpu *vcpu) {
-    return vcpu->domain->role == ROLE_VM;
-}
+static bool is_vm(const struct vcpu *vcpu) { return vcpu->domain->role == ROLE_VM; }
 
 static void exit_exception(struct vcpu *vcpu) {
     u32 info = vmread32(VMCS_EXIT_EVENT);
@@ -201,8 +195,8 @@ static void exit_io(struct vcpu *vcpu) {
 
 static void exit_rdmsr(struct vcpu *vcpu) {
     u64 value = 0;
-    bool ok = is_vm(vcpu) ? msr_read(vcpu, (u32)vcpu->gpr[RCX], &value)
-                          : (u32)vcpu->gpr[RCX] == MSR_EFER;
+    bool ok =
+        is_vm(vcpu) ? msr_read(vcpu, (u32)vcpu->gpr[RCX], &value) : (u32)vcpu->gpr[RCX] == MSR_EFER;
     if (ok && !is_vm(vcpu))
         value = vmread64(VMCS_GUEST_EFER);
     if (ok) {
@@ -235,9 +229,9 @@ static void exit_xsetbv(struct vcpu *vcpu) {
 
 /* --- memory --- */
 
-#define VIOLATION_READ 1u
-#define VIOLATION_WRITE 2u
-#define VIOLATION_FETCH 4u
+#define VIOLATION_READ         1u
+#define VIOLATION_WRITE        2u
+#define VIOLATION_FETCH        4u
 #define VIOLATION_LINEAR_VALID (1u << 7)
 
 static void exit_ept_violation(struct vcpu *vcpu) {

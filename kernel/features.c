@@ -16,16 +16,14 @@ struct machine machine;
 #define PROCBASED2_VPID         (1ull << 37)
 #define PROCBASED2_UNRESTRICTED (1ull << 39)
 
-static u64 secondary_controls(void)
-{
+static u64 secondary_controls(void) {
     if (!(rdmsr(MSR_IA32_VMX_PROCBASED) & PROCBASED_SECONDARY))
         return 0;
     return rdmsr(MSR_IA32_VMX_PROCBASED2);
 }
 
 /* A firmware that left the register unlocked leaves the choice to us. */
-static void vmx_unlock(void)
-{
+static void vmx_unlock(void) {
     u64 control = rdmsr(MSR_IA32_FEATURE_CONTROL);
     if (!(control & FEATURE_CONTROL_LOCKED)) {
         wrmsr(MSR_IA32_FEATURE_CONTROL, control | FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMXON);
@@ -36,14 +34,12 @@ static void vmx_unlock(void)
                "Enable \"Intel Virtualization Technology\" in the firmware setup.");
 }
 
-static void need(bool present, const char *missing)
-{
+static void need(bool present, const char *missing) {
     if (!present)
         refuse("%s", missing);
 }
 
-void features_require(void)
-{
+void features_require(void) {
     struct cpuid_regs basic = cpuid(1, 0), extended = cpuid(CPUID_EXTENDED + 1, 0);
     need(basic.edx & CPUID_1_EDX_APIC, "this CPU has no local APIC, or firmware disabled it.");
     if (!(basic.ecx & CPUID_1_ECX_VMX)) {
@@ -61,8 +57,7 @@ void features_require(void)
     need(extended.edx & CPUID_EXT_1_EDX_PAGE_1G, "this CPU has no 1 GiB pages.");
 }
 
-static void cpu_name_read(void)
-{
+static void cpu_name_read(void) {
     u32 *words = (u32 *)machine.cpu_name;
     if (cpuid(CPUID_EXTENDED, 0).eax < CPUID_BRAND + 2) {
         memcpy(machine.cpu_name, "unnamed CPU", 12);
@@ -78,8 +73,7 @@ static void cpu_name_read(void)
     memmove(machine.cpu_name, machine.cpu_name + blanks, sizeof(machine.cpu_name) - blanks);
 }
 
-static const char *hypervisor_name(void)
-{
+static const char *hypervisor_name(void) {
     static const struct {
         char signature[13];
         const char *name;
@@ -100,8 +94,7 @@ static const char *hypervisor_name(void)
 #define PORT_FW_CFG_DATA   0x511
 #define FW_CFG_SIGNATURE   0
 
-static bool is_qemu(void)
-{
+static bool is_qemu(void) {
     outw(PORT_FW_CFG_SELECT, FW_CFG_SIGNATURE);
     for (const char *c = "QEMU"; *c; c++)
         if (inb(PORT_FW_CFG_DATA) != (u8)*c)
@@ -109,8 +102,7 @@ static bool is_qemu(void)
     return true;
 }
 
-void features_name(const struct acpi_info *acpi)
-{
+void features_name(const struct acpi_info *acpi) {
     const char *rig = "bare metal";
     if (cpuid(1, 0).ecx & CPUID_1_ECX_HYPERVISOR)
         rig = hypervisor_name();

@@ -26,17 +26,10 @@ static u64 pool_total;
 /* Until the RAM zone is filled, frame_alloc hands these out. */
 static struct hpa early_next, early_end;
 
-static u32 frame_number(struct hpa address)
-{
-    return (u32)(address.v >> PAGE_SHIFT);
-}
-static struct hpa frame_address(u64 number)
-{
-    return hpa(number << PAGE_SHIFT);
-}
+static u32 frame_number(struct hpa address) { return (u32)(address.v >> PAGE_SHIFT); }
+static struct hpa frame_address(u64 number) { return hpa(number << PAGE_SHIFT); }
 
-static void list_push(struct zone *zone, u32 number, unsigned order)
-{
+static void list_push(struct zone *zone, u32 number, unsigned order) {
     u32 next = zone->heads[order];
     frames[number] = (struct frame){.next = next, .kind = (u8)zone->free_kind, .order = (u8)order};
     if (next)
@@ -44,8 +37,7 @@ static void list_push(struct zone *zone, u32 number, unsigned order)
     zone->heads[order] = number;
 }
 
-static void list_remove(struct zone *zone, u32 number)
-{
+static void list_remove(struct zone *zone, u32 number) {
     struct frame *f = &frames[number];
     if (f->previous)
         frames[f->previous].next = f->next;
@@ -57,8 +49,7 @@ static void list_remove(struct zone *zone, u32 number)
 }
 
 /* 0: there is none. */
-static u32 zone_take(struct zone *zone, unsigned order)
-{
+static u32 zone_take(struct zone *zone, unsigned order) {
     unsigned from = order;
     while (from <= zone->max_order && !zone->heads[from])
         from++;
@@ -74,8 +65,7 @@ static u32 zone_take(struct zone *zone, unsigned order)
     return number;
 }
 
-static void zone_give(struct zone *zone, u32 number, unsigned order)
-{
+static void zone_give(struct zone *zone, u32 number, unsigned order) {
     zone->free += 1ull << order;
     frames[number].kind = FRAME_NONE;
     for (; order < zone->max_order; order++) {
@@ -90,8 +80,7 @@ static void zone_give(struct zone *zone, u32 number, unsigned order)
 }
 
 /* Gives frames [number, end) in the largest aligned blocks. */
-static void zone_give_range(struct zone *zone, u64 number, u64 end)
-{
+static void zone_give_range(struct zone *zone, u64 number, u64 end) {
     while (number < end) {
         unsigned order = 0;
         while (order < zone->max_order && !(number & 1ull << order) &&
@@ -102,14 +91,12 @@ static void zone_give_range(struct zone *zone, u64 number, u64 end)
     }
 }
 
-static void block_mark(u32 number, unsigned order, enum frame_kind kind, u32 owner)
-{
+static void block_mark(u32 number, unsigned order, enum frame_kind kind, u32 owner) {
     frames[number] =
         (struct frame){.owner = owner, .shares = 1, .kind = (u8)kind, .order = (u8)order};
 }
 
-struct frame *frame_of(struct hpa address)
-{
+struct frame *frame_of(struct hpa address) {
     u64 number = address.v >> PAGE_SHIFT;
     for (unsigned order = 0; order <= FRAME_MAX_ORDER && number < frame_limit; order++) {
         struct frame *head = &frames[number & ~((1ull << order) - 1)];
@@ -119,14 +106,12 @@ struct frame *frame_of(struct hpa address)
     return NULL;
 }
 
-enum frame_kind frame_kind(struct hpa address)
-{
+enum frame_kind frame_kind(struct hpa address) {
     const struct frame *f = frame_of(address);
     return f ? (enum frame_kind)f->kind : FRAME_NONE;
 }
 
-bool frame_alloc(unsigned order, u32 owner, struct hpa *out)
-{
+bool frame_alloc(unsigned order, u32 owner, struct hpa *out) {
     if (order > FRAME_MAX_ORDER)
         return false;
     if (early_next.v < early_end.v && order == 0) {
@@ -145,24 +130,21 @@ bool frame_alloc(unsigned order, u32 owner, struct hpa *out)
 }
 
 /* The caller is the kernel: a wrong block is its bug. */
-static struct frame *block_check(struct hpa block, unsigned order, enum frame_kind kind)
-{
+static struct frame *block_check(struct hpa block, unsigned order, enum frame_kind kind) {
     u64 number = block.v >> PAGE_SHIFT;
     assert(number < frame_limit && block.v % PAGE_SIZE == 0);
     assert(frames[number].kind == kind && frames[number].order == order);
     return &frames[number];
 }
 
-void frame_free(struct hpa block, unsigned order)
-{
+void frame_free(struct hpa block, unsigned order) {
     struct frame *f = block_check(block, order, FRAME_RAM);
     if (f->owner == OWNER_KERNEL)
         kernel_own -= 1ull << order;
     zone_give(&ram, frame_number(block), order);
 }
 
-void frame_scrub(struct hpa block, unsigned order)
-{
+void frame_scrub(struct hpa block, unsigned order) {
     u64 end = block.v + ((u64)PAGE_SIZE << order);
     if (order >= FRAME_2M_ORDER) {
         for (; block.v < end; block.v += 2 * MIB) {
@@ -178,22 +160,12 @@ void frame_scrub(struct hpa block, unsigned order)
     }
 }
 
-u64 frame_free_count(void)
-{
-    return ram.free + pool.free;
-}
-u64 frame_total_count(void)
-{
-    return total;
-}
-u64 frame_kernel_count(void)
-{
-    return kernel_own + pool_total - pool.free;
-}
+u64 frame_free_count(void) { return ram.free + pool.free; }
+u64 frame_total_count(void) { return total; }
+u64 frame_kernel_count(void) { return kernel_own + pool_total - pool.free; }
 
 /* Moves 2 MiB of RAM into the pool, for ever: chunks are never unmapped again. */
-static bool pool_grow(void)
-{
+static bool pool_grow(void) {
     u32 number = zone_take(&ram, FRAME_2M_ORDER);
     if (!number)
         return false;
@@ -203,8 +175,7 @@ static bool pool_grow(void)
     return true;
 }
 
-void *kpage_alloc(unsigned order)
-{
+void *kpage_alloc(unsigned order) {
     if (order > POOL_MAX_ORDER)
         return NULL;
     u32 number = zone_take(&pool, order);
@@ -218,8 +189,7 @@ void *kpage_alloc(unsigned order)
     return pages;
 }
 
-void kpage_free(void *pages, unsigned order)
-{
+void kpage_free(void *pages, unsigned order) {
     struct hpa block = hpa_of(pages);
     (void)block_check(block, order, FRAME_KERNEL);
     zone_give(&pool, frame_number(block), order);
@@ -234,16 +204,14 @@ struct taken_list {
     unsigned count;
 };
 
-static void taken_add(struct taken_list *taken, u64 start, u64 end)
-{
+static void taken_add(struct taken_list *taken, u64 start, u64 end) {
     assert(taken->count < MAX_TAKEN);
     end = (end + PAGE_SIZE - 1) & ~(u64)(PAGE_SIZE - 1);
     taken->list[taken->count++] = (struct taken){start, end};
 }
 
 /* The first range in use that ends above `at`: the one around it, or else the next; NULL: none. */
-static const struct taken *taken_next(const struct taken_list *taken, u64 at)
-{
+static const struct taken *taken_next(const struct taken_list *taken, u64 at) {
     const struct taken *next = NULL;
     for (unsigned i = 0; i < taken->count; i++) {
         const struct taken *t = &taken->list[i];
@@ -254,8 +222,8 @@ static const struct taken *taken_next(const struct taken_list *taken, u64 at)
 }
 
 /* Takes `size` bytes of RAM that nothing uses. */
-static struct hpa carve(const struct boot_info *info, struct taken_list *taken, u64 size, u64 align)
-{
+static struct hpa carve(const struct boot_info *info, struct taken_list *taken, u64 size,
+                        u64 align) {
     for (u32 i = 0; i < info->region_count; i++) {
         u64 at = info->regions[i].start.v, end = at + info->regions[i].size;
         for (;;) {
@@ -273,8 +241,7 @@ static struct hpa carve(const struct boot_info *info, struct taken_list *taken, 
     panic("no %lu KiB of RAM in one piece for the frame table", size / KIB);
 }
 
-static void region_give(const struct boot_region *region, const struct taken_list *taken)
-{
+static void region_give(const struct boot_region *region, const struct taken_list *taken) {
     u64 at = region->start.v, end = at + region->size;
     while (at < end) {
         const struct taken *t = taken_next(taken, at);
@@ -285,8 +252,7 @@ static void region_give(const struct boot_region *region, const struct taken_lis
     }
 }
 
-static void modules_mark(const struct boot_info *info)
-{
+static void modules_mark(const struct boot_info *info) {
     for (u32 i = 0; i < info->module_count; i++) {
         u64 start = info->modules[i].start.v, end = start + info->modules[i].size;
         for (u64 at = start; at < end && at >> PAGE_SHIFT < frame_limit; at += PAGE_SIZE)
@@ -295,8 +261,7 @@ static void modules_mark(const struct boot_info *info)
 }
 
 /* RAM above LOW_MEMORY; also finds the end of the last region. */
-static void ram_measure(const struct boot_info *info)
-{
+static void ram_measure(const struct boot_info *info) {
     for (u32 i = 0; i < info->region_count; i++) {
         u64 start = info->regions[i].start.v, end = start + info->regions[i].size;
         if (end > LOW_MEMORY)
@@ -306,8 +271,7 @@ static void ram_measure(const struct boot_info *info)
     }
 }
 
-void frame_init(const struct boot_info *info)
-{
+void frame_init(const struct boot_info *info) {
     struct taken_list taken = {0};
     struct boot_region image = image_region();
     ram_measure(info);

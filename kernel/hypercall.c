@@ -1,4 +1,5 @@
-/* Hypercalls: each decodes and checks its arguments, which may fail, and then acts, which may not. */
+/* Hypercalls: each decodes and checks its arguments, which may fail, and then acts, which may not.
+ */
 #include "hypercall.h"
 
 #include "cpu.h"
@@ -226,7 +227,7 @@ static u32 hc_domain_info(struct call *c) {
 
 /* --- memory --- */
 
-/* Long: it zeroes 2 MiB at a time, and lets others run between. */
+/* Long: it zeroes a little at a time, and lets others run between. */
 static u32 hc_mem_create(struct call *c) {
     TRY(get_root(c));
     struct cap *cap;
@@ -466,7 +467,7 @@ static u32 hc_ports_map(struct call *c) {
         memset(domain->io_bitmap, 0xff, 2 * PAGE_SIZE);
     }
     for (u64 port = c->a[1]; port < c->a[1] + c->a[2]; port++)
-        domain->io_bitmap[port / 8] &= (u8)~(1u << port % 8);
+        domain->io_bitmap[port / 8] &= (u8) ~(1u << port % 8);
     vmx_io_bitmap_set(domain);
     if (c->a[1] <= PORT_COM1 && PORT_COM1 < c->a[1] + c->a[2])
         log_serial_release();
@@ -506,7 +507,7 @@ static u32 hc_host_log(struct call *c) {
     return STATUS_OK;
 }
 
-#define PORT_RESET 0xcf9
+#define PORT_RESET   0xcf9
 #define RESET_SYSTEM 0x0e
 
 static u32 hc_host_reset(struct call *c) {
@@ -562,12 +563,8 @@ bool hypercall(struct vcpu *vcpu) {
     const u64 *r = vcpu->gpr;
     u64 number = r[RAX];
     switch (number) {
-    case HC_NULL:
-        vcpu->gpr[RAX] = STATUS_OK;
-        return true;
-    case HC_WAIT:
-        wait(vcpu, r[RDI]);
-        return true;
+    case HC_NULL: vcpu->gpr[RAX] = STATUS_OK; return true;
+    case HC_WAIT: wait(vcpu, r[RDI]); return true;
     case HC_ANSWER:
         answer(vcpu->domain, r[RDI]);
         vcpu->gpr[RAX] = STATUS_OK;

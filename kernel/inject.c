@@ -13,9 +13,7 @@ static u32 exception_event(unsigned vector) {
            (VECTORS_WITH_ERROR >> vector & 1 ? EVENT_HAS_ERROR : 0);
 }
 
-static bool is_exception(u32 event) {
-    return (event & EVENT_VALID) && (EVENT_TYPE(event) == 3);
-}
+static bool is_exception(u32 event) { return (event & EVENT_VALID) && (EVENT_TYPE(event) == 3); }
 
 /* Whether a second exception while `first` is delivered makes a double fault. */
 static bool doubles(unsigned first, unsigned second) {
@@ -119,8 +117,7 @@ void inject_prepare(struct vcpu *vcpu) {
         } else if (vcpu->nmi && !(blocking & BLOCKING_NMI) && !shadow) {
             vcpu->nmi = false;
             put_interrupt(vcpu, EVENT_TYPE_NMI, 2);
-        } else if (external_waits(vcpu) && !shadow &&
-                   (vmread64(VMCS_GUEST_RFLAGS) & RFLAGS_IF)) {
+        } else if (external_waits(vcpu) && !shadow && (vmread64(VMCS_GUEST_RFLAGS) & RFLAGS_IF)) {
             put_external(vcpu);
         }
         /* Some CPUs open no NMI window behind STI: MOV SS blocking does the same and opens it. */

@@ -18,8 +18,7 @@ static bool serial_owned = true;
 static volatile u16 *screen;
 static unsigned screen_at;
 
-static void screen_scroll(void)
-{
+static void screen_scroll(void) {
     unsigned last = SCREEN_COLUMNS * (SCREEN_ROWS - 1);
     for (unsigned i = 0; i < last; i++)
         screen[i] = screen[i + SCREEN_COLUMNS];
@@ -28,8 +27,7 @@ static void screen_scroll(void)
     screen_at = last;
 }
 
-static void screen_put(char c)
-{
+static void screen_put(char c) {
     if (c == '\n')
         screen_at += SCREEN_COLUMNS - screen_at % SCREEN_COLUMNS;
     else if (c != '\r')
@@ -38,8 +36,7 @@ static void screen_put(char c)
         screen_scroll();
 }
 
-static void put(char c)
-{
+static void put(char c) {
     ring[written++ % LOG_RING_SIZE] = c;
     outb(PORT_E9, (u8)c);
     if (screen)
@@ -51,13 +48,9 @@ static void put(char c)
     }
 }
 
-void log_init(void)
-{
-    serial_init();
-}
+void log_init(void) { serial_init(); }
 
-void log_screen_set(void *vga_text)
-{
+void log_screen_set(void *vga_text) {
     screen = vga_text;
     if (!screen)
         return;
@@ -67,22 +60,19 @@ void log_screen_set(void *vga_text)
         screen_put(ring[i % LOG_RING_SIZE]);
 }
 
-void log_write(const char *text, unsigned length)
-{
+void log_write(const char *text, unsigned length) {
     while (length--)
         put(*text++);
 }
 
 /* Text may come from a guest's component: only what a terminal shows passes. */
-static void line_write(const char *text)
-{
+static void line_write(const char *text) {
     for (; *text; text++)
         put(*text >= ' ' && *text <= '~' ? *text : '?');
     put('\n');
 }
 
-static void line_format(const char *format, va_list arguments)
-{
+static void line_format(const char *format, va_list arguments) {
     char line[256];
     unsigned at = 0;
     if (tsc_hz) {
@@ -93,16 +83,14 @@ static void line_format(const char *format, va_list arguments)
     line_write(line);
 }
 
-void log_info(const char *format, ...)
-{
+void log_info(const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     line_format(format, arguments);
     va_end(arguments);
 }
 
-bool log_permit(struct log_limit *limit, u32 burst)
-{
+bool log_permit(struct log_limit *limit, u32 burst) {
     u64 now = rdtsc();
     if (now - limit->since > tsc_hz) {
         u32 dropped = limit->dropped;
@@ -116,13 +104,9 @@ bool log_permit(struct log_limit *limit, u32 burst)
     return false;
 }
 
-u64 log_position(void)
-{
-    return written;
-}
+u64 log_position(void) { return written; }
 
-unsigned log_read(u64 *position, char *to, unsigned max)
-{
+unsigned log_read(u64 *position, char *to, unsigned max) {
     u64 oldest = written > LOG_RING_SIZE ? written - LOG_RING_SIZE : 0;
     if (*position < oldest || *position > written)
         *position = oldest;
@@ -132,13 +116,9 @@ unsigned log_read(u64 *position, char *to, unsigned max)
     return n;
 }
 
-void log_serial_release(void)
-{
-    serial_owned = false;
-}
+void log_serial_release(void) { serial_owned = false; }
 
-void log_serial_reclaim(void)
-{
+void log_serial_reclaim(void) {
     if (serial_owned)
         return;
     serial_init();
@@ -146,8 +126,7 @@ void log_serial_reclaim(void)
     put('\n');
 }
 
-void refuse(const char *format, ...)
-{
+void refuse(const char *format, ...) {
     char text[200];
     va_list arguments;
     va_start(arguments, format);

@@ -18,8 +18,7 @@ static struct boot_info boot;
 
 NORETURN void stack_enter(void *top, void (*function)(void)); /* start.S */
 
-static NORETURN void on_own_stack(void)
-{
+static NORETURN void on_own_stack(void) {
     lapic_init(acpi.lapic);
     cpus[0].apic_id = lapic_id();
     ioapic_init(&acpi);
@@ -33,8 +32,7 @@ static NORETURN void on_own_stack(void)
     kernel_start(&boot);
 }
 
-NORETURN void kernel_main(u32 magic, u32 information, u64 entry_tsc)
-{
+NORETURN void kernel_main(u32 magic, u32 information, u64 entry_tsc) {
     log_init();
     cpu_init_early();
     log_info("Plinth %s, kernel ABI %u", PLINTH_VERSION, ABI_VERSION);

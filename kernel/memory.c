@@ -12,15 +12,11 @@ struct extent_page {
 };
 _Static_assert(sizeof(struct extent_page) == PAGE_SIZE, "an extent page is a page");
 
-#define CLEAN_STEP_ORDER FRAME_2M_ORDER
+#define CLEAN_STEP_ORDER 6 /* 256 KiB at a time: interrupts wait while it lasts */
 
-static struct hpa extent_start(u64 extent) {
-    return hpa((extent >> 8) << PAGE_SHIFT);
-}
+static struct hpa extent_start(u64 extent) { return hpa((extent >> 8) << PAGE_SHIFT); }
 
-static unsigned extent_order(u64 extent) {
-    return extent & 0xff;
-}
+static unsigned extent_order(u64 extent) { return extent & 0xff; }
 
 static u64 extent_make(struct hpa start, unsigned order) {
     return (start.v >> PAGE_SHIFT) << 8 | order;
@@ -206,8 +202,8 @@ u32 memory_map(struct domain *domain, struct memory *memory, struct cap *through
     struct mapping *m = cell_alloc(domain);
     if (!m)
         return STATUS_NO_QUOTA;
-    *m = (struct mapping){domain->mappings, memory->mappings, domain, memory, through,
-                          start,            first,            pages,  access};
+    *m = (struct mapping){
+        domain->mappings, memory->mappings, domain, memory, through, start, first, pages, access};
     u32 status = map_extents(m, cursor_start(memory));
     if (status != STATUS_OK) {
         cell_free(domain, m);

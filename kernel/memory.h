@@ -35,7 +35,7 @@ static inline struct memory *memory_of(struct object *object) { return (struct m
 
 /* Frames for a new object, largest blocks first, not zeroed yet: memory_clean does that. */
 MUST_USE u32 memory_create(struct domain *account, u64 pages, struct memory **out);
-/* Zeroes up to 2 MiB more; true: all is clean. */
+/* Zeroes a little more; true: all is clean. */
 MUST_USE bool memory_clean(struct memory *memory);
 /* An object over a boot module's frames. */
 void memory_from_module(struct memory *memory, struct hpa start, u64 pages);

@@ -8,9 +8,9 @@
 #include "x86.h"
 
 #define MISC_ENABLE_FAST_STRINGS 1ull
-#define MICROCODE_REVISION (1ull << 32)
-#define MTRR_CAP (MTRR_VARIABLE | 1ull << 8 | 1ull << 10) /* fixed ranges, write-combining */
-#define MTRR_DEF_TYPE_KNOWN 0xcffull
+#define MICROCODE_REVISION       (1ull << 32)
+#define MTRR_CAP                 (MTRR_VARIABLE | 1ull << 8 | 1ull << 10) /* fixed ranges, write-combining */
+#define MTRR_DEF_TYPE_KNOWN      0xcffull
 
 /* A VM's memory is write-back whatever these say (ept.c): they are stored for it to read. */
 static u64 *mtrr_register(struct mtrrs *mtrrs, u32 msr) {
@@ -27,9 +27,7 @@ static u64 *mtrr_register(struct mtrrs *mtrrs, u32 msr) {
     return NULL;
 }
 
-static bool memory_type_valid(u64 type) {
-    return type <= 1 || (type >= 4 && type <= 6);
-}
+static bool memory_type_valid(u64 type) { return type <= 1 || (type >= 4 && type <= 6); }
 
 static bool mtrr_valid(u32 msr, u64 value) {
     if (msr == MSR_IA32_MTRR_DEF_TYPE)

@@ -40,45 +40,33 @@ extern char text_start[], text_end[], rodata_end[], image_start[], image_end[]; 
 static u64 mmio_next = MMIO_BASE;
 static u64 stack_next = STACK_BASE;
 
-static unsigned entry_index(u64 address, enum level level)
-{
+static unsigned entry_index(u64 address, enum level level) {
     return address >> (PAGE_SHIFT + 9 * level) & (TABLE_ENTRIES - 1);
 }
 
-struct hpa hpa_of(const void *pointer)
-{
+struct hpa hpa_of(const void *pointer) {
     u64 address = (u64)pointer;
     return hpa(address - (address >= KERNEL_BASE ? KERNEL_BASE : PHYSMAP_BASE));
 }
 
-void *pool_pointer(struct hpa address)
-{
-    return (void *)(PHYSMAP_BASE + address.v);
-}
+void *pool_pointer(struct hpa address) { return (void *)(PHYSMAP_BASE + address.v); }
 
-u64 paging_root(void)
-{
-    return hpa_of(root).v;
-}
+u64 paging_root(void) { return hpa_of(root).v; }
 
-struct boot_region image_region(void)
-{
+struct boot_region image_region(void) {
     return (struct boot_region){hpa_of(image_start), (u64)(image_end - image_start)};
 }
 
-static void table_set(table in, u64 address, enum level level, table to)
-{
+static void table_set(table in, u64 address, enum level level, table to) {
     in[entry_index(address, level)] = hpa_of(to).v | ENTRY_TABLE;
 }
 
-static void image_map(const char *start, const char *end, u64 rights)
-{
+static void image_map(const char *start, const char *end, u64 rights) {
     for (u64 at = (u64)start; at < (u64)end; at += PAGE_SIZE)
         image_tables[0][(at - KERNEL_BASE) >> PAGE_SHIFT] = (at - KERNEL_BASE) | rights;
 }
 
-void paging_init(void)
-{
+void paging_init(void) {
     table_set(root, KERNEL_BASE, LEVEL_ROOT, top);
     table_set(top, KERNEL_BASE, LEVEL_1G, image_directory);
     for (unsigned i = 0; i < IMAGE_TABLES; i++)
@@ -108,8 +96,7 @@ void paging_init(void)
 _Static_assert(MAX_CPUS *WINDOW_SLOTS <= TABLE_ENTRIES, "the windows have one table");
 _Static_assert(WINDOW_2M_BASE + MAX_CPUS * 2 * MIB <= MMIO_BASE, "the large windows fit");
 
-void *window_map(struct hpa address)
-{
+void *window_map(struct hpa address) {
     struct cpu *cpu = this_cpu();
     assert(cpu->windows < WINDOW_SLOTS);
     unsigned slot = cpu->id * WINDOW_SLOTS + cpu->windows++;
@@ -117,8 +104,7 @@ void *window_map(struct hpa address)
     return (void *)(WINDOW_BASE + slot * PAGE_SIZE + address.v % PAGE_SIZE);
 }
 
-void window_unmap(void *pointer)
-{
+void window_unmap(void *pointer) {
     struct cpu *cpu = this_cpu();
     unsigned slot = (unsigned)(((u64)pointer - WINDOW_BASE) >> PAGE_SHIFT);
     assert(cpu->windows && slot == cpu->id * WINDOW_SLOTS + cpu->windows - 1);
@@ -127,34 +113,27 @@ void window_unmap(void *pointer)
     invlpg(pointer);
 }
 
-static u64 window_2m(void)
-{
-    return WINDOW_2M_BASE + this_cpu()->id * 2 * MIB;
-}
+static u64 window_2m(void) { return WINDOW_2M_BASE + this_cpu()->id * 2 * MIB; }
 
-void *window_map_2m(struct hpa block)
-{
+void *window_map_2m(struct hpa block) {
     u64 *entry = &upper_directory[entry_index(window_2m(), LEVEL_2M)];
     assert(!*entry && block.v % (2 * MIB) == 0);
     *entry = block.v | ENTRY_DATA | ENTRY_LARGE;
     return (void *)window_2m();
 }
 
-void window_unmap_2m(void)
-{
+void window_unmap_2m(void) {
     upper_directory[entry_index(window_2m(), LEVEL_2M)] = 0;
     invlpg((void *)window_2m());
 }
 
 /* Bytes from here to the end of the page, at most `size`. */
-static u64 within_page(struct hpa address, u64 size)
-{
+static u64 within_page(struct hpa address, u64 size) {
     u64 left = PAGE_SIZE - address.v % PAGE_SIZE;
     return size < left ? size : left;
 }
 
-void physical_read(void *to, struct hpa from, u64 size)
-{
+void physical_read(void *to, struct hpa from, u64 size) {
     for (u64 n; size; size -= n, from.v += n, to = (u8 *)to + n) {
         n = within_page(from, size);
         void *window = window_map(from);
@@ -163,8 +142,7 @@ void physical_read(void *to, struct hpa from, u64 size)
     }
 }
 
-void physical_write(struct hpa to, const void *from, u64 size)
-{
+void physical_write(struct hpa to, const void *from, u64 size) {
     for (u64 n; size; size -= n, to.v += n, from = (const u8 *)from + n) {
         n = within_page(to, size);
         void *window = window_map(to);
@@ -175,8 +153,7 @@ void physical_write(struct hpa to, const void *from, u64 size)
 
 /* Where the entry for `address` at `level` is; makes the tables above it. The kernel cannot run
    without them, and all are made at boot or paid for by physmap_prepare. */
-static struct hpa entry_place(u64 address, enum level level)
-{
+static struct hpa entry_place(u64 address, enum level level) {
     struct hpa in = hpa(paging_root());
     for (enum level l = LEVEL_ROOT;; l--) {
         struct hpa place = hpa(in.v + entry_index(address, l) * sizeof(u64));
@@ -196,13 +173,11 @@ static struct hpa entry_place(u64 address, enum level level)
     }
 }
 
-static void entry_write(u64 address, enum level level, u64 entry)
-{
+static void entry_write(u64 address, enum level level, u64 entry) {
     physical_write(entry_place(address, level), &entry, sizeof(entry));
 }
 
-void *mmio_map(struct hpa start, u64 size)
-{
+void *mmio_map(struct hpa start, u64 size) {
     u64 offset = start.v % PAGE_SIZE, first = mmio_next;
     for (u64 at = 0; at < offset + size; at += PAGE_SIZE, mmio_next += PAGE_SIZE) {
         assert(mmio_next < STACK_BASE);
@@ -211,8 +186,7 @@ void *mmio_map(struct hpa start, u64 size)
     return (void *)(first + offset);
 }
 
-void *stack_alloc(unsigned pages)
-{
+void *stack_alloc(unsigned pages) {
     stack_next += PAGE_SIZE; /* the guard page */
     for (unsigned i = 0; i < pages; i++, stack_next += PAGE_SIZE) {
         struct hpa frame;
@@ -224,13 +198,11 @@ void *stack_alloc(unsigned pages)
     return (void *)stack_next;
 }
 
-void physmap_prepare(struct hpa start, u64 size)
-{
+void physmap_prepare(struct hpa start, u64 size) {
     for (u64 at = start.v & ~(GIB - 1); at < start.v + size; at += GIB)
         (void)entry_place(PHYSMAP_BASE + at, LEVEL_2M);
 }
 
-void physmap_map(struct hpa block)
-{
+void physmap_map(struct hpa block) {
     entry_write(PHYSMAP_BASE + block.v, LEVEL_2M, block.v | ENTRY_DATA | ENTRY_LARGE);
 }

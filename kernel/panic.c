@@ -9,8 +9,7 @@
 #define BACKTRACE_DEPTH 24
 
 /* Frame pointers are followed upwards only, and only inside what holds stacks. */
-static void backtrace(u64 frame)
-{
+static void backtrace(u64 frame) {
     for (unsigned i = 0; i < BACKTRACE_DEPTH; i++) {
         if (frame < KERNEL_BASE || frame % 8)
             return;
@@ -25,8 +24,7 @@ static void backtrace(u64 frame)
 }
 
 /* A panic in a panic says no more. */
-static void begin(void)
-{
+static void begin(void) {
     static bool begun;
     cpu_cli();
     if (begun)
@@ -36,16 +34,14 @@ static void begin(void)
     log_serial_reclaim();
 }
 
-static NORETURN void end(void)
-{
+static NORETURN void end(void) {
     log_info(
         "The kernel has stopped. Names of the addresses: addr2line -e build/kernel.elf ADDRESS");
     for (;;)
         cpu_halt();
 }
 
-void panic(const char *format, ...)
-{
+void panic(const char *format, ...) {
     char text[200];
     va_list arguments;
     va_start(arguments, format);
@@ -57,8 +53,7 @@ void panic(const char *format, ...)
     end();
 }
 
-void panic_trap(const struct trap_frame *f, const char *what)
-{
+void panic_trap(const struct trap_frame *f, const char *what) {
     begin();
     log_info("PANIC on CPU %u: %s, vector %lu, error %lx", this_cpu()->id, what, f->vector,
              f->error);

@@ -14,24 +14,24 @@
 #define CR0_CD (1ull << 30)
 #define CR0_PG (1ull << 31)
 
-#define CR4_VME (1ull << 0)
-#define CR4_PVI (1ull << 1)
-#define CR4_TSD (1ull << 2)
-#define CR4_DE (1ull << 3)
-#define CR4_PSE (1ull << 4)
-#define CR4_PAE (1ull << 5)
-#define CR4_MCE (1ull << 6)
-#define CR4_PGE (1ull << 7)
-#define CR4_PCE (1ull << 8)
-#define CR4_OSFXSR (1ull << 9)
+#define CR4_VME        (1ull << 0)
+#define CR4_PVI        (1ull << 1)
+#define CR4_TSD        (1ull << 2)
+#define CR4_DE         (1ull << 3)
+#define CR4_PSE        (1ull << 4)
+#define CR4_PAE        (1ull << 5)
+#define CR4_MCE        (1ull << 6)
+#define CR4_PGE        (1ull << 7)
+#define CR4_PCE        (1ull << 8)
+#define CR4_OSFXSR     (1ull << 9)
 #define CR4_OSXMMEXCPT (1ull << 10)
-#define CR4_UMIP (1ull << 11)
-#define CR4_VMXE (1ull << 13)
-#define CR4_FSGSBASE (1ull << 16)
-#define CR4_PCIDE (1ull << 17)
-#define CR4_OSXSAVE (1ull << 18)
-#define CR4_SMEP (1ull << 20)
-#define CR4_SMAP (1ull << 21)
+#define CR4_UMIP       (1ull << 11)
+#define CR4_VMXE       (1ull << 13)
+#define CR4_FSGSBASE   (1ull << 16)
+#define CR4_PCIDE      (1ull << 17)
+#define CR4_OSXSAVE    (1ull << 18)
+#define CR4_SMEP       (1ull << 20)
+#define CR4_SMAP       (1ull << 21)
 
 #define EFER_SCE (1ull << 0)
 #define EFER_LME (1ull << 8)
@@ -39,74 +39,74 @@
 #define EFER_NXE (1ull << 11)
 
 #define RFLAGS_FIXED (1ull << 1)
-#define RFLAGS_TF (1ull << 8)
-#define RFLAGS_IF (1ull << 9)
-#define RFLAGS_RF (1ull << 16)
-#define RFLAGS_VM (1ull << 17)
+#define RFLAGS_TF    (1ull << 8)
+#define RFLAGS_IF    (1ull << 9)
+#define RFLAGS_RF    (1ull << 16)
+#define RFLAGS_VM    (1ull << 17)
 
-#define XCR0_X87 (1ull << 0)
-#define XCR0_SSE (1ull << 1)
-#define XCR0_AVX (1ull << 2)
+#define XCR0_X87    (1ull << 0)
+#define XCR0_SSE    (1ull << 1)
+#define XCR0_AVX    (1ull << 2)
 #define XCR0_AVX512 (7ull << 5)
 
-#define MSR_IA32_TSC 0x10
-#define MSR_IA32_PLATFORM_ID 0x17
-#define MSR_IA32_APIC_BASE 0x1b
-#define MSR_IA32_FEATURE_CONTROL 0x3a
-#define MSR_IA32_SPEC_CTRL 0x48
-#define MSR_IA32_PRED_CMD 0x49
-#define MSR_IA32_BIOS_UPDT_TRIG 0x79
-#define MSR_IA32_BIOS_SIGN_ID 0x8b
-#define MSR_IA32_MTRRCAP 0xfe
-#define MSR_IA32_FLUSH_CMD 0x10b
-#define MSR_IA32_SYSENTER_CS 0x174
-#define MSR_IA32_SYSENTER_ESP 0x175
-#define MSR_IA32_SYSENTER_EIP 0x176
-#define MSR_IA32_MCG_CAP 0x179
-#define MSR_IA32_MCG_STATUS 0x17a
-#define MSR_IA32_MISC_ENABLE 0x1a0
-#define MSR_IA32_DEBUGCTL 0x1d9
-#define MSR_IA32_MTRR_PHYSBASE0 0x200
-#define MSR_IA32_MTRR_FIX64K 0x250
-#define MSR_IA32_MTRR_FIX16K_0 0x258
-#define MSR_IA32_MTRR_FIX16K_1 0x259
-#define MSR_IA32_MTRR_FIX4K_0 0x268
-#define MSR_IA32_MTRR_FIX4K_7 0x26f
-#define MSR_IA32_PAT 0x277
-#define MSR_IA32_MTRR_DEF_TYPE 0x2ff
-#define MSR_IA32_VMX_BASIC 0x480
-#define MSR_IA32_VMX_PINBASED 0x481
-#define MSR_IA32_VMX_PROCBASED 0x482
-#define MSR_IA32_VMX_EXIT 0x483
-#define MSR_IA32_VMX_ENTRY 0x484
-#define MSR_IA32_VMX_MISC 0x485
-#define MSR_IA32_VMX_CR0_FIXED0 0x486
-#define MSR_IA32_VMX_CR0_FIXED1 0x487
-#define MSR_IA32_VMX_CR4_FIXED0 0x488
-#define MSR_IA32_VMX_CR4_FIXED1 0x489
-#define MSR_IA32_VMX_PROCBASED2 0x48b
-#define MSR_IA32_VMX_EPT_VPID_CAP 0x48c
-#define MSR_IA32_VMX_TRUE_PINBASED 0x48d
+#define MSR_IA32_TSC                0x10
+#define MSR_IA32_PLATFORM_ID        0x17
+#define MSR_IA32_APIC_BASE          0x1b
+#define MSR_IA32_FEATURE_CONTROL    0x3a
+#define MSR_IA32_SPEC_CTRL          0x48
+#define MSR_IA32_PRED_CMD           0x49
+#define MSR_IA32_BIOS_UPDT_TRIG     0x79
+#define MSR_IA32_BIOS_SIGN_ID       0x8b
+#define MSR_IA32_MTRRCAP            0xfe
+#define MSR_IA32_FLUSH_CMD          0x10b
+#define MSR_IA32_SYSENTER_CS        0x174
+#define MSR_IA32_SYSENTER_ESP       0x175
+#define MSR_IA32_SYSENTER_EIP       0x176
+#define MSR_IA32_MCG_CAP            0x179
+#define MSR_IA32_MCG_STATUS         0x17a
+#define MSR_IA32_MISC_ENABLE        0x1a0
+#define MSR_IA32_DEBUGCTL           0x1d9
+#define MSR_IA32_MTRR_PHYSBASE0     0x200
+#define MSR_IA32_MTRR_FIX64K        0x250
+#define MSR_IA32_MTRR_FIX16K_0      0x258
+#define MSR_IA32_MTRR_FIX16K_1      0x259
+#define MSR_IA32_MTRR_FIX4K_0       0x268
+#define MSR_IA32_MTRR_FIX4K_7       0x26f
+#define MSR_IA32_PAT                0x277
+#define MSR_IA32_MTRR_DEF_TYPE      0x2ff
+#define MSR_IA32_VMX_BASIC          0x480
+#define MSR_IA32_VMX_PINBASED       0x481
+#define MSR_IA32_VMX_PROCBASED      0x482
+#define MSR_IA32_VMX_EXIT           0x483
+#define MSR_IA32_VMX_ENTRY          0x484
+#define MSR_IA32_VMX_MISC           0x485
+#define MSR_IA32_VMX_CR0_FIXED0     0x486
+#define MSR_IA32_VMX_CR0_FIXED1     0x487
+#define MSR_IA32_VMX_CR4_FIXED0     0x488
+#define MSR_IA32_VMX_CR4_FIXED1     0x489
+#define MSR_IA32_VMX_PROCBASED2     0x48b
+#define MSR_IA32_VMX_EPT_VPID_CAP   0x48c
+#define MSR_IA32_VMX_TRUE_PINBASED  0x48d
 #define MSR_IA32_VMX_TRUE_PROCBASED 0x48e
-#define MSR_IA32_VMX_TRUE_EXIT 0x48f
-#define MSR_IA32_VMX_TRUE_ENTRY 0x490
-#define MSR_IA32_TSC_DEADLINE 0x6e0
-#define MSR_X2APIC_BASE 0x800
-#define MSR_X2APIC_LAST 0x8ff
-#define MSR_EFER 0xc0000080
-#define MSR_STAR 0xc0000081
-#define MSR_LSTAR 0xc0000082
-#define MSR_CSTAR 0xc0000083
-#define MSR_FMASK 0xc0000084
-#define MSR_FS_BASE 0xc0000100
-#define MSR_GS_BASE 0xc0000101
-#define MSR_KERNEL_GS_BASE 0xc0000102
-#define MSR_TSC_AUX 0xc0000103
+#define MSR_IA32_VMX_TRUE_EXIT      0x48f
+#define MSR_IA32_VMX_TRUE_ENTRY     0x490
+#define MSR_IA32_TSC_DEADLINE       0x6e0
+#define MSR_X2APIC_BASE             0x800
+#define MSR_X2APIC_LAST             0x8ff
+#define MSR_EFER                    0xc0000080
+#define MSR_STAR                    0xc0000081
+#define MSR_LSTAR                   0xc0000082
+#define MSR_CSTAR                   0xc0000083
+#define MSR_FMASK                   0xc0000084
+#define MSR_FS_BASE                 0xc0000100
+#define MSR_GS_BASE                 0xc0000101
+#define MSR_KERNEL_GS_BASE          0xc0000102
+#define MSR_TSC_AUX                 0xc0000103
 
 #define FEATURE_CONTROL_LOCKED (1ull << 0)
-#define FEATURE_CONTROL_VMXON (1ull << 2) /* outside SMX */
+#define FEATURE_CONTROL_VMXON  (1ull << 2) /* outside SMX */
 
-#define APIC_BASE_BSP (1ull << 8)
+#define APIC_BASE_BSP    (1ull << 8)
 #define APIC_BASE_X2APIC (1ull << 10)
 #define APIC_BASE_ENABLE (1ull << 11)
 
@@ -119,16 +119,17 @@
 #define VECTOR_UD 6
 #define VECTOR_AC 17
 #define VECTOR_MC 18
-#define VECTORS_WITH_ERROR (1u << 8 | 1u << 10 | 1u << 11 | 1u << 12 | 1u << 13 | 1u << 14 | 1u << 17 | 1u << 21)
+#define VECTORS_WITH_ERROR                                                                         \
+    (1u << 8 | 1u << 10 | 1u << 11 | 1u << 12 | 1u << 13 | 1u << 14 | 1u << 17 | 1u << 21)
 
 /* CPUID: SDM volume 2, "CPUID". */
-#define CPUID_1_ECX_VMX (1u << 5)
-#define CPUID_1_ECX_X2APIC (1u << 21)
+#define CPUID_1_ECX_VMX          (1u << 5)
+#define CPUID_1_ECX_X2APIC       (1u << 21)
 #define CPUID_1_ECX_TSC_DEADLINE (1u << 24)
-#define CPUID_1_ECX_HYPERVISOR (1u << 31)
-#define CPUID_1_EDX_APIC (1u << 9)
-#define CPUID_7_EBX_SMEP (1u << 7)
-#define CPUID_7_EBX_SMAP (1u << 20)
-#define CPUID_EXT_1_ECX_SVM (1u << 2)
-#define CPUID_EXT_1_EDX_NX (1u << 20)
-#define CPUID_EXT_1_EDX_PAGE_1G (1u << 26)
+#define CPUID_1_ECX_HYPERVISOR   (1u << 31)
+#define CPUID_1_EDX_APIC         (1u << 9)
+#define CPUID_7_EBX_SMEP         (1u << 7)
+#define CPUID_7_EBX_SMAP         (1u << 20)
+#define CPUID_EXT_1_ECX_SVM      (1u << 2)
+#define CPUID_EXT_1_EDX_NX       (1u << 20)
+#define CPUID_EXT_1_EDX_PAGE_1G  (1u << 26)

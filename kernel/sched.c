@@ -10,9 +10,9 @@
 #include "vmx.h"
 #include "x86.h"
 
-#define SLICES_PER_SECOND 200  /* a time slice is 5 ms */
-#define HANG_SECONDS 20        /* of CPU time, that a component may take to come back to HC_WAIT */
-#define PRED_CMD_IBPB 1ull
+#define SLICES_PER_SECOND 200 /* a time slice is 5 ms */
+#define HANG_SECONDS      20  /* of CPU time, that a component may take to come back to HC_WAIT */
+#define PRED_CMD_IBPB     1ull
 
 /* --- timeouts --- */
 
@@ -63,9 +63,7 @@ void sched_deadline(void) {
     this_cpu()->attention = true;
 }
 
-void timer_interrupt(void) {
-    sched_deadline();
-}
+void timer_interrupt(void) { sched_deadline(); }
 
 /* --- the queue --- */
 
@@ -152,9 +150,7 @@ void sched_hand_over(struct vcpu *to) {
     cpu->attention = true;
 }
 
-u64 sched_idle_time(void) {
-    return this_cpu()->idle_time;
-}
+u64 sched_idle_time(void) { return this_cpu()->idle_time; }
 
 /* --- choosing --- */
 
@@ -201,8 +197,7 @@ static struct vcpu *choose(struct cpu *cpu, struct vcpu *current) {
 }
 
 static void check_hang(struct vcpu *vcpu) {
-    if (vcpu->domain->role != ROLE_VM &&
-        vcpu->run_time - vcpu->busy_since > HANG_SECONDS * tsc_hz)
+    if (vcpu->domain->role != ROLE_VM && vcpu->run_time - vcpu->busy_since > HANG_SECONDS * tsc_hz)
         domain_fail(vcpu->domain, FAILURE_HANG, vcpu->run_time - vcpu->busy_since);
 }
 

@@ -6,7 +6,7 @@
 struct vcpu;
 
 #define container_of(pointer, type, member)                                                        \
-    ((type *)((char *)(pointer)-__builtin_offsetof(type, member)))
+    ((type *)((char *)(pointer) - __builtin_offsetof(type, member)))
 
 /* Something to do at a time; in one CPU's list, soonest first. */
 struct timeout {

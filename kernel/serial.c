@@ -22,8 +22,7 @@ enum {
 #define DIVISOR_115200        1
 #define PATIENCE              200000 /* polls, far more than a character takes: a dead UART must not hang us */
 
-void serial_init(void)
-{
+void serial_init(void) {
     outb(UART_INTERRUPT_ENABLE, 0);
     outb(UART_LINE_CONTROL, LINE_DIVISOR);
     outb(UART_DIVISOR_LOW, DIVISOR_115200);
@@ -33,8 +32,7 @@ void serial_init(void)
     outb(UART_MODEM_CONTROL, MODEM_DTR_RTS);
 }
 
-void serial_put(char c)
-{
+void serial_put(char c) {
     static bool dead;
     for (unsigned i = 0; !dead && !(inb(UART_LINE_STATUS) & STATUS_TRANSMIT_EMPTY); i++)
         dead = i == PATIENCE;

@@ -10,8 +10,8 @@
 #include "vcpu.h"
 #include "vmx.h"
 
-#define CONTROL_RAM (8 * MIB)
-#define CONTROL_SLOTS 2048
+#define CONTROL_RAM          (8 * MIB)
+#define CONTROL_SLOTS        2048
 #define CONTROL_KERNEL_PAGES 1024
 
 static struct object root;
@@ -23,9 +23,7 @@ static void need(u32 status, const char *what) {
                status, CONTROL_RAM / MIB + 8);
 }
 
-static u64 pages_of(u64 bytes) {
-    return (bytes + PAGE_SIZE - 1) >> PAGE_SHIFT;
-}
+static u64 pages_of(u64 bytes) { return (bytes + PAGE_SIZE - 1) >> PAGE_SHIFT; }
 
 static void give_module(struct domain *control, struct info *info, unsigned n,
                         const struct boot_module *module) {
@@ -44,7 +42,8 @@ static struct domain *create_control(const struct boot_info *boot) {
     if (boot->module_count == 0)
         refuse("the boot loader passed no modules: the first must be the control image");
     need(domain_create(ROLE_CONTROL, (char[LABEL_SIZE]){"control"}, CONTROL_KERNEL_PAGES,
-                       CONTROL_SLOTS, &control), "no memory for its tables");
+                       CONTROL_SLOTS, &control),
+         "no memory for its tables");
     control_domain = control;
     object_init(&root, OBJECT_ROOT);
     cap_create(&control->caps[CAP_SELF], control, &control->object, RIGHT_ALL, 0);
@@ -59,7 +58,8 @@ static struct domain *create_control(const struct boot_info *boot) {
         ;
     struct cap *image_cap = &control->caps[CAP_MODULE];
     need(memory_map(control, &modules[0], image_cap, gpa(GPA_IMAGE), 0, modules[0].pages,
-                    RIGHT_READ | RIGHT_EXECUTE), "its image does not fit");
+                    RIGHT_READ | RIGHT_EXECUTE),
+         "its image does not fit");
     need(memory_map(control, ram, NULL, gpa(GPA_RAM), 0, ram->pages, RIGHT_READ | RIGHT_WRITE),
          "no memory for its tables");
     need(vcpu_create(control, 0, NULL, &vcpu), "no memory for its vCPU");
@@ -72,8 +72,7 @@ static struct domain *create_control(const struct boot_info *boot) {
 void kernel_start(const struct boot_info *boot) {
     vmx_cpu_init();
     create_control(boot);
-    log_info("%lu MiB of RAM, %lu MiB free; starting %s (%lu KiB)",
-             frame_total_count() / 256, frame_free_count() / 256, boot->modules[0].name,
-             boot->modules[0].size / KIB);
+    log_info("%lu MiB of RAM, %lu MiB free; starting %s (%lu KiB)", frame_total_count() / 256,
+             frame_free_count() / 256, boot->modules[0].name, boot->modules[0].size / KIB);
     sched_start();
 }

@@ -6,8 +6,7 @@ struct output {
     unsigned size, at;
 };
 
-static void put(struct output *out, char c)
-{
+static void put(struct output *out, char c) {
     if (out->at + 1 < out->size)
         out->to[out->at++] = c;
 }
@@ -17,8 +16,7 @@ struct field {
     bool left, zero;
 };
 
-static void put_field(struct output *out, struct field field, const char *text, unsigned length)
-{
+static void put_field(struct output *out, struct field field, const char *text, unsigned length) {
     unsigned padding = field.width > length ? field.width - length : 0;
     bool negative = field.zero && length && *text == '-';
     if (negative)
@@ -32,8 +30,7 @@ static void put_field(struct output *out, struct field field, const char *text, 
 }
 
 static void put_number(struct output *out, struct field field, u64 value, unsigned base,
-                       bool negative)
-{
+                       bool negative) {
     char digits[24];
     unsigned at = sizeof(digits);
     do
@@ -44,8 +41,7 @@ static void put_number(struct output *out, struct field field, u64 value, unsign
     put_field(out, field, digits + at, sizeof(digits) - at);
 }
 
-static void put_string(struct output *out, struct field field, const char *text)
-{
+static void put_string(struct output *out, struct field field, const char *text) {
     unsigned length = 0;
     if (!text)
         text = "(null)";
@@ -54,16 +50,14 @@ static void put_string(struct output *out, struct field field, const char *text)
     put_field(out, field, text, length);
 }
 
-static unsigned read_number(const char **format)
-{
+static unsigned read_number(const char **format) {
     unsigned value = 0;
     for (; **format >= '0' && **format <= '9'; (*format)++)
         value = value * 10 + (unsigned)(**format - '0');
     return value;
 }
 
-unsigned text_format_list(char *to, unsigned size, const char *format, va_list list)
-{
+unsigned text_format_list(char *to, unsigned size, const char *format, va_list list) {
     struct output out = {to, size, 0};
     va_list arguments;
     va_copy(arguments, list);
@@ -80,9 +74,7 @@ unsigned text_format_list(char *to, unsigned size, const char *format, va_list l
         for (; *format == 'l'; format++)
             is_long = true;
         switch (*format) {
-        case 's':
-            put_string(&out, field, va_arg(arguments, const char *));
-            break;
+        case 's': put_string(&out, field, va_arg(arguments, const char *)); break;
         case 'd': {
             i64 value = is_long ? va_arg(arguments, i64) : va_arg(arguments, int);
             put_number(&out, field, value < 0 ? -(u64)value : (u64)value, 10, value < 0);
@@ -94,9 +86,7 @@ unsigned text_format_list(char *to, unsigned size, const char *format, va_list l
             put_number(&out, field, value, *format == 'x' ? 16 : 10, false);
             break;
         }
-        case '%':
-            put(&out, '%');
-            break;
+        case '%': put(&out, '%'); break;
         default: /* not one of ours: the arguments behind it cannot be found */
             put(&out, '?');
             while (*format && format[1])
@@ -111,8 +101,7 @@ unsigned text_format_list(char *to, unsigned size, const char *format, va_list l
     return out.at;
 }
 
-unsigned text_format(char *to, unsigned size, const char *format, ...)
-{
+unsigned text_format(char *to, unsigned size, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     unsigned length = text_format_list(to, size, format, arguments);

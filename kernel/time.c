@@ -35,14 +35,12 @@ enum { PIT_CHANNEL2 = 0x42, PIT_COMMAND = 0x43, PORT_B = 0x61 };
    in it; 0: the clock stands still. */
 static u64 start_tsc;
 
-static void measure_start(void)
-{
+static void measure_start(void) {
     lapic_write(LAPIC_TIMER_INITIAL, ~0u);
     start_tsc = rdtsc();
 }
 
-static u32 pm_timer_wait(u16 port, u32 mask)
-{
+static u32 pm_timer_wait(u16 port, u32 mask) {
     u32 before = inl(port), start = before, passed = 0, i = 0;
     while (start == before && i++ < PATIENCE) /* begin where it ticks, for precision */
         start = inl(port);
@@ -52,8 +50,7 @@ static u32 pm_timer_wait(u16 port, u32 mask)
     return passed;
 }
 
-static u32 pit_wait(void)
-{
+static u32 pit_wait(void) {
     u32 count = PIT_HZ / MEASURE_HZ, i = 0;
     outb(PORT_B, (inb(PORT_B) & ~PORT_B_SPEAKER) | PORT_B_GATE);
     outb(PIT_COMMAND, PIT_CHANNEL2_ONE_SHOT);
@@ -66,8 +63,7 @@ static u32 pit_wait(void)
     return count;
 }
 
-static const char *measure(const struct acpi_info *acpi)
-{
+static const char *measure(const struct acpi_info *acpi) {
     const char *source = "the ACPI timer";
     u64 clock_hz = PM_TIMER_HZ, passed = 0;
     lapic_write(LAPIC_TIMER_DIVIDE, TIMER_DIVIDE_BY_1);
@@ -88,8 +84,7 @@ static const char *measure(const struct acpi_info *acpi)
 
 /* The CPU may state its rate exactly; some emulators state a wrong one, so it must agree with the
    measurement. SDM volume 2, "CPUID", leaf 15H. */
-static const char *refine(const char *source)
-{
+static const char *refine(const char *source) {
     struct cpuid_regs r = {0};
     if (cpuid(0, 0).eax >= 0x15)
         r = cpuid(0x15, 0);
@@ -103,8 +98,7 @@ static const char *refine(const char *source)
     return "CPUID";
 }
 
-static void on_timer(u8 vector)
-{
+static void on_timer(u8 vector) {
     (void)vector;
     struct cpu *cpu = this_cpu();
     if (rdtsc() < cpu->timer_deadline) { /* stale, or the counter was too short for the deadline */
@@ -115,8 +109,7 @@ static void on_timer(u8 vector)
     timer_interrupt();
 }
 
-void time_init(const struct acpi_info *acpi)
-{
+void time_init(const struct acpi_info *acpi) {
     const char *source = refine(measure(acpi));
     deadline_mode = cpuid(1, 0).ecx & CPUID_1_ECX_TSC_DEADLINE;
     irq_handler(TIMER_VECTOR, on_timer);
@@ -128,8 +121,7 @@ void time_init(const struct acpi_info *acpi)
 }
 
 /* For the one-shot counter: rounded up, and no more than it can hold. */
-static u32 counter_value(u64 tsc_deadline)
-{
+static u32 counter_value(u64 tsc_deadline) {
     u64 now = rdtsc(), ticks = tsc_deadline > now ? tsc_deadline - now : 0;
     if (ticks >= tsc_hz)
         ticks = tsc_hz; /* on_timer sets it again */
@@ -137,8 +129,7 @@ static u32 counter_value(u64 tsc_deadline)
     return count > ~0u ? ~0u : (u32)count;
 }
 
-void host_timer_set(u64 tsc_deadline)
-{
+void host_timer_set(u64 tsc_deadline) {
     this_cpu()->timer_deadline = tsc_deadline;
     bool off = tsc_deadline == TIMER_OFF;
     if (deadline_mode)
@@ -147,12 +138,6 @@ void host_timer_set(u64 tsc_deadline)
         lapic_write(LAPIC_TIMER_INITIAL, off ? 0 : counter_value(tsc_deadline));
 }
 
-bool host_timer_deadline_mode(void)
-{
-    return deadline_mode;
-}
+bool host_timer_deadline_mode(void) { return deadline_mode; }
 
-u64 time_ms(u64 tsc)
-{
-    return tsc_hz ? tsc / (tsc_hz / 1000) : 0;
-}
+u64 time_ms(u64 tsc) { return tsc_hz ? tsc / (tsc_hz / 1000) : 0; }

@@ -37,13 +37,9 @@ static const char *const exception_names[VECTOR_EXCEPTIONS] = {
     "control protection",
 };
 
-void irq_handler(u8 vector, void (*handler)(u8 vector))
-{
-    handlers[vector] = handler;
-}
+void irq_handler(u8 vector, void (*handler)(u8 vector)) { handlers[vector] = handler; }
 
-void irq_dispatch(u8 vector)
-{
+void irq_dispatch(u8 vector) {
     if (vector == SPURIOUS_VECTOR)
         return;
     if (handlers[vector])
@@ -53,8 +49,7 @@ void irq_dispatch(u8 vector)
     lapic_eoi();
 }
 
-void trap_dispatch(struct trap_frame *frame)
-{
+void trap_dispatch(struct trap_frame *frame) {
     if (frame->vector >= VECTOR_EXCEPTIONS) {
         irq_dispatch((u8)frame->vector);
     } else if (frame->vector == VECTOR_NMI) {

@@ -22,18 +22,18 @@ struct gpa {
 static inline struct hpa hpa(u64 v) { return (struct hpa){v}; }
 static inline struct gpa gpa(u64 v) { return (struct gpa){v}; }
 
-#define MUST_USE __attribute__((warn_unused_result))
-#define NORETURN __attribute__((noreturn))
-#define PACKED __attribute__((packed))
-#define ALIGNED(n) __attribute__((aligned(n)))
-#define COLD __attribute__((cold, noinline))
-#define likely(x) __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
+#define MUST_USE      __attribute__((warn_unused_result))
+#define NORETURN      __attribute__((noreturn))
+#define PACKED        __attribute__((packed))
+#define ALIGNED(n)    __attribute__((aligned(n)))
+#define COLD          __attribute__((cold, noinline))
+#define likely(x)     __builtin_expect(!!(x), 1)
+#define unlikely(x)   __builtin_expect(!!(x), 0)
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
-#define KIB (1024ul)
-#define MIB (1024ul * KIB)
-#define GIB (1024ul * MIB)
+#define KIB        (1024ul)
+#define MIB        (1024ul * KIB)
+#define GIB        (1024ul * MIB)
 #define PAGE_SHIFT 12
 
 /* Freestanding C still calls these. */

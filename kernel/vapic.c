@@ -32,15 +32,15 @@ enum {
 
 enum { LVT_CMCI, LVT_TIMER, LVT_THERMAL, LVT_PERFORMANCE, LVT_LINT0, LVT_LINT1, LVT_ERROR };
 
-#define VERSION 0x01060015u /* version 15h, 7 LVT entries, EOI-broadcast suppression */
-#define SPURIOUS_ENABLE (1u << 8)
+#define VERSION               0x01060015u /* version 15h, 7 LVT entries, EOI-broadcast suppression */
+#define SPURIOUS_ENABLE       (1u << 8)
 #define SPURIOUS_NO_BROADCAST (1u << 12)
-#define LVT_MASKED (1u << 16)
-#define LVT_MODE(lvt) ((lvt) >> 8 & 7)
-#define LVT_TIMER_MODE(lvt) ((lvt) >> 17 & 3)
-#define ERROR_SEND_ILLEGAL (1u << 5)
+#define LVT_MASKED            (1u << 16)
+#define LVT_MODE(lvt)         ((lvt) >> 8 & 7)
+#define LVT_TIMER_MODE(lvt)   ((lvt) >> 17 & 3)
+#define ERROR_SEND_ILLEGAL    (1u << 5)
 #define ERROR_RECEIVE_ILLEGAL (1u << 6)
-#define ICR_RESERVED 0xfff32000ull
+#define ICR_RESERVED          0xfff32000ull
 
 enum { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_DEADLINE };
 enum { MODE_FIXED, MODE_LOWEST, MODE_SMI, MODE_NMI = 4, MODE_INIT, MODE_STARTUP, MODE_EXTINT };
@@ -82,13 +82,9 @@ static int highest(const u32 bits[8]) {
     return -1;
 }
 
-static void bit_set(u32 bits[8], unsigned vector) {
-    bits[vector / 32] |= 1u << vector % 32;
-}
+static void bit_set(u32 bits[8], unsigned vector) { bits[vector / 32] |= 1u << vector % 32; }
 
-static void bit_clear(u32 bits[8], unsigned vector) {
-    bits[vector / 32] &= ~(1u << vector % 32);
-}
+static void bit_clear(u32 bits[8], unsigned vector) { bits[vector / 32] &= ~(1u << vector % 32); }
 
 static u32 processor_priority(const struct vapic *apic) {
     int in_service = highest(apic->isr);
@@ -135,9 +131,7 @@ static void accept_fixed(struct vcpu *vcpu, unsigned vector, bool level) {
 static void deliver(struct vcpu *vcpu, unsigned mode, unsigned vector, bool level) {
     switch (mode) {
     case MODE_FIXED:
-    case MODE_LOWEST:
-        accept_fixed(vcpu, vector, level);
-        break;
+    case MODE_LOWEST: accept_fixed(vcpu, vector, level); break;
     case MODE_NMI:
         vcpu->nmi = true;
         vcpu_kick(vcpu);
@@ -146,9 +140,7 @@ static void deliver(struct vcpu *vcpu, unsigned mode, unsigned vector, bool leve
 }
 
 /* Logical x2APIC id: the cluster in the upper half, one bit in the lower. */
-static u32 logical_id(u32 id) {
-    return (id >> 4) << 16 | 1u << (id & 15);
-}
+static u32 logical_id(u32 id) { return (id >> 4) << 16 | 1u << (id & 15); }
 
 static bool addressed(const struct vapic *apic, u32 destination, u32 broadcast, bool logical) {
     if (destination == broadcast)
@@ -173,8 +165,7 @@ static void broadcast(struct domain *vm, u32 destination, u32 all, bool logical,
 
 void vapic_message(struct domain *vm, u64 address, u64 data) {
     bool logical = address >> 2 & 1;
-    broadcast(vm, address >> 12 & 0xff, 0xff, logical, data >> 8 & 7, data & 0xff,
-              data >> 15 & 1);
+    broadcast(vm, address >> 12 & 0xff, 0xff, logical, data >> 8 & 7, data & 0xff, data >> 15 & 1);
 }
 
 static void send_ipi(struct vcpu *from, u64 icr) {
@@ -202,13 +193,9 @@ static u32 divider(const struct vapic *apic) {
     return code == 7 ? 1 : 2u << code;
 }
 
-static u64 guest_tsc(const struct vcpu *vcpu) {
-    return rdtsc() + vcpu->tsc_offset;
-}
+static u64 guest_tsc(const struct vcpu *vcpu) { return rdtsc() + vcpu->tsc_offset; }
 
-void vapic_timer_stop(struct vapic *apic) {
-    timeout_cancel(&apic->timer);
-}
+void vapic_timer_stop(struct vapic *apic) { timeout_cancel(&apic->timer); }
 
 /* Guest TSC of the timer's next interrupt; 0: none. The counting modes run at the TSC's rate. */
 static u64 timer_next(const struct vapic *apic) {
@@ -238,9 +225,7 @@ static void timer_fired(struct timeout *timeout) {
         vapic_timer_start(vcpu);
         break;
     }
-    case TIMER_DEADLINE:
-        apic->deadline = 0;
-        break;
+    case TIMER_DEADLINE: apic->deadline = 0; break;
     }
     if (!(lvt & LVT_MASKED))
         accept_fixed(vcpu, lvt & 0xff, false);
@@ -254,9 +239,7 @@ void vapic_deadline_write(struct vcpu *vcpu, u64 deadline) {
     vapic_timer_start(vcpu);
 }
 
-u64 vapic_deadline_read(const struct vapic *apic) {
-    return apic->deadline;
-}
+u64 vapic_deadline_read(const struct vapic *apic) { return apic->deadline; }
 
 static u32 current_count(const struct vcpu *vcpu) {
     const struct vapic *apic = &vcpu->apic;
@@ -395,12 +378,9 @@ bool vapic_write(struct vcpu *vcpu, u32 msr, u64 value) {
             return false;
         accept_fixed(vcpu, (unsigned)value, false);
         return true;
-    default:
-        return false;
+    default: return false;
     }
 }
 
 /* x2APIC mode, in which a vCPU starts, is not left: xAPIC mode comes with the MMIO page. */
-bool vapic_base_write(struct vapic *apic, u64 value) {
-    return value == apic->base;
-}
+bool vapic_base_write(struct vapic *apic, u64 value) { return value == apic->base; }

@@ -9,9 +9,7 @@
 #include "vmx.h"
 #include "x86.h"
 
-static struct gpa exit_page_at(u32 index) {
-    return gpa(GPA_EXIT + (u64)index * PAGE_SIZE);
-}
+static struct gpa exit_page_at(u32 index) { return gpa(GPA_EXIT + (u64)index * PAGE_SIZE); }
 
 u32 vcpu_create(struct domain *domain, u32 index, struct domain *model, struct vcpu **out) {
     if (index >= (domain->role == ROLE_VM ? MAX_VCPUS : 1) || (domain->role == ROLE_VM) != !!model)
@@ -173,8 +171,8 @@ static void take_gprs(struct vcpu *vcpu, u32 which) {
         vmwrite64(VMCS_GUEST_RSP, vcpu->exit->gpr[4]);
     if (which & REPLY_SET_RFLAGS) {
         u64 change = RFLAGS_STATUS | RFLAGS_RF;
-        vmwrite64(VMCS_GUEST_RFLAGS, (vmread64(VMCS_GUEST_RFLAGS) & ~change) |
-                                         (vcpu->exit->rflags & change));
+        vmwrite64(VMCS_GUEST_RFLAGS,
+                  (vmread64(VMCS_GUEST_RFLAGS) & ~change) | (vcpu->exit->rflags & change));
     }
 }
 

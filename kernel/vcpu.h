@@ -14,7 +14,7 @@ struct unswitched {
 };
 
 #define MTRR_VARIABLE 8
-#define MTRR_FIXED 11
+#define MTRR_FIXED    11
 struct mtrrs {
     u64 fixed[MTRR_FIXED];
     u64 variable[2 * MTRR_VARIABLE];
@@ -32,8 +32,8 @@ struct vcpu {
     bool queued;
     bool nmi;
     bool interruptible; /* halted with RFLAGS.IF set */
-    u32 state; /* VCPU_... */
-    int extint; /* vector on the PIC's INTR line, or -1 */
+    u32 state;          /* VCPU_... */
+    int extint;         /* vector on the PIC's INTR line, or -1 */
 
     u32 event, event_error, event_length; /* to inject first: exception or re-delivery */
     u32 primary_controls;                 /* as the VMCS has them */
@@ -61,8 +61,7 @@ static inline struct vcpu *vcpu_of(struct object *object) {
     return container_of(object, struct vcpu, object);
 }
 
-MUST_USE u32 vcpu_create(struct domain *domain, u32 index, struct domain *model,
-                         struct vcpu **out);
+MUST_USE u32 vcpu_create(struct domain *domain, u32 index, struct domain *model, struct vcpu **out);
 void vcpu_destroy(struct vcpu *vcpu);
 void vcpu_reset(struct vcpu *vcpu); /* stopped, nothing pending */
 void vcpu_start(struct vcpu *vcpu);

@@ -21,7 +21,7 @@ static struct {
     bool accessed_dirty;
 } vmx;
 
-static u8 *io_bitmap_deny;          /* two pages of ones */
+static u8 *io_bitmap_deny; /* two pages of ones */
 static u8 *msr_bitmap_vm, *msr_bitmap_component;
 
 /* For vmx_entry.S. */
@@ -34,7 +34,7 @@ const u16 verw_selector = SELECTOR_DATA;
     (CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE |      \
      CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP |  \
      CR4_SMAP)
-#define COMPONENT_CR4 (CR4_PSE | CR4_PAE | CR4_PGE)
+#define COMPONENT_CR4  (CR4_PSE | CR4_PAE | CR4_PGE)
 #define CR0_HOST_OWNED (CR0_CD | CR0_NW | CR0_NE)
 #define CR0_KNOWN                                                                                  \
     (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD |     \
@@ -56,16 +56,11 @@ static const struct wish pin_wishes[] = {
     {"VMX preemption timer", PIN_PREEMPTION_TIMER, FEATURE_PREEMPTION_TIMER},
 };
 static const struct wish primary_wishes[] = {
-    {"TSC offsetting", PRIMARY_TSC_OFFSET, 0},
-    {"HLT exiting", PRIMARY_HLT, 0},
-    {"MWAIT exiting", PRIMARY_MWAIT, 0},
-    {"RDPMC exiting", PRIMARY_RDPMC, 0},
-    {"CR8-load exiting", PRIMARY_CR8_LOAD, 0},
-    {"CR8-store exiting", PRIMARY_CR8_STORE, 0},
-    {"I/O bitmaps", PRIMARY_IO_BITMAPS, 0},
-    {"MSR bitmaps", PRIMARY_MSR_BITMAPS, 0},
-    {"MONITOR exiting", PRIMARY_MONITOR, 0},
-    {"secondary controls", PRIMARY_SECONDARY, 0},
+    {"TSC offsetting", PRIMARY_TSC_OFFSET, 0}, {"HLT exiting", PRIMARY_HLT, 0},
+    {"MWAIT exiting", PRIMARY_MWAIT, 0},       {"RDPMC exiting", PRIMARY_RDPMC, 0},
+    {"CR8-load exiting", PRIMARY_CR8_LOAD, 0}, {"CR8-store exiting", PRIMARY_CR8_STORE, 0},
+    {"I/O bitmaps", PRIMARY_IO_BITMAPS, 0},    {"MSR bitmaps", PRIMARY_MSR_BITMAPS, 0},
+    {"MONITOR exiting", PRIMARY_MONITOR, 0},   {"secondary controls", PRIMARY_SECONDARY, 0},
 };
 static const struct wish secondary_wishes[] = {
     {"EPT", SECONDARY_EPT, 0},
@@ -89,8 +84,8 @@ static const struct wish entry_wishes[] = {
 };
 #define DR_EXITING (1u << 23)
 
-/* Bits 31:0 of a capability MSR must be 1, bits 63:32 may be. SDM volume 3, appendix "VMX Capability
-   Reporting Facility". */
+/* Bits 31:0 of a capability MSR must be 1, bits 63:32 may be. SDM volume 3, appendix "VMX
+   Capability Reporting Facility". */
 static u32 negotiate(u32 msr, const struct wish *wishes, unsigned count) {
     u64 capability = rdmsr(msr);
     u32 must = (u32)capability, may = (u32)(capability >> 32);
@@ -109,9 +104,7 @@ static u32 negotiate(u32 msr, const struct wish *wishes, unsigned count) {
 }
 
 /* Secondary controls that are taken where they are: they only let a guest use an instruction. */
-static u32 optional(u32 msr, u32 bits) {
-    return (u32)(rdmsr(msr) >> 32) & bits;
-}
+static u32 optional(u32 msr, u32 bits) { return (u32)(rdmsr(msr) >> 32) & bits; }
 
 static void negotiate_all(void) {
     u64 basic = rdmsr(MSR_IA32_VMX_BASIC);
@@ -124,8 +117,7 @@ static void negotiate_all(void) {
     vmx.pin = negotiate(MSR_IA32_VMX_TRUE_PINBASED, pin_wishes, ARRAY_SIZE(pin_wishes));
     vmx.primary_vm =
         negotiate(MSR_IA32_VMX_TRUE_PROCBASED, primary_wishes, ARRAY_SIZE(primary_wishes));
-    vmx.primary_component =
-        vmx.primary_vm | optional(MSR_IA32_VMX_TRUE_PROCBASED, DR_EXITING);
+    vmx.primary_component = vmx.primary_vm | optional(MSR_IA32_VMX_TRUE_PROCBASED, DR_EXITING);
     vmx.secondary_component =
         negotiate(MSR_IA32_VMX_PROCBASED2, secondary_wishes, ARRAY_SIZE(secondary_wishes));
     vmx.secondary_vm = vmx.secondary_component |
@@ -139,7 +131,8 @@ static void negotiate_all(void) {
                      1ull << 32 | 1ull << 41 | 1ull << 42;
     if ((ept & need) != need)
         refuse("VT-x on this CPU lacks what Plinth needs: EPT with 4 levels, write-back tables, "
-               "2 MiB pages, INVEPT and INVVPID (IA32_VMX_EPT_VPID_CAP is 0x%lx)", ept);
+               "2 MiB pages, INVEPT and INVVPID (IA32_VMX_EPT_VPID_CAP is 0x%lx)",
+               ept);
     ept_has_1g = ept >> 17 & 1;
     vmx.accessed_dirty = ept >> 21 & 1;
     vmx.features |= FEATURE_VPID | FEATURE_UNRESTRICTED | (ept_has_1g ? FEATURE_EPT_1G : 0) |
@@ -152,11 +145,11 @@ static void negotiate_all(void) {
 }
 
 /* CPUID leaf 7 EDX: SDM volume 2, "CPUID". */
-#define CPUID7_MD_CLEAR (1u << 10)
-#define CPUID7_IBRS_IBPB (1u << 26)
-#define CPUID7_ARCH_CAPABILITIES (1u << 29)
+#define CPUID7_MD_CLEAR            (1u << 10)
+#define CPUID7_IBRS_IBPB           (1u << 26)
+#define CPUID7_ARCH_CAPABILITIES   (1u << 29)
 #define MSR_IA32_ARCH_CAPABILITIES 0x10a
-#define ARCH_MDS_NO (1ull << 5)
+#define ARCH_MDS_NO                (1ull << 5)
 
 static void choose_mitigations(void) {
     u32 edx = cpuid(7, 0).edx;
@@ -179,9 +172,9 @@ static void *kernel_pages_or_refuse(unsigned order) {
 
 static void msr_allow(u8 *bitmap, u32 msr, bool write) {
     u32 bit = msr & 0x1fff;
-    bitmap[(msr >= 0xc0000000 ? 1024 : 0) + bit / 8] &= (u8)~(1u << bit % 8);
+    bitmap[(msr >= 0xc0000000 ? 1024 : 0) + bit / 8] &= (u8) ~(1u << bit % 8);
     if (write)
-        bitmap[(msr >= 0xc0000000 ? 3072 : 2048) + bit / 8] &= (u8)~(1u << bit % 8);
+        bitmap[(msr >= 0xc0000000 ? 3072 : 2048) + bit / 8] &= (u8) ~(1u << bit % 8);
 }
 
 static void make_bitmaps(void) {
@@ -192,9 +185,17 @@ static void make_bitmaps(void) {
     msr_bitmap_vm = kernel_pages_or_refuse(0);
     memset(msr_bitmap_vm, 0xff, PAGE_SIZE);
     /* Switched by the VMCS or by unswitched_*; the CPU checks what is written to them. */
-    static const u32 passed[] = {
-        MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP, MSR_IA32_PAT, MSR_STAR,
-        MSR_LSTAR, MSR_CSTAR, MSR_FMASK, MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE};
+    static const u32 passed[] = {MSR_IA32_SYSENTER_CS,
+                                 MSR_IA32_SYSENTER_ESP,
+                                 MSR_IA32_SYSENTER_EIP,
+                                 MSR_IA32_PAT,
+                                 MSR_STAR,
+                                 MSR_LSTAR,
+                                 MSR_CSTAR,
+                                 MSR_FMASK,
+                                 MSR_FS_BASE,
+                                 MSR_GS_BASE,
+                                 MSR_KERNEL_GS_BASE};
     for (unsigned i = 0; i < ARRAY_SIZE(passed); i++)
         msr_allow(msr_bitmap_vm, passed[i], true);
     if (vmx.secondary_vm & SECONDARY_RDTSCP)
@@ -230,17 +231,11 @@ void vmx_cpu_init(void) {
     xstate_init();
 }
 
-u32 vmx_features(void) {
-    return vmx.features;
-}
+u32 vmx_features(void) { return vmx.features; }
 
-bool vmx_has_timer(void) {
-    return vmx.features & FEATURE_PREEMPTION_TIMER;
-}
+bool vmx_has_timer(void) { return vmx.features & FEATURE_PREEMPTION_TIMER; }
 
-void vmcs_failed(u32 encoding) {
-    panic("VMREAD or VMWRITE of field 0x%x failed", encoding);
-}
+void vmcs_failed(u32 encoding) { panic("VMREAD or VMWRITE of field 0x%x failed", encoding); }
 
 /* --- TLB tags and flushes --- */
 
@@ -254,10 +249,7 @@ struct invalidation {
 static void invvpid_single(u16 vpid) {
     struct invalidation what = {vpid, 0};
     bool failed;
-    __asm__ volatile("invvpid %1, %2"
-                     : "=@ccbe"(failed)
-                     : "m"(what), "r"(1ull)
-                     : "memory");
+    __asm__ volatile("invvpid %1, %2" : "=@ccbe"(failed) : "m"(what), "r"(1ull) : "memory");
     assert(!failed);
 }
 
@@ -266,10 +258,7 @@ void vmx_flush_ept(const struct ept *ept) {
         return;
     struct invalidation what = {ept_pointer(ept, vmx.accessed_dirty), 0};
     bool failed;
-    __asm__ volatile("invept %1, %2"
-                     : "=@ccbe"(failed)
-                     : "m"(what), "r"(1ull)
-                     : "memory");
+    __asm__ volatile("invept %1, %2" : "=@ccbe"(failed) : "m"(what), "r"(1ull) : "memory");
     assert(!failed);
 }
 
@@ -286,9 +275,7 @@ static u16 vpid_alloc(void) {
     return 0;
 }
 
-static void vpid_free(u16 vpid) {
-    vpid_used[vpid / 64] &= ~(1ull << vpid % 64);
-}
+static void vpid_free(u16 vpid) { vpid_used[vpid / 64] &= ~(1ull << vpid % 64); }
 
 /* --- the VMCS of a vCPU --- */
 
@@ -349,8 +336,8 @@ static void write_controls(struct vcpu *vcpu) {
     vmwrite32(VMCS_ENTRY_CONTROLS, vmx.entry);
     /* #DB and #AC: a guest could loop in their delivery for ever; #MC is the host's. A component
        has no vector state: CR0.TS is set for it, and #NM ends it. */
-    vmwrite32(VMCS_EXCEPTION_BITMAP, 1u << VECTOR_DB | 1u << VECTOR_AC | 1u << VECTOR_MC |
-                                         (vm ? 0 : 1u << VECTOR_NM));
+    vmwrite32(VMCS_EXCEPTION_BITMAP,
+              1u << VECTOR_DB | 1u << VECTOR_AC | 1u << VECTOR_MC | (vm ? 0 : 1u << VECTOR_NM));
     vmwrite32(VMCS_PF_MASK, 0);
     vmwrite32(VMCS_PF_MATCH, 0);
     vmwrite32(VMCS_CR3_TARGET_COUNT, 0);
@@ -555,10 +542,10 @@ void vmx_state_read(struct vcpu *vcpu, struct vcpu_state *state) {
     state->gpr[4] = vmread64(VMCS_GUEST_RSP);
     state->rip = vmread64(VMCS_GUEST_RIP);
     state->rflags = vmread64(VMCS_GUEST_RFLAGS);
-    state->cr0 = guest_view(vmread64(VMCS_GUEST_CR0), vmread64(VMCS_CR0_MASK),
-                            vmread64(VMCS_CR0_SHADOW));
-    state->cr4 = guest_view(vmread64(VMCS_GUEST_CR4), vmread64(VMCS_CR4_MASK),
-                            vmread64(VMCS_CR4_SHADOW));
+    state->cr0 =
+        guest_view(vmread64(VMCS_GUEST_CR0), vmread64(VMCS_CR0_MASK), vmread64(VMCS_CR0_SHADOW));
+    state->cr4 =
+        guest_view(vmread64(VMCS_GUEST_CR4), vmread64(VMCS_CR4_MASK), vmread64(VMCS_CR4_SHADOW));
     state->cr3 = vmread64(VMCS_GUEST_CR3);
     state->cr2 = this_cpu()->unswitched == vcpu ? read_cr2() : vcpu->unswitched.cr2;
     state->efer = vmread64(VMCS_GUEST_EFER);
@@ -584,8 +571,7 @@ void vmx_advance(struct vcpu *vcpu, u32 length) {
     if (unlikely(blocking & (BLOCKING_STI | BLOCKING_MOV_SS)))
         vmwrite32(VMCS_GUEST_BLOCKING, blocking & ~(BLOCKING_STI | BLOCKING_MOV_SS));
     if (unlikely(vmread64(VMCS_GUEST_RFLAGS) & RFLAGS_TF))
-        vmwrite64(VMCS_GUEST_PENDING_DEBUG,
-                  vmread64(VMCS_GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
+        vmwrite64(VMCS_GUEST_PENDING_DEBUG, vmread64(VMCS_GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
     (void)vcpu;
 }
 

@@ -9,12 +9,12 @@ struct vcpu;
 struct domain;
 
 /* Access rights of segments, in VMX format. */
-#define SEGMENT_ACCESS_CODE 0xc09bu
-#define SEGMENT_ACCESS_DATA 0xc093u
-#define SEGMENT_ACCESS_TSS 0x008bu
-#define SEGMENT_ACCESS_UNUSABLE 0x10000u
+#define SEGMENT_ACCESS_CODE        0xc09bu
+#define SEGMENT_ACCESS_DATA        0xc093u
+#define SEGMENT_ACCESS_TSS         0x008bu
+#define SEGMENT_ACCESS_UNUSABLE    0x10000u
 #define SEGMENT_ACCESS_DPL(access) ((access) >> 5 & 3)
-#define SEGMENT_ACCESS_LONG 0x2000u
+#define SEGMENT_ACCESS_LONG        0x2000u
 
 /* Chooses the controls, says in the log what is missing, and turns VMX on. Stops the machine with
    one line when it cannot do. */

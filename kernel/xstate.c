@@ -9,11 +9,11 @@
 #include "vmx.h"
 #include "x86.h"
 
-#define CPUID_XSAVE (1u << 26) /* leaf 1 ECX */
+#define CPUID_XSAVE  (1u << 26) /* leaf 1 ECX */
 #define CPUID_RDTSCP (1u << 27) /* leaf 0x80000001 EDX */
 #define XSAVE_LEGACY 576        /* bytes: x87 and SSE, and the header */
-#define XSAVE_MXCSR 24
-#define COMPONENTS 8 /* x87 to ZMM_Hi256 and PKRU's slot: what guests may have is among them */
+#define XSAVE_MXCSR  24
+#define COMPONENTS   8 /* x87 to ZMM_Hi256 and PKRU's slot: what guests may have is among them */
 
 static u64 mask;
 static u32 component_end[COMPONENTS];
@@ -34,9 +34,7 @@ void xstate_init(void) {
     xsetbv(0, mask);
 }
 
-u64 xstate_mask(void) {
-    return mask;
-}
+u64 xstate_mask(void) { return mask; }
 
 u32 xstate_size(u64 xcr0) {
     u32 size = XSAVE_LEGACY;
@@ -46,9 +44,7 @@ u32 xstate_size(u64 xcr0) {
     return size;
 }
 
-unsigned xstate_order(void) {
-    return xstate_size(mask) > PAGE_SIZE ? 1 : 0;
-}
+unsigned xstate_order(void) { return xstate_size(mask) > PAGE_SIZE ? 1 : 0; }
 
 bool xstate_allowed(u64 xcr0) {
     u64 avx512 = xcr0 & XCR0_AVX512;

@@ -97,9 +97,13 @@ async function main(): Promise<number> {
       `rig: booting ${options.iso} with ${options.memory} MiB and ${options.cpus} CPU; log: ${rig.serialLog}`,
     );
     await showBoot(rig);
-    if (!process.stdin.isTTY || !process.stdout.isTTY) return await playDemo(rig.socketPath);
     if (!existsSync(CLI)) throw new Error(`${CLI} is missing; next: make all`);
-    return await attachShell(rig);
+    const person = process.stdin.isTTY && process.stdout.isTTY;
+    const ended = rig.exited.then((exit) => {
+      throw new Error(`the rig ended (code ${exit.code})\n${exit.lastOutput}`);
+    });
+    ended.catch(() => undefined);
+    return await Promise.race([person ? attachShell(rig) : playDemo(rig.socketPath), ended]);
   } finally {
     await rig.stop();
   }

@@ -65,7 +65,8 @@ async function main(): Promise<void> {
   const address = com1Server.address();
   const emulator = startEmulator(config, typeof address === "object" && address !== null ? address.port : 0);
 
-  const stop = (): void => {
+  const stop = (why: string): void => {
+    console.error(`ending the emulator: ${why}`);
     emulator.kill("SIGTERM");
     setTimeout(() => emulator.kill("SIGKILL"), KILL_AFTER_MS).unref();
   };
@@ -92,19 +93,21 @@ async function main(): Promise<void> {
     starter ??= socket;
     say(socket, { status });
     socket.setEncoding("utf8").on("data", (text: string) => {
-      if (text.includes("down")) stop();
+      if (text.includes("down")) stop("asked to");
     });
     socket.on("error", () => socket.destroy());
     socket.on("close", () => {
       followers.delete(socket);
       // A rig that is not detached lives as long as the process that started it.
-      if (socket === starter && !config.detached) stop();
+      if (socket === starter && !config.detached) stop("its starter is gone");
     });
   });
   await listen(controlServer, controlPath);
 
-  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, stop);
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const)
+    process.on(signal, () => stop(`got ${signal}`));
   const finish = (code: number, cause: string): void => {
+    console.error(`the emulator ended with code ${code} ${cause}`);
     rmSync(socketPath, { force: true });
     rmSync(controlPath, { force: true });
     const outputs = [cause, tailOfFile(serialPath), tailOfFile(emulatorLog(config))];

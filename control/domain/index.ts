@@ -11,7 +11,7 @@ import { sessionFrame, sessionStart } from "./session";
 import { shellEvent, shellNotice, shellReceive, shellSource, shellStart } from "./shell/shell";
 import { EVENT_TIMER, EVENT_UART, linkOfEvent, SLOT_TIMER } from "./slots";
 import { stashOpen } from "./stash";
-import { uartEvent, uartPoll, uartQueued, uartStart } from "./uart";
+import { uartEvent, uartQueued, uartStart } from "./uart";
 import { BUILD, PRODUCT, VERSION } from "./version";
 import { vmsDomainEvent, vmsLinkEvent, vmsTick } from "./vm-watch";
 
@@ -19,7 +19,7 @@ import { vmsDomainEvent, vmsLinkEvent, vmsTick } from "./vm-watch";
 let unfinished: u64 = 0;
 
 /** While the line has something to send, it is looked after this often even without an interrupt. */
-const LINE_CHECK_MS: u64 = 25;
+const LINE_CHECK_MS: u64 = 2;
 
 export function init(): void {
   hostRead();
@@ -47,8 +47,7 @@ export function init(): void {
 export function onEvents(bits: u64): void {
   const all = bits | unfinished;
   unfinished = 0;
-  if ((all & ((<u64>1) << EVENT_UART)) != 0) uartEvent(lineReceive, lineFill);
-  if ((all & ((<u64>1) << EVENT_TIMER)) != 0) uartPoll(lineReceive, lineFill);
+  if ((all & (((<u64>1) << EVENT_UART) | ((<u64>1) << EVENT_TIMER))) != 0) uartEvent(lineReceive, lineFill);
   if ((all & ((<u64>1) << EVENT_DOMAIN)) != 0) vmsDomainEvent();
   for (let event: u32 = EVENT_TIMER + 1; event < 64; event++) {
     if (((all >> event) & 1) == 0) continue;

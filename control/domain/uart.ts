@@ -98,16 +98,6 @@ export function uartKick(): void {
   enableEmpty(head != tail);
 }
 
-/** Looks once without an interrupt, in case one was lost: call it now and then while something is queued. */
-export function uartPoll(receive: (byte: u32) => void, refill: () => void): void {
-  if (!present) return;
-  receiveAll(receive);
-  if (!emptyEnabled || (read(Register.LSR) & Lsr.EMPTY) == 0) return;
-  refill();
-  fillFifo();
-  enableEmpty(head != tail);
-}
-
 function enableEmpty(on: bool): void {
   if (on == emptyEnabled) return;
   emptyEnabled = on;
@@ -127,11 +117,24 @@ function receiveAll(receive: (byte: u32) => void): void {
 }
 
 /**
- * Handles the interrupt; `refill` is called when the transmitter is empty and may queue more. An edge that
- * comes before the kernel unmasks the line is lost, so the cause is read once more after irqAck.
+ * Looks after the UART: at its interrupt, and now and then while something is queued, since an interrupt may
+ * be late (a VM that runs with interrupts off holds them up on some machines) or lost. `refill` is called when
+ * the transmitter is empty and may queue more.
  */
 export function uartEvent(receive: (byte: u32) => void, refill: () => void): void {
   if (!present) return;
+  serveCauses(receive, refill);
+  if (emptyEnabled && (read(Register.LSR) & Lsr.EMPTY) != 0) transmit(refill);
+}
+
+function transmit(refill: () => void): void {
+  refill();
+  fillFifo();
+  enableEmpty(head != tail);
+}
+
+/** An edge that comes before the kernel unmasks the line is lost: the cause is read once more after irqAck. */
+function serveCauses(receive: (byte: u32) => void, refill: () => void): void {
   let acked = false;
   for (let i = 0; i < MAX_ROUNDS; i++) {
     const cause = read(Register.IIR_FCR);
@@ -143,9 +146,7 @@ export function uartEvent(receive: (byte: u32) => void, refill: () => void): voi
     }
     const kind = cause & Iir.MASK;
     if (kind == Iir.EMPTY) {
-      refill();
-      fillFifo();
-      enableEmpty(head != tail);
+      transmit(refill);
     } else if (kind == Iir.LINE) {
       read(Register.LSR);
     } else if (kind == Iir.MODEM) {

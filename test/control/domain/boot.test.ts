@@ -17,6 +17,12 @@ test("greets, starts the VMs of the specification and prompts", () => {
   assert.is(rig.kernel.domain("vm/a", Role.VM).vcpus[0]!.state, VcpuState.READY);
 });
 
+test("output goes on when the line's interrupts get lost", () => {
+  const rig = new Rig({ deafLine: true });
+  rig.kernel.advance(500);
+  assert.match(rig.text(), /plinth control [^]*2 VMs, 2 starting[^]*\[b: running\]\r\nplinth> $/);
+});
+
 test("no specification: no VMs, and the prompt", () => {
   const rig = new Rig({ spec: null });
   assert.match(rig.text(), /there is no module "spec", so there are no VMs/);

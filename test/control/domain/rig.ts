@@ -37,6 +37,8 @@ export interface RigOptions extends KernelOptions {
   deviceModel?: Uint8Array;
   /** The control domain traps at its n-th DOMAIN_CREATE, once. */
   trapAt?: number;
+  /** COM1's interrupts get lost. */
+  deafLine?: boolean;
 }
 
 /** One booted machine and both sides of its serial line. */
@@ -64,6 +66,7 @@ export class Rig {
     ];
     this.kernel = new KernelModel({ ...options, modules });
     this.logTraps();
+    if (options.deafLine) this.kernel.serial.onInterrupt = () => undefined;
     if (options.trapAt !== undefined) this.trapAtCreate(options.trapAt);
     this.kernel.startControl(controlWasm);
     this.settle();

@@ -175,9 +175,11 @@ export class Client {
     return new ConsoleStream(this, vm);
   }
 
-  /** Makes the control domain trap; there is no reply. */
-  trap(): void {
+  /** Makes the control domain trap. There is no reply: resolves when the next one prompts, or after a second. */
+  async trap(): Promise<void> {
+    const prompted = this.line.prompted(1000);
     this.line.send({ id: 0, op: schema.OP_TEST_TRAP });
+    await prompted;
   }
 
   /** Makes the device model of a VM trap. */

@@ -2,15 +2,21 @@
 
 import type { Context } from "./command";
 import type { ConsoleStream } from "./console-stream";
+import { QuestionFilter } from "./queries";
 
 /** Milliseconds without output after which something typed counts as answered. */
 const QUIET = 1000;
 const STEP = 20;
+const NEWLINE = 0x0a;
 
 export class ConsoleSession {
   readonly context: Context;
   readonly stream: ConsoleStream;
   readonly vm: string;
+  /** Whether a person sits at the terminal and it may answer the VM. */
+  attended = false;
+  private readonly questions = new QuestionFilter();
+  private lastByte = NEWLINE;
   private lastOutput = Date.now();
   private readonly failure: Promise<never>;
   private reject!: (error: Error) => void;
@@ -35,11 +41,27 @@ export class ConsoleSession {
     return Promise.race([promise, this.failure]);
   }
 
-  /** Console output as it is, or as a line of NDJSON. */
+  /**
+   * Console output as it is, or as a line of NDJSON. A terminal's questions are taken out where nobody
+   * waits for the answer: from what was printed before we came, and everywhere if no person is attached.
+   */
   print(data: Uint8Array, at: number): void {
-    const { out } = this.context;
-    if (out.json) out.record({ vm: this.vm, at, text: Buffer.from(data).toString("utf8") });
-    else out.bytes(data);
+    const { out, world } = this.context;
+    if (out.json) return out.record({ vm: this.vm, at, text: Buffer.from(data).toString("utf8") });
+    const live = this.attended ? Math.max(0, Math.min(data.length, this.stream.replayEnd - at)) : data.length;
+    const old = data.subarray(0, live);
+    if (old.length > 0) this.write(world.stdout.isTTY ? this.questions.take(old) : old);
+    if (live < data.length) this.write(Buffer.concat([this.questions.rest(), data.subarray(live)]));
+  }
+
+  /** Ends a line that the VM has begun, so that what follows is not behind it. */
+  endLine(): void {
+    if (this.lastByte !== NEWLINE && !this.context.out.json) this.context.out.line("");
+  }
+
+  private write(data: Uint8Array): void {
+    this.lastByte = data[data.length - 1] ?? this.lastByte;
+    this.context.out.bytes(data);
   }
 
   /** Resolves when all that the VM had printed before we came has been seen, or no more of it comes. */

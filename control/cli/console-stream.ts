@@ -42,6 +42,8 @@ export class ConsoleStream extends EventEmitter {
 
   /** Attaches; output that the host still has comes first. */
   async open(): Promise<void> {
+    const newest = this.client.lastEvent(); // asked first: what happens from now on counts
+    newest.catch(() => undefined);
     this.replayEnd = (await this.client.attachConsole(this.vm, Number.MAX_SAFE_INTEGER)).at;
     const { line } = this.client;
     line.on("push", this.onPush);
@@ -49,7 +51,7 @@ export class ConsoleStream extends EventEmitter {
     line.on("close", this.onClose);
     await this.attach();
     this.rearm();
-    this.lastSeen = await this.client.lastEvent();
+    this.lastSeen = await newest;
     await this.client.watchEvents(this.lastSeen);
   }
 

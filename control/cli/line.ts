@@ -24,8 +24,8 @@ interface Pending {
   fail(error: Error): void;
 }
 
-/** Milliseconds without a reply after which a second, harmless request asks whether the first was lost. */
-const PROBE_AFTER = 3000;
+/** Milliseconds without a reply after which a harmless request asks whether the first was lost; doubled each time. */
+const PROBE_AFTER = 1500;
 /** Milliseconds after which hello is sent a second time. */
 const HELLO_AGAIN = schema.Protocol.FRAME_TIMEOUT_MS + 500;
 /** What the shell on the line prints when it waits for a command. */
@@ -34,7 +34,7 @@ const PROMPT = "plinth> ";
 const TEXT_KEPT = 4096;
 
 /**
- * Emits "push" (a Message with `ev`), "text" (bytes outside frames), "hello" (another client said hello,
+ * Emits "push" (a Message with `ev`), "text" (bytes outside frames), "prompt" (the host's shell waits), "hello" (another client said hello,
  * which ended our attachments) and "close" (an error; the line is gone).
  */
 export class Line extends EventEmitter {
@@ -94,14 +94,25 @@ export class Line extends EventEmitter {
     return this.exchange(id, schema.OP_HELLO, timeout, () => {
       this.send(message);
       const timer = setTimeout(() => this.send(message), HELLO_AGAIN);
-      const onText = (bytes: Uint8Array): void => {
-        if (this.recentText.slice(-bytes.length - PROMPT.length).includes(PROMPT)) this.send(message);
-      };
-      this.on("text", onText);
+      const again = (): void => this.send(message);
+      this.on("prompt", again);
       return () => {
         clearTimeout(timer);
-        this.off("text", onText);
+        this.off("prompt", again);
       };
+    });
+  }
+
+  /** Resolves when the shell on the line prompts, or after so many milliseconds. */
+  prompted(timeout: number): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        this.off("prompt", done);
+        resolve();
+      };
+      const timer = setTimeout(done, timeout);
+      this.on("prompt", done);
     });
   }
 
@@ -144,20 +155,24 @@ export class Line extends EventEmitter {
    */
   private watchForLoss(id: number, message: Message, options: RequestOptions): () => void {
     let probe = 0;
+    let wait = PROBE_AFTER;
     const lost = (): void => {
       const ours = this.pending.get(id);
       if (!ours) return;
       if (options.repeatable) this.send({ ...message, id });
       else ours.fail(lostReply(message));
     };
-    const timer = setInterval(() => {
+    const ask = (): void => {
       this.pending.delete(probe);
       probe = newId();
       this.pending.set(probe, { id: probe, op: schema.OP_LS, done: lost, fail: () => undefined });
       this.send({ id: probe, op: schema.OP_LS });
-    }, PROBE_AFTER);
+      wait *= 2;
+      timer = setTimeout(ask, wait);
+    };
+    let timer = setTimeout(ask, wait);
     return () => {
-      clearInterval(timer);
+      clearTimeout(timer);
       this.pending.delete(probe);
     };
   }
@@ -196,6 +211,7 @@ export class Line extends EventEmitter {
   private receiveText(bytes: Uint8Array): void {
     this.recentText = (this.recentText + Buffer.from(bytes).toString("latin1")).slice(-TEXT_KEPT);
     this.emit("text", bytes);
+    if (this.recentText.slice(-bytes.length - PROMPT.length).includes(PROMPT)) this.emit("prompt");
   }
 
   private end(cause: string): void {

@@ -10,13 +10,15 @@ import { formatTime } from "./values";
 
 const ENDINGS: readonly string[] = [schema.EVENT_VM_OFF, schema.EVENT_VM_CRASHED, schema.EVENT_VM_REMOVED];
 const LINES_IN_ERRORS = 8;
+/** Milliseconds for which a match at the very end of the output may still grow: "Linux .*" in mid-line. */
+const SETTLE = 200;
 
 /**
  * Plays the steps in order. What was printed before we came is searched by expectations that no
  * --send precedes, and of it only the matching line is shown; all later output is shown as it comes.
  */
 export async function playScript(session: ConsoleSession, steps: readonly Step[]): Promise<void> {
-  const { stream, context } = session;
+  const { stream } = session;
   const transcript = new Transcript();
   let current = 0;
   stream.on("data", (data: Uint8Array, at: number) => {
@@ -41,7 +43,7 @@ export async function playScript(session: ConsoleSession, steps: readonly Step[]
     await session.orFail(stream.write(step.data));
   }
   if (steps[steps.length - 1]!.kind === "send") await session.orFail(session.quiet());
-  else if (!context.out.json && stream.position > stream.replayEnd) context.out.line("");
+  session.endLine();
 }
 
 async function expectation(
@@ -52,24 +54,27 @@ async function expectation(
 ): Promise<void> {
   const { context, stream } = session;
   const step = steps[current] as Extract<Step, { kind: "expect" }>;
-  let expired = false;
-  let wake = (): void => undefined;
-  const timer = setTimeout(() => {
-    expired = true;
-    wake();
-  }, context.longTimeout);
-  const expiry = new Promise<void>((resolve) => (wake = resolve));
-  try {
-    for (;;) {
-      const old = stream.position <= stream.replayEnd;
-      const seen = transcript.match(step.pattern);
-      if (seen !== null) {
-        if (old && !context.out.json) context.out.line(seen);
-        return;
-      }
-      if (expired) throw tooLate(session, stepText(steps, current), transcript);
-      await Promise.race([transcript.more(), expiry]);
+  const deadline = Date.now() + context.longTimeout;
+  for (let settled = false; ;) {
+    const old = stream.position <= stream.replayEnd;
+    const found = transcript.find(step.pattern);
+    const left = deadline - Date.now();
+    if (found && (!found.open || settled || left <= 0)) {
+      if (old && !context.out.json) context.out.line(found.line);
+      transcript.use(found.end);
+      return;
     }
+    if (left <= 0) throw tooLate(session, stepText(steps, current), transcript);
+    settled = !(await moreWithin(transcript, found ? Math.min(SETTLE, left) : left));
+  }
+}
+
+/** Whether more output came within so many milliseconds. */
+async function moreWithin(transcript: Transcript, milliseconds: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<boolean>((resolve) => (timer = setTimeout(resolve, milliseconds, false)));
+  try {
+    return await Promise.race([transcript.more().then(() => true), late]);
   } finally {
     clearTimeout(timer);
   }

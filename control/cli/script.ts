@@ -34,6 +34,7 @@ export function stepText(steps: readonly Step[], index: number): string {
 
 /** Text that is kept for a pattern to match across chunks. */
 const KEPT = 1 << 20;
+const NOT_TEXT = /\r|\x1b\[[0-9;?]*[ -/]*[@-~]/g;
 
 /** Collects console output and finds patterns in what no earlier step has used up. */
 export class Transcript {
@@ -41,9 +42,10 @@ export class Transcript {
   private wake: (() => void) | undefined;
   private readonly decoder = new TextDecoder();
 
-  /** Takes output of the console; carriage returns are dropped, so that "$" matches at line ends. */
+  /** Takes output of the console, without carriage returns and escapes, so that "^" and "$" match at line ends. */
   add(bytes: Uint8Array): void {
-    this.text = (this.text + this.decoder.decode(bytes, { stream: true }).replace(/\r/g, "")).slice(-KEPT);
+    const text = this.text + this.decoder.decode(bytes, { stream: true });
+    this.text = text.replace(NOT_TEXT, "").slice(-KEPT);
     this.wake?.();
   }
 
@@ -52,15 +54,18 @@ export class Transcript {
     this.text = "";
   }
 
-  /** Uses up to the end of the first match and returns from its line's start to there, or null. */
-  match(pattern: RegExp): string | null {
+  /** The first match; `open` if more output could make it longer. */
+  find(pattern: RegExp): { line: string; end: number; open: boolean } | null {
     const found = pattern.exec(this.text);
     if (!found) return null;
     const end = found.index + found[0].length;
-    const start = this.text.lastIndexOf("\n", found.index - 1) + 1;
-    const seen = this.text.slice(found.index === 0 ? 0 : start, end);
+    const start = this.text.slice(0, found.index).lastIndexOf("\n") + 1;
+    return { line: this.text.slice(start, end), end, open: end === this.text.length };
+  }
+
+  /** Uses up everything to where a match ended. */
+  use(end: number): void {
     this.text = this.text.slice(end);
-    return seen;
   }
 
   /** Resolves when more output has come. */

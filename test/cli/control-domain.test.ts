@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { FrameReader } from "../../control/protocol/node/frame";
 import { Rig } from "../control/domain/rig";
 import { runCli, startCli, until } from "./run-cli";
 
@@ -14,6 +15,8 @@ const TICK = 20;
 /** The model's serial line on a Unix socket; its clock follows ours. */
 class ModelHost {
   readonly rig = new Rig();
+  /** The operations that were asked for. */
+  readonly asked: string[] = [];
   readonly folder = mkdtempSync(join(tmpdir(), "plinth-"));
   readonly path = join(this.folder, "plinth.sock");
   private readonly clients = new Set<Socket>();
@@ -36,7 +39,12 @@ class ModelHost {
 
   private accept(socket: Socket): void {
     this.clients.add(socket);
+    const reader = new FrameReader({
+      message: (message) => void this.asked.push(String(message.op)),
+      text: () => undefined,
+    });
     socket.on("data", (bytes: Buffer) => {
+      reader.feed(bytes);
       this.rig.kernel.serial.write(bytes);
       this.rig.kernel.run();
       this.deliver();
@@ -161,7 +169,7 @@ test("a trap of the control domain: an open console and the next commands go on"
 
 test("a VM that is reset while somebody watches", async ({ host }) => {
   const running = startCli(host, ["console", "a"], { tty: true });
-  await until(() => running.stdout().includes("model up"), "scroll-back");
+  await until(() => host.asked.includes("events.watch"), "the console is attached");
   assert.is((await runCli(host, ["reset", "a", "--wait"])).code, 0);
   await until(() => (running.stdout().match(/model up/g)?.length ?? 0) === 2, "the second start");
   running.stdin.write("\x1d");

@@ -11,7 +11,7 @@ export const trap: Command = {
   run: async (context) => {
     const client = await context.connect();
     const before = (await client.status()).controlRestarts;
-    client.trap();
+    await client.trap();
     const after = await client.status();
     if (context.out.json) context.out.object({ controlRestarts: after.controlRestarts });
     else context.out.talk(`the control domain restarted: ${before} -> ${after.controlRestarts} restarts`);

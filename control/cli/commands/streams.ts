@@ -10,6 +10,7 @@ import type { Client } from "../client";
 import type { Command, Context } from "../command";
 import { ErrorCode, PlinthError, usageError } from "../errors";
 import { oneLine } from "../output";
+import { QuestionFilter } from "../queries";
 import type { HostEvent } from "../results";
 import { formatTime, parseNumber } from "../values";
 
@@ -39,6 +40,8 @@ export const logs: Command = {
     }
     const client = await context.connect();
     const follow = context.args.has("follow");
+    const terminal = context.world.stdout.isTTY;
+    const questions = new QuestionFilter();
     let from = 0;
     for (;;) {
       const chunk = await client.logs(vm, from);
@@ -47,7 +50,7 @@ export const logs: Command = {
       else if (chunk.data.length > 0) {
         if (context.out.json)
           context.out.record({ vm, at: chunk.from, text: Buffer.from(chunk.data).toString("utf8") });
-        else context.out.bytes(chunk.data);
+        else context.out.bytes(terminal ? questions.take(chunk.data) : chunk.data);
         from = chunk.next;
       } else if (!follow) return;
       else await new Promise((resolve) => setTimeout(resolve, POLL));

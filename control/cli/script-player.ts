@@ -73,6 +73,8 @@ async function expectation(
 async function moreWithin(transcript: Transcript, milliseconds: number): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<boolean>((resolve) => (timer = setTimeout(resolve, milliseconds, false)));
+  // The console may end while this waits: only the connection keeps the process.
+  timer?.unref();
   try {
     return await Promise.race([transcript.more().then(() => true), late]);
   } finally {

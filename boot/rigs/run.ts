@@ -1,5 +1,5 @@
 // What `make run` does: starts the best rig, shows the boot, then the shell, or without a terminal the demo.
-// usage: run [--rig auto|bochs|qemu-kvm] [--memory MIB] [--cpus N] [--iso FILE] [--debugger]
+// usage: run [--rig auto|bochs|qemu-kvm] [--memory MIB] [--cpus N] [--iso FILE] [--run-dir DIR] [--debugger]
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { createConnection } from "node:net";
@@ -20,6 +20,7 @@ const { values: options } = parseArgs({
     memory: { type: "string", default: "512" },
     cpus: { type: "string", default: "1" },
     iso: { type: "string", default: join("build", "plinth.iso") },
+    "run-dir": { type: "string", default: DEFAULT_RUN_DIR },
     debugger: { type: "boolean", default: false },
   },
 });
@@ -64,7 +65,7 @@ function attachShell(rig: Rig): Promise<number> {
 function runDebugger(): number {
   const choice = chooseRig("bochs");
   if (choice.kind === null) throw new Error(choice.reason);
-  const runDir = resolve(DEFAULT_RUN_DIR);
+  const runDir = resolve(options["run-dir"]!);
   mkdirSync(runDir, { recursive: true });
   const serial = join(runDir, "serial.log");
   const config = {
@@ -87,6 +88,7 @@ async function main(): Promise<number> {
   if (options.debugger) return runDebugger();
   const rig = await startRig({
     iso: options.iso!,
+    runDir: options["run-dir"]!,
     memoryMiB: Number(options.memory),
     cpus: Number(options.cpus),
     rig: options.rig as RigKind | "auto",

@@ -84,9 +84,10 @@ export function colourState(state: string): string {
   return kleur.yellow(state);
 }
 
-/** What the host said, on one line and without control characters. */
+/** What the host or a VM said, on one line and without escapes or control characters. */
 export function oneLine(text: unknown): string {
   return String(text ?? "")
+    .replace(/\x1b\[[0-9;?]*[ -/]*[@-~]/g, "")
     .replace(/\s+/g, " ")
     .replace(/[\x00-\x1f\x7f-\x9f]/g, "?")
     .trim();

@@ -3,7 +3,7 @@
 import type { Command } from "./command";
 import { consoleCommand } from "./commands/console";
 import { trap, trapModel } from "./commands/hidden";
-import { doctor, images, ls, show, status } from "./commands/inspect";
+import { doctor, free, images, ls, show, status } from "./commands/inspect";
 import { create, pause, reset, resume, rm, start, stop } from "./commands/lifecycle";
 import { completion, help, version } from "./commands/meta";
 import { rigDown, rigShow, rigUp } from "./commands/rig";
@@ -27,6 +27,7 @@ export function commandTable(): readonly Command[] {
     logs,
     events,
     images,
+    free,
     doctor,
     shell,
     rigUp,

@@ -25,6 +25,11 @@ test("status", async ({ host }) => {
   assert.is(json.memory.free, 4_900_000_000);
 });
 
+test("free", async ({ host }) => {
+  assert.match((await runCli(host, ["free"])).stdout, /free +4\.56 GiB +4900000000/);
+  assert.is(JSON.parse((await runCli(host, ["free", "--json"])).stdout).free, 4_900_000_000);
+});
+
 test("ls", async ({ host }) => {
   const empty = await runCli(host, ["ls"]);
   assert.is(empty.stdout, "");
@@ -36,7 +41,7 @@ test("ls", async ({ host }) => {
   const lines = stdout.trimEnd().split("\n");
   assert.match(lines[0]!, /^NAME +STATE +SINCE +MEMORY +VCPUS +REASON$/);
   assert.match(lines[1]!, /^a +running +1\.5 s +128 MiB +1$/);
-  assert.match(lines[2]!, /^bee +crashed .* triple fault at \?\[31m0$/);
+  assert.match(lines[2]!, /^bee +crashed .* triple fault at 0$/);
 });
 
 test("show, with counters that do not fit a number", async ({ host }) => {

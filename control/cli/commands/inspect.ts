@@ -34,6 +34,30 @@ export const status: Command = {
   },
 };
 
+export const free: Command = {
+  name: "free",
+  operands: "",
+  options: [],
+  summary: "the host's memory",
+  run: async (context) => {
+    const { memory } = await (await context.connect()).status();
+    if (context.out.json) return context.out.object(memory);
+    const used = memory.total - memory.free - memory.kernel - memory.reserved;
+    context.out.table(
+      ["MEMORY", ">SIZE", ">BYTES"],
+      (
+        [
+          ["total", memory.total],
+          ["VMs and components", used],
+          ["kernel", memory.kernel],
+          ["reserved", memory.reserved],
+          ["free", memory.free],
+        ] as const
+      ).map(([name, bytes]) => [name, formatSize(bytes), String(bytes)]),
+    );
+  },
+};
+
 export const ls: Command = {
   name: "ls",
   operands: "",

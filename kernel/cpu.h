@@ -40,8 +40,8 @@ struct cpu {
     bool attention;  /* look around before the next entry: sched.c */
     bool reschedule; /* someone else should run */
     bool slice_over;
-    bool alone; /* nobody waits for the CPU */
-    bool deadline_reached;
+    bool masked; /* the guest held off interrupts at the end of its slice */
+    bool alone;  /* nobody waits for the CPU */
     bool restart_control;
     u64 slice_end, deadline;  /* host TSC; deadline: the sooner of slice_end and timeouts */
     struct timeout *timeouts; /* soonest first */
@@ -50,6 +50,7 @@ struct cpu {
     struct vcpu *loaded;        /* its VMCS is the current one */
     struct vcpu *unswitched;    /* the VM whose vector state and MSRs are in the CPU */
     struct domain *last_domain; /* that ran: a barrier stands between two */
+    u64 accounted;              /* up to this TSC value time has been given to a vCPU */
     u64 idle_time;
 };
 

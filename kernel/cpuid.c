@@ -4,12 +4,14 @@
 #include "domain.h"
 #include "regs.h"
 #include "vcpu.h"
+#include "vmcs.h"
 #include "vmx.h"
 
 #define BASIC_LEAVES    32
 #define EXTENDED_LEAVES 16
 #define EXTENDED_BASE   0x80000000u
-#define NO_ROW          0xff
+#define SEARCH          0x80u /* beside a row: several rows, or fields that depend on the vCPU */
+#define NO_ROW          0xffu
 
 /* The first row of the common leaves is found by index, so that CPUID costs the same for each. */
 struct cpuid_table {
@@ -18,6 +20,7 @@ struct cpuid_table {
     struct cpuid_row rows[MAX_CPUID_ROWS];
 };
 _Static_assert(sizeof(struct cpuid_table) <= PAGE_SIZE, "a CPUID table is a page");
+_Static_assert(MAX_CPUID_ROWS < (NO_ROW & ~SEARCH), "an index holds a row and a flag");
 
 static bool sorted(const struct cpuid_row *rows, u64 count) {
     for (u64 i = 1; i < count; i++) {
@@ -28,15 +31,21 @@ static bool sorted(const struct cpuid_row *rows, u64 count) {
     return true;
 }
 
+static bool depends_on_vcpu(u32 leaf) {
+    return leaf == 1 || leaf == 0xb || leaf == 0xd || leaf == 0x1f;
+}
+
 static void index_rows(struct cpuid_table *table) {
     memset(table->basic, NO_ROW, sizeof(table->basic));
     memset(table->extended, NO_ROW, sizeof(table->extended));
     for (u32 i = table->count; i-- > 0;) {
         u32 leaf = table->rows[i].leaf;
+        bool several = i + 1 < table->count && table->rows[i + 1].leaf == leaf;
+        u8 entry = (u8)(i | (several || depends_on_vcpu(leaf) ? SEARCH : 0));
         if (leaf < BASIC_LEAVES)
-            table->basic[leaf] = (u8)i;
+            table->basic[leaf] = entry;
         else if (leaf - EXTENDED_BASE < EXTENDED_LEAVES)
-            table->extended[leaf - EXTENDED_BASE] = (u8)i;
+            table->extended[leaf - EXTENDED_BASE] = entry;
     }
 }
 
@@ -62,43 +71,62 @@ static u32 first_row(const struct cpuid_table *table, u32 leaf) {
         return table->extended[leaf - EXTENDED_BASE];
     for (u32 i = 0; i < table->count; i++)
         if (table->rows[i].leaf == leaf)
-            return i;
+            return i | SEARCH;
     return NO_ROW;
 }
 
-static const struct cpuid_row *find(const struct cpuid_table *table, u32 leaf, u32 subleaf) {
-    u32 i = first_row(table, leaf);
-    if (i >= table->count)
-        return NULL;
-    const struct cpuid_row *row = &table->rows[i], *end = &table->rows[table->count];
+static const struct cpuid_row no_row;
+
+static const struct cpuid_row *find(const struct cpuid_table *table, u32 first, u32 subleaf) {
+    const struct cpuid_row *row = &table->rows[first], *end = &table->rows[table->count];
+    u32 leaf = row->leaf;
     if (row + 1 == end || row[1].leaf != leaf)
         return row;
     for (; row < end && row->leaf == leaf; row++)
         if (row->subleaf == subleaf)
             return row;
-    return NULL;
+    return &no_row;
+}
+
+enum { RAX, RCX, RDX, RBX };
+
+static void put(u64 *gpr, const struct cpuid_row *row) {
+    gpr[RAX] = row->eax;
+    gpr[RBX] = row->ebx;
+    gpr[RCX] = row->ecx;
+    gpr[RDX] = row->edx;
 }
 
 #define LEAF1_OSXSAVE (1u << 27)
 
-struct cpuid_regs cpuid_lookup(struct vcpu *vcpu, u32 leaf, u32 subleaf, u64 cr4) {
-    const struct cpuid_row *row = find(vcpu->domain->cpuid, leaf, subleaf);
-    if (!row)
-        return (struct cpuid_regs){0};
-    struct cpuid_regs r = {row->eax, row->ebx, row->ecx, row->edx};
+static COLD void answer_slowly(struct vcpu *vcpu, u32 first, u32 subleaf) {
+    u64 *gpr = vcpu->gpr;
+    u32 leaf = (u32)gpr[RAX];
+    put(gpr, first == NO_ROW ? &no_row : find(vcpu->domain->cpuid, first & ~SEARCH, subleaf));
     switch (leaf) {
     case 1:
-        r.ebx = (r.ebx & 0x00ffffff) | vcpu->apic.id << 24;
-        r.ecx = cr4 & CR4_OSXSAVE ? r.ecx | LEAF1_OSXSAVE : r.ecx & ~LEAF1_OSXSAVE;
+        gpr[RBX] = (gpr[RBX] & 0x00ffffff) | vcpu->apic.id << 24;
+        gpr[RCX] &= ~LEAF1_OSXSAVE;
+        if (vmread64(VMCS_GUEST_CR4) & CR4_OSXSAVE)
+            gpr[RCX] |= LEAF1_OSXSAVE;
         break;
     case 0xb:
-    case 0x1f: r.edx = vcpu->apic.id; break;
+    case 0x1f: gpr[RDX] = vcpu->apic.id; break;
     case 0xd: /* the sizes for what is enabled now, and for all that may be */
         if (subleaf == 0) {
-            r.ebx = xstate_size(vcpu->unswitched.xcr0);
-            r.ecx = xstate_size((u64)r.edx << 32 | r.eax);
+            u64 possible = gpr[RDX] << 32 | gpr[RAX];
+            gpr[RBX] = xstate_size(vcpu->unswitched.xcr0);
+            gpr[RCX] = xstate_size(possible);
         }
         break;
     }
-    return r;
+}
+
+void cpuid_answer(struct vcpu *vcpu) {
+    const struct cpuid_table *table = vcpu->domain->cpuid;
+    u32 first = first_row(table, (u32)vcpu->gpr[RAX]);
+    if (likely(!(first & SEARCH)))
+        put(vcpu->gpr, &table->rows[first]);
+    else
+        answer_slowly(vcpu, first, (u32)vcpu->gpr[RCX]);
 }

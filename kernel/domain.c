@@ -3,6 +3,7 @@
 
 #include "apic.h"
 #include "cpu.h"
+#include "cpuid.h"
 #include "features.h"
 #include "frame.h"
 #include "log.h"
@@ -118,7 +119,8 @@ u32 domain_create(u32 role, const char label[LABEL_SIZE], u32 kernel_quota, u32 
 
     domain->caps = domain_pages(domain, order_for(cap_slots * sizeof(struct cap)));
     domain->cpuid = domain_pages(domain, 0);
-    bool made = domain->caps && domain->cpuid && ept_init(&domain->ept);
+    bool made = domain->caps && domain->cpuid && ept_init(&domain->ept) &&
+                cpuid_set(domain, NULL, 0) == STATUS_OK;
     if (made && role != ROLE_VM) {
         domain->info = domain_pages(domain, 0);
         domain->comm = domain_pages(domain, 0);

@@ -31,11 +31,11 @@ static void end(struct vcpu *vcpu, u32 failure, u32 type, u64 detail) {
     domain_fail(domain, failure, detail);
 }
 
-static void advance(struct vcpu *vcpu) { vmx_advance(vcpu, vmread32(VMCS_EXIT_LENGTH)); }
+static ALWAYS_INLINE void advance(void) { vmcs_advance(vmread32(VMCS_EXIT_LENGTH)); }
 
-static void advance_or_gp(struct vcpu *vcpu, bool ok) {
+static ALWAYS_INLINE void advance_or_gp(struct vcpu *vcpu, bool ok) {
     if (ok)
-        advance(vcpu);
+        advance();
     else
         inject_exception(vcpu, VECTOR_GP, 0);
 }
@@ -45,6 +45,7 @@ static bool is_vm(const struct vcpu *vcpu) { return vcpu->domain->role == ROLE_V
 static void exit_exception(struct vcpu *vcpu) {
     u32 info = vmread32(VMCS_EXIT_EVENT);
     unsigned vector = EVENT_VECTOR(info);
+    inject_requeue(vcpu);
     if (EVENT_TYPE(info) == 2) {
         /* NMIs stay blocked until an IRET: the gate's handler ends with one. */
         __asm__ volatile("int $2");
@@ -72,18 +73,13 @@ static void exit_external_interrupt(void) {
 }
 
 static void exit_cpuid(struct vcpu *vcpu) {
-    u32 leaf = (u32)vcpu->gpr[RAX];
-    u64 cr4 = leaf == 1 ? vmread64(VMCS_GUEST_CR4) : 0;
-    struct cpuid_regs r = cpuid_lookup(vcpu, leaf, (u32)vcpu->gpr[RCX], cr4);
-    vcpu->gpr[RAX] = r.eax;
-    vcpu->gpr[RBX] = r.ebx;
-    vcpu->gpr[RCX] = r.ecx;
-    vcpu->gpr[RDX] = r.edx;
-    advance(vcpu);
+    cpuid_answer(vcpu);
+    advance();
+    sched_resume(vcpu);
 }
 
 static void exit_hlt(struct vcpu *vcpu) {
-    advance(vcpu);
+    advance();
     vcpu->interruptible = vmread64(VMCS_GUEST_RFLAGS) & RFLAGS_IF;
     if (vcpu->attention && (inject_waiting(vcpu) || vcpu->event))
         return;
@@ -91,14 +87,33 @@ static void exit_hlt(struct vcpu *vcpu) {
     this_cpu()->attention = true;
 }
 
-static void exit_vmcall(struct vcpu *vcpu) {
-    if (is_vm(vcpu)) {
-        vcpu->gpr[RAX] = VM_NO_HYPERCALL;
-        advance(vcpu);
-    } else {
-        if (hypercall(vcpu))
-            advance(vcpu);
+/* A component's WAIT goes to its VM without a detour. */
+static NOINLINE void exit_hypercall(struct vcpu *vcpu) {
+    if (vcpu->gpr[RAX] == HC_WAIT) {
+        bool quiet = !this_cpu()->attention;
+        advance();
+        hypercall_wait(vcpu);
+        return sched_resume_next(quiet, vcpu);
     }
+    if (hypercall(vcpu))
+        advance();
+    sched_resume(vcpu);
+}
+
+/* A VM has no hypercalls. */
+static void exit_vmcall(struct vcpu *vcpu) {
+    if (!is_vm(vcpu))
+        return exit_hypercall(vcpu);
+    vcpu->gpr[RAX] = VM_NO_HYPERCALL;
+    advance();
+    sched_resume(vcpu);
+}
+
+/* To the device model, on the same time slice. */
+static ALWAYS_INLINE void forward(struct vcpu *vcpu, u32 type) {
+    bool quiet = !this_cpu()->attention;
+    vcpu_forward(vcpu, type);
+    sched_resume_next(quiet, vcpu);
 }
 
 static u64 gpr_read(struct vcpu *vcpu, unsigned n) {
@@ -171,13 +186,13 @@ static void exit_io(struct vcpu *vcpu) {
     u16 port = (u16)(q >> 16);
     if (!is_vm(vcpu)) { /* a port that it was not given */
         end(vcpu, FAILURE_EXIT, EXIT_FAILED, REASON_IO);
-        return;
+        return sched_resume(vcpu);
     }
     struct exit_message *m = vcpu->exit;
     u32 value = (u32)(vcpu->gpr[RAX] & (size == 4 ? ~0u : (1u << 8 * size) - 1));
     if (!in && !string && vcpu->domain->doorbells[0].event && doorbell(vcpu, port, value)) {
-        advance(vcpu);
-        return;
+        advance();
+        return sched_resume(vcpu);
     }
     m->length = vcpu->exit_length = vmread32(VMCS_EXIT_LENGTH);
     m->port = port;
@@ -188,33 +203,44 @@ static void exit_io(struct vcpu *vcpu) {
         m->linear = vmread64(VMCS_GUEST_LINEAR);
         fill_state(vcpu);
     }
-    vcpu_forward(vcpu, string ? EXIT_PORT_STRING : in ? EXIT_PORT_IN : EXIT_PORT_OUT);
+    forward(vcpu, string ? EXIT_PORT_STRING : in ? EXIT_PORT_IN : EXIT_PORT_OUT);
 }
 
 /* --- MSRs --- */
 
-static void exit_rdmsr(struct vcpu *vcpu) {
-    u64 value = 0;
-    bool ok =
-        is_vm(vcpu) ? msr_read(vcpu, (u32)vcpu->gpr[RCX], &value) : (u32)vcpu->gpr[RCX] == MSR_EFER;
-    if (ok && !is_vm(vcpu))
-        value = vmread64(VMCS_GUEST_EFER);
-    if (ok) {
-        vcpu->gpr[RAX] = (u32)value;
-        vcpu->gpr[RDX] = value >> 32;
+/* A component has EFER only. */
+static COLD void exit_component_msr(struct vcpu *vcpu, bool write) {
+    bool ok = (u32)vcpu->gpr[RCX] == MSR_EFER;
+    if (ok && write) {
+        ok = vmx_efer_write(vcpu->gpr[RDX] << 32 | (u32)vcpu->gpr[RAX]);
+    } else if (ok) {
+        vcpu->gpr[RAX] = (u32)vmread64(VMCS_GUEST_EFER);
+        vcpu->gpr[RDX] = 0;
     }
     advance_or_gp(vcpu, ok);
+    sched_resume(vcpu);
+}
+
+static void exit_rdmsr(struct vcpu *vcpu) {
+    u64 value;
+    if (unlikely(!is_vm(vcpu)))
+        return exit_component_msr(vcpu, false);
+    if (likely(msr_read(vcpu, (u32)vcpu->gpr[RCX], &value))) {
+        vcpu->gpr[RAX] = (u32)value;
+        vcpu->gpr[RDX] = value >> 32;
+        advance();
+    } else {
+        inject_exception(vcpu, VECTOR_GP, 0);
+    }
+    sched_resume(vcpu);
 }
 
 static void exit_wrmsr(struct vcpu *vcpu) {
     u64 value = vcpu->gpr[RDX] << 32 | (u32)vcpu->gpr[RAX];
-    u32 msr = (u32)vcpu->gpr[RCX];
-    /* The instruction is done before its effect: an EOI may go to the device model at once. */
-    if (msr == MSR_X2APIC_BASE + 0xb && value == 0 && is_vm(vcpu))
-        advance(vcpu);
-    bool ok = is_vm(vcpu) ? msr_write(vcpu, msr, value) : msr == MSR_EFER && vmx_efer_write(value);
-    if (msr != MSR_X2APIC_BASE + 0xb || !ok || !is_vm(vcpu))
-        advance_or_gp(vcpu, ok);
+    if (unlikely(!is_vm(vcpu)))
+        return exit_component_msr(vcpu, true);
+    advance_or_gp(vcpu, msr_write(vcpu, (u32)vcpu->gpr[RCX], value));
+    sched_resume(vcpu);
 }
 
 static void exit_xsetbv(struct vcpu *vcpu) {
@@ -240,8 +266,9 @@ static void exit_ept_violation(struct vcpu *vcpu) {
     if (!is_vm(vcpu)) {
         vmx_dump(vcpu);
         domain_fail(vcpu->domain, FAILURE_MEMORY, address);
-        return;
+        return sched_resume(vcpu);
     }
+    inject_requeue(vcpu);
     if ((q & EVENT_NMI_UNBLOCKED) && !(vmread32(VMCS_VECTORING_EVENT) & EVENT_VALID))
         vmwrite32(VMCS_GUEST_BLOCKING, vmread32(VMCS_GUEST_BLOCKING) | BLOCKING_NMI);
     struct exit_message *m = vcpu->exit;
@@ -250,7 +277,7 @@ static void exit_ept_violation(struct vcpu *vcpu) {
     m->access = (u32)q & (VIOLATION_READ | VIOLATION_WRITE | VIOLATION_FETCH);
     m->length = vcpu->exit_length = 0; /* undefined for this exit */
     fill_state(vcpu);
-    vcpu_forward(vcpu, EXIT_MMIO);
+    forward(vcpu, EXIT_MMIO);
 }
 
 /* --- dispatch --- */
@@ -263,19 +290,14 @@ static void exit_failed_entry(struct vcpu *vcpu, u32 reason) {
     end(vcpu, FAILURE_ENTRY, EXIT_FAILED, reason & 0xffff);
 }
 
-/* Exits that can happen while an event is being delivered. */
-#define REQUEUE_REASONS                                                                            \
-    (1ull << REASON_EXCEPTION | 1ull << REASON_TASK_SWITCH | 1ull << REASON_EPT_VIOLATION |        \
-     1ull << REASON_EPT_MISCONFIGURATION | 1ull << REASON_PML_FULL)
+static void exit_preemption_timer(struct vcpu *vcpu) {
+    sched_deadline();
+    sched_resume(vcpu);
+}
 
-void exit_handle(struct vcpu *vcpu) {
+/* All that is not on the way of a busy guest; handlers here return. */
+static NOINLINE void exit_rare(struct vcpu *vcpu) {
     u32 reason = vmread32(VMCS_EXIT_REASON);
-    vcpu->exits++;
-    if (likely(reason < MAX_EXIT_REASONS)) {
-        vcpu->counters[reason]++;
-        if (unlikely(reason < 64 && REQUEUE_REASONS >> reason & 1) && is_vm(vcpu))
-            inject_requeue(vcpu);
-    }
     switch (reason) {
     case REASON_EXCEPTION: exit_exception(vcpu); break;
     case REASON_EXTERNAL_INTERRUPT: exit_external_interrupt(); break;
@@ -284,18 +306,11 @@ void exit_handle(struct vcpu *vcpu) {
     case REASON_SIPI: break; /* meant for the host, which takes none while it runs */
     case REASON_INTERRUPT_WINDOW:
     case REASON_NMI_WINDOW: vcpu->attention = true; break;
-    case REASON_CPUID: exit_cpuid(vcpu); break;
     case REASON_HLT: exit_hlt(vcpu); break;
-    case REASON_VMCALL: exit_vmcall(vcpu); break;
     case REASON_CR_ACCESS: exit_cr_access(vcpu); break;
-    case REASON_IO: exit_io(vcpu); break;
-    case REASON_RDMSR: exit_rdmsr(vcpu); break;
-    case REASON_WRMSR: exit_wrmsr(vcpu); break;
     case REASON_XSETBV: exit_xsetbv(vcpu); break;
-    case REASON_EPT_VIOLATION: exit_ept_violation(vcpu); break;
-    case REASON_PREEMPTION_TIMER: sched_deadline(); break;
     case REASON_INVD:
-    case REASON_WBINVD: advance(vcpu); break; /* memory is coherent: no device is passed through */
+    case REASON_WBINVD: advance(); break; /* memory is coherent: no device is passed through */
     case REASON_RDPMC: inject_exception(vcpu, VECTOR_GP, 0); break;
     case REASON_VMCLEAR ... REASON_VMXON:
     case REASON_MWAIT:
@@ -310,4 +325,31 @@ void exit_handle(struct vcpu *vcpu) {
             end(vcpu, FAILURE_EXIT, EXIT_FAILED, reason);
     }
     sched_resume(vcpu);
+}
+
+/* The busy ones end with sched_resume, as a jump: none pays for registers that another saves. */
+static void (*const handlers[MAX_EXIT_REASONS])(struct vcpu *) = {
+    [0 ... REASON_CPUID - 1] = exit_rare,
+    [REASON_CPUID] = exit_cpuid,
+    [REASON_CPUID + 1 ... REASON_VMCALL - 1] = exit_rare,
+    [REASON_VMCALL] = exit_vmcall,
+    [REASON_VMCALL + 1 ... REASON_IO - 1] = exit_rare,
+    [REASON_IO] = exit_io,
+    [REASON_RDMSR] = exit_rdmsr,
+    [REASON_WRMSR] = exit_wrmsr,
+    [REASON_WRMSR + 1 ... REASON_EPT_VIOLATION - 1] = exit_rare,
+    [REASON_EPT_VIOLATION] = exit_ept_violation,
+    [REASON_EPT_VIOLATION + 1 ... REASON_PREEMPTION_TIMER - 1] = exit_rare,
+    [REASON_PREEMPTION_TIMER] = exit_preemption_timer,
+    [REASON_PREEMPTION_TIMER + 1 ... MAX_EXIT_REASONS - 1] = exit_rare,
+};
+
+/* Called by vmx_exited. What an exit cut short (IDT vectoring) is queued again by those that can
+   cut short: exceptions and EPT violations. */
+void exit_handle(struct vcpu *vcpu) {
+    u32 reason = vmread32(VMCS_EXIT_REASON);
+    if (unlikely(reason >= MAX_EXIT_REASONS))
+        return exit_rare(vcpu);
+    vcpu->counters[reason]++;
+    handlers[reason](vcpu);
 }

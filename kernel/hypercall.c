@@ -60,21 +60,28 @@ static u32 check_event(u64 event) {
     return event >= EVENT_FREE && event < 64 ? STATUS_OK : STATUS_BAD_ARGUMENT;
 }
 
+enum { RAX = 0, RDX = 2, RSI = 6, RDI = 7, R8 = 8, R9 = 9, R10 = 10 };
+
 /* --- of the caller itself --- */
 
+/* The VM goes on next if the device model has nothing else to do; else when it is done. */
 static void answer(struct domain *model, u64 index) {
     struct vcpu *vcpu = model->vm && index < MAX_VCPUS ? model->vm->vcpus[index] : NULL;
     if (!vcpu || !vcpu_answer(vcpu) || !vcpu_runnable(vcpu))
         return;
-    sched_hand_over(vcpu);
+    if (model->events || !model->vcpus[0]->waiting)
+        sched_queue_next(vcpu);
+    else
+        sched_hand_over(vcpu);
 }
 
 /* Blocks unless events are pending: sched.c returns them when the vCPU runs again. */
-static void wait(struct vcpu *vcpu, u64 answered) {
+void hypercall_wait(struct vcpu *vcpu) {
+    u64 answered = vcpu->gpr[RDI];
     vcpu->waiting = true;
     if (answered)
         answer(vcpu->domain, answered - 1);
-    if (!vcpu->domain->events)
+    if (likely(!vcpu->domain->events))
         vcpu->state = VCPU_HALTED;
     this_cpu()->attention = true;
 }
@@ -342,10 +349,11 @@ static u32 hc_vcpu_info(struct call *c) {
     memset(info, 0, sizeof(*info));
     info->state = vcpu->state;
     info->run_time = vcpu->run_time;
-    info->exits = vcpu->exits;
     info->interrupts = vcpu->interrupts;
     info->forwarded = vcpu->forwarded;
     memcpy(info->counters, vcpu->counters, sizeof(info->counters));
+    for (unsigned reason = 0; reason < MAX_EXIT_REASONS; reason++)
+        info->exits += vcpu->counters[reason];
     return STATUS_OK;
 }
 
@@ -557,14 +565,11 @@ static const handler handlers[HC_COUNT] = {
     [HC_HOST_RESET] = hc_host_reset,
 };
 
-enum { RAX = 0, RDX = 2, RSI = 6, RDI = 7, R8 = 8, R9 = 9, R10 = 10 };
-
 bool hypercall(struct vcpu *vcpu) {
     const u64 *r = vcpu->gpr;
     u64 number = r[RAX];
     switch (number) {
     case HC_NULL: vcpu->gpr[RAX] = STATUS_OK; return true;
-    case HC_WAIT: wait(vcpu, r[RDI]); return true;
     case HC_ANSWER:
         answer(vcpu->domain, r[RDI]);
         vcpu->gpr[RAX] = STATUS_OK;

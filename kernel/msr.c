@@ -40,14 +40,24 @@ static bool mtrr_valid(u32 msr, u64 value) {
     return true;
 }
 
+static COLD bool mtrr_read(struct mtrrs *mtrrs, u32 msr, u64 *value) {
+    const u64 *mtrr = mtrr_register(mtrrs, msr);
+    if (mtrr)
+        *value = *mtrr;
+    return mtrr;
+}
+
+static COLD bool mtrr_write(struct mtrrs *mtrrs, u32 msr, u64 value) {
+    u64 *mtrr = mtrr_register(mtrrs, msr);
+    if (!mtrr || !mtrr_valid(msr, value))
+        return false;
+    *mtrr = value;
+    return true;
+}
+
 bool msr_read(struct vcpu *vcpu, u32 msr, u64 *value) {
     if (msr >= MSR_X2APIC_BASE && msr <= MSR_X2APIC_LAST)
         return vapic_read(vcpu, msr, value);
-    const u64 *mtrr = mtrr_register(&vcpu->mtrrs, msr);
-    if (mtrr) {
-        *value = *mtrr;
-        return true;
-    }
     switch (msr) {
     case MSR_EFER: *value = vmread64(VMCS_GUEST_EFER); return true;
     case MSR_IA32_APIC_BASE: *value = vcpu->apic.base; return true;
@@ -60,20 +70,13 @@ bool msr_read(struct vcpu *vcpu, u32 msr, u64 *value) {
     case MSR_IA32_MCG_CAP: /* no machine-check banks */
     case MSR_IA32_MCG_STATUS:
     case MSR_IA32_DEBUGCTL: *value = 0; return true;
-    default: return false;
+    default: return mtrr_read(&vcpu->mtrrs, msr, value);
     }
 }
 
 bool msr_write(struct vcpu *vcpu, u32 msr, u64 value) {
     if (msr >= MSR_X2APIC_BASE && msr <= MSR_X2APIC_LAST)
         return vapic_write(vcpu, msr, value);
-    u64 *mtrr = mtrr_register(&vcpu->mtrrs, msr);
-    if (mtrr) {
-        if (!mtrr_valid(msr, value))
-            return false;
-        *mtrr = value;
-        return true;
-    }
     switch (msr) {
     case MSR_EFER: return vmx_efer_write(value);
     case MSR_IA32_APIC_BASE: return vapic_base_write(&vcpu->apic, value);
@@ -87,6 +90,6 @@ bool msr_write(struct vcpu *vcpu, u32 msr, u64 value) {
     case MSR_IA32_BIOS_SIGN_ID: return value == 0; /* precedes a CPUID that fills it */
     case MSR_IA32_MCG_STATUS:
     case MSR_IA32_DEBUGCTL: return value == 0;
-    default: return false;
+    default: return mtrr_write(&vcpu->mtrrs, msr, value);
     }
 }

@@ -7,24 +7,39 @@
 #include "regs.h"
 #include "time.h"
 #include "vcpu.h"
+#include "vmcs.h"
 #include "vmx.h"
 #include "x86.h"
 
-#define SLICES_PER_SECOND 200 /* a time slice is 5 ms */
-#define HANG_SECONDS      20  /* of CPU time, that a component may take to come back to HC_WAIT */
-#define PRED_CMD_IBPB     1ull
+/* Time slices per second: of a vCPU that shares the CPU; of one that is alone on it; and of a guest
+   that holds off interrupts, since some CPUs hold off the host's with them (Bochs does). */
+#define SLICES_SHARED 200
+#define SLICES_ALONE  20
+#define SLICES_MASKED 1000
+#define HANG_SECONDS  20 /* of CPU time, that a component may take to come back to HC_WAIT */
+#define PRED_CMD_IBPB 1ull
 
 /* --- timeouts --- */
 
 static void deadline_update(struct cpu *cpu) {
     u64 first = cpu->timeouts ? cpu->timeouts->deadline : ~0ull;
     cpu->deadline = first < cpu->slice_end ? first : cpu->slice_end;
-    if (!vmx_has_timer())
+    if (unlikely(!vmx_timer.present))
         host_timer_set(cpu->deadline);
+}
+
+static void unlink_timeout(struct cpu *cpu, struct timeout *timeout) {
+    struct timeout **link = &cpu->timeouts;
+    while (*link != timeout)
+        link = &(*link)->next;
+    *link = timeout->next;
+    timeout->armed = false;
 }
 
 void timeout_set(struct timeout *timeout, u64 deadline) {
     struct cpu *cpu = this_cpu();
+    if (timeout->armed)
+        unlink_timeout(cpu, timeout);
     struct timeout **link = &cpu->timeouts;
     while (*link && (*link)->deadline <= deadline)
         link = &(*link)->next;
@@ -39,15 +54,11 @@ void timeout_cancel(struct timeout *timeout) {
     if (!timeout->armed)
         return;
     struct cpu *cpu = this_cpu();
-    struct timeout **link = &cpu->timeouts;
-    while (*link != timeout)
-        link = &(*link)->next;
-    *link = timeout->next;
-    timeout->armed = false;
+    unlink_timeout(cpu, timeout);
     deadline_update(cpu);
 }
 
-static void timeouts_run(struct cpu *cpu) {
+static u64 timeouts_run(struct cpu *cpu) {
     u64 now = rdtsc();
     while (cpu->timeouts && cpu->timeouts->deadline <= now) {
         struct timeout *timeout = cpu->timeouts;
@@ -56,20 +67,25 @@ static void timeouts_run(struct cpu *cpu) {
         timeout->fire(timeout);
     }
     deadline_update(cpu);
+    return now;
 }
 
 void sched_deadline(void) {
-    this_cpu()->deadline_reached = true;
-    this_cpu()->attention = true;
+    struct cpu *cpu = this_cpu();
+    u64 now = timeouts_run(cpu);
+    if (unlikely(now >= cpu->slice_end)) {
+        cpu->slice_over = cpu->attention = true;
+        cpu->masked = cpu->loaded && !(vmread64(VMCS_GUEST_RFLAGS) & RFLAGS_IF);
+    }
 }
 
 void timer_interrupt(void) { sched_deadline(); }
 
 /* --- the queue --- */
 
-/* Alone on the CPU a vCPU has nobody to make room for: one look a second is enough. */
 static void slice_start(struct cpu *cpu, bool alone) {
-    cpu->slice_end = rdtsc() + (alone ? tsc_hz : tsc_hz / SLICES_PER_SECOND);
+    u64 rate = cpu->masked ? SLICES_MASKED : alone ? SLICES_ALONE : SLICES_SHARED;
+    cpu->slice_end = rdtsc() + tsc_hz / rate;
     cpu->alone = alone;
     cpu->slice_over = false;
     deadline_update(cpu);
@@ -150,6 +166,15 @@ void sched_hand_over(struct vcpu *to) {
     cpu->attention = true;
 }
 
+void sched_queue_next(struct vcpu *vcpu) {
+    struct cpu *cpu = this_cpu();
+    if (vcpu->queued || vcpu == cpu->next)
+        return;
+    push_front(cpu, vcpu);
+    if (cpu->alone)
+        slice_start(cpu, false);
+}
+
 u64 sched_idle_time(void) { return this_cpu()->idle_time; }
 
 /* --- choosing --- */
@@ -162,7 +187,7 @@ static void idle(struct cpu *cpu) {
         deadline_update(cpu);
         host_timer_set(cpu->timeouts ? cpu->timeouts->deadline : TIMER_OFF);
         cpu_idle();
-        timeouts_run(cpu);
+        sched_deadline();
     }
     cpu->idle_time += rdtsc() - start;
 }
@@ -196,15 +221,19 @@ static struct vcpu *choose(struct cpu *cpu, struct vcpu *current) {
     return next;
 }
 
+/* --- switching --- */
+
+/* The time since the last call is the current vCPU's. */
+static void account(struct cpu *cpu) {
+    u64 now = rdtsc();
+    if (cpu->current)
+        cpu->current->run_time += now - cpu->accounted;
+    cpu->accounted = now;
+}
+
 static void check_hang(struct vcpu *vcpu) {
     if (vcpu->domain->role != ROLE_VM && vcpu->run_time - vcpu->busy_since > HANG_SECONDS * tsc_hz)
         domain_fail(vcpu->domain, FAILURE_HANG, vcpu->run_time - vcpu->busy_since);
-}
-
-static void account(struct vcpu *vcpu) {
-    u64 now = rdtsc();
-    vcpu->run_time += now - vcpu->entered;
-    vcpu->entered = now;
 }
 
 /* Whether one may see what the other left in the CPU: a VM and its device model are one. */
@@ -212,13 +241,8 @@ static bool same_trust(const struct domain *a, const struct domain *b) {
     return a == b || a->model == b || b->model == a;
 }
 
-static void switch_to(struct cpu *cpu, struct vcpu *to) {
-    struct vcpu *from = cpu->current;
-    if (from)
-        account(from);
-    cpu->current = to;
-    to->entered = rdtsc();
-    vmx_load(to);
+/* Vector state and MSRs stay with their VM while its own device model runs. */
+static void switch_unswitched(struct cpu *cpu, struct vcpu *to) {
     struct domain *domain = to->domain;
     if (cpu->unswitched && cpu->unswitched != to &&
         (domain->role == ROLE_VM || cpu->unswitched->domain->model != domain)) {
@@ -229,6 +253,14 @@ static void switch_to(struct cpu *cpu, struct vcpu *to) {
         unswitched_load(to);
         cpu->unswitched = to;
     }
+}
+
+static void switch_to(struct cpu *cpu, struct vcpu *to) {
+    account(cpu);
+    cpu->current = to;
+    vmx_load(to);
+    switch_unswitched(cpu, to);
+    struct domain *domain = to->domain;
     if (cpu->last_domain != domain) {
         if ((vmx_features() & FEATURE_IBPB) && cpu->last_domain &&
             !same_trust(cpu->last_domain, domain))
@@ -237,64 +269,106 @@ static void switch_to(struct cpu *cpu, struct vcpu *to) {
     }
 }
 
-/* A component comes back from HC_WAIT with its events. */
-static void return_events(struct vcpu *vcpu) {
-    vcpu->waiting = false;
-    vcpu->gpr[0] = STATUS_OK;
-    vcpu->gpr[2] = vcpu->domain->events;
-    vcpu->domain->events = 0;
-    account(vcpu);
-    vcpu->busy_since = vcpu->run_time;
+/* What a vCPU waited for: a component its events, a VM its device model's answer. */
+static void arrive(struct vcpu *vcpu) {
+    if (vcpu->waiting) {
+        vcpu->waiting = false;
+        vcpu->gpr[0] = STATUS_OK;
+        vcpu->gpr[2] = vcpu->domain->events;
+        vcpu->domain->events = 0;
+        vcpu->busy_since = vcpu->run_time;
+    }
+    if (vcpu->answered)
+        vcpu_apply_answer(vcpu);
 }
 
-/* The slow path: something asks for attention. Returns the vCPU to enter; it may ask again. */
+/* The slow path: returns the vCPU to enter, which may need attention in its turn. */
 static struct vcpu *attend(struct cpu *cpu, struct vcpu *current) {
     cpu->attention = false;
     if (cpu->restart_control)
         domain_restart_control();
-    if (cpu->deadline_reached) {
-        cpu->deadline_reached = false;
-        timeouts_run(cpu);
-        cpu->slice_over |= rdtsc() >= cpu->slice_end;
-        if (cpu->slice_over && current) {
-            account(current);
-            check_hang(current);
-        }
+    if (cpu->slice_over && current) {
+        account(cpu);
+        check_hang(current);
+        if (cpu->masked)
+            cpu_take_interrupts();
     }
     struct vcpu *next;
     while (!(next = choose(cpu, current))) {
-        if (current) {
-            account(current);
-            cpu->current = current = NULL;
-        }
+        account(cpu);
+        cpu->current = current = NULL;
         idle(cpu);
         if (cpu->restart_control)
             domain_restart_control();
     }
     if (next != cpu->current)
         switch_to(cpu, next);
-    if (next->waiting)
-        return_events(next);
-    if (next->attention) {
-        next->attention = false;
-        if (next->answered)
-            vcpu_apply_answer(next);
-        if ((next->event || next->domain->role == ROLE_VM) && vcpu_runnable(next))
-            inject_prepare(next);
-    }
+    arrive(next);
     return next;
 }
 
-void sched_resume(struct vcpu *vcpu) {
-    struct cpu *cpu = this_cpu();
-    while (unlikely(cpu->attention | vcpu->attention))
-        vcpu = attend(cpu, vcpu);
-    if (vmx_has_timer())
-        vmx_timer_write(cpu->deadline);
+/* Until nothing asks for attention any more. */
+static struct vcpu *attend_all(struct cpu *cpu, struct vcpu *vcpu) {
+    do {
+        if (cpu->attention) {
+            vcpu = attend(cpu, vcpu);
+        } else {
+            vcpu->attention = false;
+            inject_prepare(vcpu);
+        }
+    } while (cpu->attention | vcpu->attention);
+    return vcpu;
+}
+
+/* A slice is short enough for the timer's 32 bits. */
+static ALWAYS_INLINE void enter(const struct cpu *cpu, struct vcpu *vcpu) {
+    if (likely(vmx_timer.present)) {
+        u64 now = rdtsc(), deadline = cpu->deadline;
+        u64 ticks = deadline > now ? (deadline - now) >> vmx_timer.shift : 0;
+        vmwrite32(VMCS_PREEMPTION_TIMER, (u32)ticks);
+    }
     vmx_enter(vcpu);
+}
+
+static NOINLINE void resume_slowly(struct vcpu *vcpu) {
+    struct cpu *cpu = this_cpu();
+    vcpu = attend_all(cpu, vcpu);
+    enter(cpu, vcpu);
+}
+
+void sched_resume(struct vcpu *vcpu) {
+    const struct cpu *cpu = this_cpu();
+    if (unlikely(cpu->attention | vcpu->attention))
+        resume_slowly(vcpu);
+    else
+        enter(cpu, vcpu);
+}
+
+void sched_resume_next(bool quiet, struct vcpu *vcpu) {
+    struct cpu *cpu = this_cpu();
+    struct vcpu *next = cpu->next;
+    if (unlikely(!quiet || !next || vcpu->state == VCPU_READY)) {
+        sched_resume(vcpu);
+        return;
+    }
+    /* As choose and switch_to would do it, for two that trust each other. */
+    cpu->next = NULL;
+    cpu->attention = false;
+    account(cpu);
+    cpu->current = next;
+    cpu->last_domain = next->domain;
+    vmx_load(next);
+    if (unlikely(cpu->unswitched != next && next->domain->role == ROLE_VM))
+        switch_unswitched(cpu, next);
+    arrive(next);
+    sched_resume(next);
 }
 
 void sched_start(void) {
     struct cpu *cpu = this_cpu();
-    sched_resume(attend(cpu, NULL));
+    cpu->attention = true;
+    cpu->accounted = rdtsc();
+    struct vcpu *vcpu = attend(cpu, NULL);
+    sched_resume(vcpu);
+    panic("the first guest was not entered");
 }

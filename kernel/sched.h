@@ -15,8 +15,8 @@ struct timeout {
     void (*fire)(struct timeout *timeout);
     bool armed;
 };
-void timeout_set(struct timeout *timeout, u64 deadline); /* not armed before */
-void timeout_cancel(struct timeout *timeout);            /* armed or not */
+void timeout_set(struct timeout *timeout, u64 deadline); /* armed or not before */
+void timeout_cancel(struct timeout *timeout);
 
 /* Makes a halted vCPU ready. Urgent: before others, in place of what runs now. */
 void sched_wake(struct vcpu *vcpu, bool urgent);
@@ -25,11 +25,17 @@ void sched_remove(struct vcpu *vcpu);
 /* The CPU goes on with this vCPU at its next entry, on the time slice of the current one. */
 void sched_hand_over(struct vcpu *to);
 
-/* The end of every exit: enters the current vCPU again, or another one. */
-NORETURN void sched_resume(struct vcpu *current);
+/* It runs as soon as the current vCPU waits or its slice is over. */
+void sched_queue_next(struct vcpu *vcpu);
+
+/* The end of every exit: enters the current vCPU again, or another one; does not return. */
+void sched_resume(struct vcpu *current);
+/* The same where a VM may just have handed over to its device model, or back; quiet: nothing asked
+   for attention before that. */
+void sched_resume_next(bool quiet, struct vcpu *current);
 /* Starts this CPU's scheduling. */
 NORETURN void sched_start(void);
 
-/* The preemption timer or the host timer has reached this CPU's deadline. */
+/* The preemption timer or the host timer has reached this CPU's deadline: runs what is due. */
 void sched_deadline(void);
 u64 sched_idle_time(void); /* TSC ticks, all CPUs */

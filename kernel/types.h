@@ -25,6 +25,8 @@ static inline struct gpa gpa(u64 v) { return (struct gpa){v}; }
 #define MUST_USE      __attribute__((warn_unused_result))
 #define NORETURN      __attribute__((noreturn))
 #define PACKED        __attribute__((packed))
+#define NOINLINE      __attribute__((noinline))
+#define ALWAYS_INLINE inline __attribute__((always_inline))
 #define ALIGNED(n)    __attribute__((aligned(n)))
 #define COLD          __attribute__((cold, noinline))
 #define likely(x)     __builtin_expect(!!(x), 1)

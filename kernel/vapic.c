@@ -40,6 +40,7 @@ enum { LVT_CMCI, LVT_TIMER, LVT_THERMAL, LVT_PERFORMANCE, LVT_LINT0, LVT_LINT1, 
 #define LVT_TIMER_MODE(lvt)   ((lvt) >> 17 & 3)
 #define ERROR_SEND_ILLEGAL    (1u << 5)
 #define ERROR_RECEIVE_ILLEGAL (1u << 6)
+#define TIMER_RATE_MAX        20000 /* interrupts a second of a periodic timer */
 #define ICR_RESERVED          0xfff32000ull
 
 enum { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_DEADLINE };
@@ -75,33 +76,40 @@ static struct vcpu *vcpu_of_apic(struct vapic *apic) {
 
 /* --- priorities --- */
 
-static int highest(const u32 bits[8]) {
-    for (int i = 7; i >= 0; i--)
-        if (bits[i])
-            return 32 * i + 31 - __builtin_clz(bits[i]);
-    return -1;
+static int highest(const struct vectors *set) {
+    if (!set->any)
+        return -1;
+    int word = 31 - __builtin_clz(set->any);
+    return 32 * word + 31 - __builtin_clz(set->words[word]);
 }
 
-static void bit_set(u32 bits[8], unsigned vector) { bits[vector / 32] |= 1u << vector % 32; }
+static void vector_add(struct vectors *set, unsigned vector) {
+    set->words[vector / 32] |= 1u << vector % 32;
+    set->any |= 1u << vector / 32;
+}
 
-static void bit_clear(u32 bits[8], unsigned vector) { bits[vector / 32] &= ~(1u << vector % 32); }
+static void vector_remove(struct vectors *set, unsigned vector) {
+    set->words[vector / 32] &= ~(1u << vector % 32);
+    if (!set->words[vector / 32])
+        set->any &= ~(1u << vector / 32);
+}
 
 static u32 processor_priority(const struct vapic *apic) {
-    int in_service = highest(apic->isr);
+    int in_service = highest(&apic->isr);
     u32 service = in_service < 0 ? 0 : (u32)in_service & 0xf0;
     return (apic->tpr & 0xf0) >= service ? apic->tpr : service;
 }
 
 int vapic_pending(const struct vapic *apic) {
-    int vector = highest(apic->irr);
+    int vector = highest(&apic->irr);
     if (vector < 0 || !(apic->spurious & SPURIOUS_ENABLE))
         return -1;
     return ((u32)vector & 0xf0) > (processor_priority(apic) & 0xf0) ? vector : -1;
 }
 
 void vapic_accept(struct vapic *apic, unsigned vector) {
-    bit_clear(apic->irr, vector);
-    bit_set(apic->isr, vector);
+    vector_remove(&apic->irr, vector);
+    vector_add(&apic->isr, vector);
 }
 
 bool vapic_passes_extint(const struct vapic *apic) {
@@ -118,11 +126,11 @@ static void accept_fixed(struct vcpu *vcpu, unsigned vector, bool level) {
     }
     if (!(apic->spurious & SPURIOUS_ENABLE))
         return;
-    bit_set(apic->irr, vector);
+    vector_add(&apic->irr, vector);
     if (level)
-        bit_set(apic->tmr, vector);
+        vector_add(&apic->tmr, vector);
     else
-        bit_clear(apic->tmr, vector);
+        vector_remove(&apic->tmr, vector);
     vcpu_kick(vcpu);
 }
 
@@ -208,9 +216,10 @@ static u64 timer_next(const struct vapic *apic) {
 
 void vapic_timer_start(struct vcpu *vcpu) {
     u64 next = timer_next(&vcpu->apic);
-    timeout_cancel(&vcpu->apic.timer);
     if (next)
         timeout_set(&vcpu->apic.timer, next - vcpu->tsc_offset);
+    else
+        timeout_cancel(&vcpu->apic.timer);
 }
 
 static void timer_fired(struct timeout *timeout) {
@@ -220,6 +229,8 @@ static void timer_fired(struct timeout *timeout) {
     switch (LVT_TIMER_MODE(lvt)) {
     case TIMER_PERIODIC: {
         u64 period = (u64)apic->initial_count * divider(apic);
+        if (period < tsc_hz / TIMER_RATE_MAX) /* slower than asked for, but the guest gets on */
+            period = tsc_hz / TIMER_RATE_MAX;
         u64 missed = (guest_tsc(vcpu) - apic->count_start) / period;
         apic->count_start += (missed ? missed : 1) * period;
         vapic_timer_start(vcpu);
@@ -255,13 +266,13 @@ static u32 current_count(const struct vcpu *vcpu) {
 
 static void end_of_interrupt(struct vcpu *vcpu) {
     struct vapic *apic = &vcpu->apic;
-    int vector = highest(apic->isr);
+    int vector = highest(&apic->isr);
     if (vector < 0)
         return;
-    bit_clear(apic->isr, (unsigned)vector);
-    if (highest(apic->irr) >= 0)
+    vector_remove(&apic->isr, (unsigned)vector);
+    if (highest(&apic->irr) >= 0)
         vcpu_kick(vcpu);
-    bool level = apic->tmr[vector / 32] >> vector % 32 & 1;
+    bool level = apic->tmr.words[vector / 32] >> vector % 32 & 1;
     if (level && !(apic->spurious & SPURIOUS_NO_BROADCAST) && vcpu->exit) {
         vcpu->exit->value = (u64)vector;
         vcpu_forward(vcpu, EXIT_EOI);
@@ -281,8 +292,10 @@ bool vapic_read(struct vcpu *vcpu, u32 msr, u64 *value) {
     if (!(apic->base & APIC_BASE_X2APIC))
         return false;
     if (reg >= REG_ISR && reg < REG_ERROR) {
-        const u32 *words = reg < REG_TMR ? apic->isr : reg < REG_IRR ? apic->tmr : apic->irr;
-        *value = words[reg & 7];
+        const struct vectors *set = reg < REG_TMR   ? &apic->isr
+                                    : reg < REG_IRR ? &apic->tmr
+                                                    : &apic->irr;
+        *value = set->words[reg & 7];
         return true;
     }
     if (lvt_index(reg) >= 0) {
@@ -325,8 +338,6 @@ bool vapic_write(struct vcpu *vcpu, u32 msr, u64 value) {
     u32 reg = msr - MSR_X2APIC_BASE;
     if (!(apic->base & APIC_BASE_X2APIC) || (reg != REG_ICR && value >> 32))
         return false;
-    if (lvt_index(reg) >= 0)
-        return write_lvt(vcpu, lvt_index(reg), value);
     switch (reg) {
     case REG_EOI:
         if (value)
@@ -378,7 +389,7 @@ bool vapic_write(struct vcpu *vcpu, u32 msr, u64 value) {
             return false;
         accept_fixed(vcpu, (unsigned)value, false);
         return true;
-    default: return false;
+    default: return lvt_index(reg) >= 0 && write_lvt(vcpu, lvt_index(reg), value);
     }
 }
 

@@ -8,6 +8,12 @@
 struct domain;
 struct vcpu;
 
+/* 256 bits, and which of their words have any. */
+struct vectors {
+    u32 words[8];
+    u32 any;
+};
+
 struct vapic {
     u64 base; /* IA32_APIC_BASE */
     u32 id;
@@ -17,7 +23,7 @@ struct vapic {
     u64 count_start; /* guest TSC at which initial_count began */
     u64 deadline;    /* guest TSC; 0: not armed (TSC-deadline mode) */
     u64 icr;
-    u32 irr[8], isr[8], tmr[8];
+    struct vectors irr, isr, tmr;
     struct timeout timer;
 };
 

@@ -148,7 +148,7 @@ bool vcpu_answer(struct vcpu *vcpu) {
     if (vcpu->state != VCPU_EXITED)
         return false;
     vcpu->state = VCPU_READY;
-    vcpu->answered = vcpu->attention = true;
+    vcpu->answered = true;
     return true;
 }
 
@@ -200,6 +200,6 @@ void vcpu_apply_answer(struct vcpu *vcpu) {
         take_gprs(vcpu, message->reply_gprs);
     if (reply == REPLY_ADVANCE) {
         u32 length = vcpu->exit_length ? vcpu->exit_length : message->reply_length;
-        vmx_advance(vcpu, length & 15);
+        vmcs_advance(length & 15);
     }
 }

@@ -51,9 +51,9 @@ struct vcpu {
     struct unswitched unswitched;
     struct mtrrs mtrrs;
 
-    u64 run_time, entered; /* TSC ticks; TSC when it came to the CPU */
-    u64 busy_since;        /* component: run_time when HC_WAIT last returned */
-    u64 exits, interrupts, forwarded;
+    u64 run_time;   /* TSC ticks */
+    u64 busy_since; /* component: run_time when HC_WAIT last returned */
+    u64 interrupts, forwarded;
     u64 counters[MAX_EXIT_REASONS];
 };
 

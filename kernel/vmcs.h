@@ -3,6 +3,8 @@
    does not compile. */
 #pragma once
 
+#include "abi.h"
+#include "regs.h"
 #include "types.h"
 
 struct vmcs16 {
@@ -175,6 +177,7 @@ struct vmcs64 { /* 64-bit and natural-width fields */
 #define BLOCKING_NMI    (1u << 3)
 
 #define PENDING_DEBUG_BS (1ull << 14)
+#define ACCESS_LONG      0x2000u /* segment access rights: 64-bit code */
 
 /* Basic exit reasons: SDM volume 3, appendix "VMX Basic Exit Reasons". */
 enum {
@@ -217,7 +220,7 @@ enum {
 
 NORETURN COLD void vmcs_failed(u32 encoding);
 
-static inline u64 vmread_raw(u32 encoding) {
+static ALWAYS_INLINE u64 vmread_raw(u32 encoding) {
     u64 value;
     __asm__ goto("vmread %1, %0; jbe %l[failed]"
                  : "=r"(value)
@@ -229,7 +232,7 @@ failed:
     vmcs_failed(encoding);
 }
 
-static inline void vmwrite_raw(u32 encoding, u64 value) {
+static ALWAYS_INLINE void vmwrite_raw(u32 encoding, u64 value) {
     __asm__ goto("vmwrite %1, %0; jbe %l[failed]"
                  :
                  : "r"((u64)encoding), "r"(value)
@@ -240,9 +243,29 @@ failed:
     vmcs_failed(encoding);
 }
 
-static inline u16 vmread16(struct vmcs16 field) { return (u16)vmread_raw(field.encoding); }
-static inline u32 vmread32(struct vmcs32 field) { return (u32)vmread_raw(field.encoding); }
-static inline u64 vmread64(struct vmcs64 field) { return vmread_raw(field.encoding); }
-static inline void vmwrite16(struct vmcs16 field, u16 value) { vmwrite_raw(field.encoding, value); }
-static inline void vmwrite32(struct vmcs32 field, u32 value) { vmwrite_raw(field.encoding, value); }
-static inline void vmwrite64(struct vmcs64 field, u64 value) { vmwrite_raw(field.encoding, value); }
+static ALWAYS_INLINE u16 vmread16(struct vmcs16 field) { return (u16)vmread_raw(field.encoding); }
+static ALWAYS_INLINE u32 vmread32(struct vmcs32 field) { return (u32)vmread_raw(field.encoding); }
+static ALWAYS_INLINE u64 vmread64(struct vmcs64 field) { return vmread_raw(field.encoding); }
+static ALWAYS_INLINE void vmwrite16(struct vmcs16 field, u16 value) {
+    vmwrite_raw(field.encoding, value);
+}
+static ALWAYS_INLINE void vmwrite32(struct vmcs32 field, u32 value) {
+    vmwrite_raw(field.encoding, value);
+}
+static ALWAYS_INLINE void vmwrite64(struct vmcs64 field, u64 value) {
+    vmwrite_raw(field.encoding, value);
+}
+
+/* The instruction is done: RIP goes behind it, STI and MOV SS block no longer, and single-stepping
+   sees it. SDM volume 3, "Debug Exceptions" under VM entry. */
+static ALWAYS_INLINE void vmcs_advance(u32 length) {
+    u64 from = vmread64(VMCS_GUEST_RIP), to = from + length;
+    if (unlikely((from ^ to) >> 32) && !(vmread32(VMCS_GUEST_ACCESS(SEGMENT_CS)) & ACCESS_LONG))
+        to = (u32)to;
+    vmwrite64(VMCS_GUEST_RIP, to);
+    u32 blocking = vmread32(VMCS_GUEST_BLOCKING);
+    if (unlikely(blocking & (BLOCKING_STI | BLOCKING_MOV_SS)))
+        vmwrite32(VMCS_GUEST_BLOCKING, blocking & ~(BLOCKING_STI | BLOCKING_MOV_SS));
+    if (unlikely(vmread64(VMCS_GUEST_RFLAGS) & RFLAGS_TF))
+        vmwrite64(VMCS_GUEST_PENDING_DEBUG, vmread64(VMCS_GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
+}

@@ -17,9 +17,10 @@ static struct {
     u32 pin, primary_vm, primary_component, secondary_vm, secondary_component, exit, entry;
     u64 cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
     u32 features;
-    unsigned timer_shift;
     bool accessed_dirty;
 } vmx;
+
+struct vmx_timer vmx_timer;
 
 static u8 *io_bitmap_deny; /* two pages of ones */
 static u8 *msr_bitmap_vm, *msr_bitmap_component;
@@ -124,7 +125,8 @@ static void negotiate_all(void) {
                        optional(MSR_IA32_VMX_PROCBASED2, SECONDARY_RDTSCP | SECONDARY_INVPCID);
     vmx.exit = negotiate(MSR_IA32_VMX_TRUE_EXIT, exit_wishes, ARRAY_SIZE(exit_wishes));
     vmx.entry = negotiate(MSR_IA32_VMX_TRUE_ENTRY, entry_wishes, ARRAY_SIZE(entry_wishes));
-    vmx.timer_shift = rdmsr(MSR_IA32_VMX_MISC) & 31;
+    vmx_timer.present = vmx.features & FEATURE_PREEMPTION_TIMER;
+    vmx_timer.shift = rdmsr(MSR_IA32_VMX_MISC) & 31;
 
     u64 ept = rdmsr(MSR_IA32_VMX_EPT_VPID_CAP);
     const u64 need = 1ull << 6 | 1ull << 14 | 1ull << 16 | 1ull << 20 | 1ull << 25 | 1ull << 26 |
@@ -232,8 +234,6 @@ void vmx_cpu_init(void) {
 }
 
 u32 vmx_features(void) { return vmx.features; }
-
-bool vmx_has_timer(void) { return vmx.features & FEATURE_PREEMPTION_TIMER; }
 
 void vmcs_failed(u32 encoding) { panic("VMREAD or VMWRITE of field 0x%x failed", encoding); }
 
@@ -418,12 +418,6 @@ void vmx_tsc_offset_write(struct vcpu *vcpu) {
         vmx_load(before);
 }
 
-void vmx_timer_write(u64 deadline) {
-    u64 now = rdtsc();
-    u64 ticks = deadline > now ? (deadline - now) >> vmx.timer_shift : 0;
-    vmwrite32(VMCS_PREEMPTION_TIMER, ticks > ~0u ? ~0u : (u32)ticks);
-}
-
 /* --- control registers --- */
 
 static u64 cr4_allowed(const struct vcpu *vcpu) {
@@ -560,19 +554,6 @@ void vmx_state_read(struct vcpu *vcpu, struct vcpu_state *state) {
     }
     if (before)
         vmx_load(before);
-}
-
-void vmx_advance(struct vcpu *vcpu, u32 length) {
-    u64 rip = vmread64(VMCS_GUEST_RIP) + length;
-    if (unlikely(!(vmread32(VMCS_GUEST_ACCESS(SEGMENT_CS)) & SEGMENT_ACCESS_LONG)))
-        rip = (u32)rip;
-    vmwrite64(VMCS_GUEST_RIP, rip);
-    u32 blocking = vmread32(VMCS_GUEST_BLOCKING);
-    if (unlikely(blocking & (BLOCKING_STI | BLOCKING_MOV_SS)))
-        vmwrite32(VMCS_GUEST_BLOCKING, blocking & ~(BLOCKING_STI | BLOCKING_MOV_SS));
-    if (unlikely(vmread64(VMCS_GUEST_RFLAGS) & RFLAGS_TF))
-        vmwrite64(VMCS_GUEST_PENDING_DEBUG, vmread64(VMCS_GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
-    (void)vcpu;
 }
 
 void vmx_dump(struct vcpu *vcpu) {

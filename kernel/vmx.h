@@ -36,16 +36,19 @@ MUST_USE bool vmx_cr0_write(struct vcpu *vcpu, u64 value);
 MUST_USE bool vmx_cr4_write(struct vcpu *vcpu, u64 value);
 MUST_USE bool vmx_efer_write(u64 value);
 
-/* The instruction is done: RIP goes behind it, and STI and MOV SS block no longer. */
-void vmx_advance(struct vcpu *vcpu, u32 length);
-
 void vmx_flush_ept(const struct ept *ept);
-void vmx_timer_write(u64 deadline); /* host TSC; exits at or after it */
-bool vmx_has_timer(void);
 
-/* Loads the general registers and enters; the next exit calls exit_handle. */
-NORETURN void vmx_enter(struct vcpu *vcpu);
-NORETURN void exit_handle(struct vcpu *vcpu);
+/* The VMX preemption timer counts TSC ticks >> shift. */
+struct vmx_timer {
+    bool present;
+    u8 shift;
+};
+extern struct vmx_timer vmx_timer;
+
+/* Loads the general registers and enters; does not return: the next exit calls exit_handle, on an
+   empty stack. (Not declared so: these calls are the last of their callers, and become jumps.) */
+void vmx_enter(struct vcpu *vcpu);
+void exit_handle(struct vcpu *vcpu);
 NORETURN void vmx_entry_failed(struct vcpu *vcpu, u64 flags);
 void vmx_exited(void);
 void vmx_dump(struct vcpu *vcpu);

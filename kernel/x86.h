@@ -103,6 +103,8 @@ static inline void memory_fence(void) { __asm__ volatile("mfence" : : : "memory"
 static inline void cpu_cli(void) { __asm__ volatile("cli" : : : "memory"); }
 /* Waits for one interrupt, takes it, and returns with interrupts off. */
 static inline void cpu_idle(void) { __asm__ volatile("sti; hlt; cli" : : : "memory"); }
+/* Takes the interrupts that are pending, and returns with interrupts off. */
+static inline void cpu_take_interrupts(void) { __asm__ volatile("sti; nop; cli" : : : "memory"); }
 static inline void cpu_halt(void) { __asm__ volatile("cli; hlt" : : : "memory"); }
 
 /* XSETBV and the XSAVE family; the area is 64-byte aligned. */

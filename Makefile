@@ -45,7 +45,7 @@ do-run: $(BUILD)/plinth.iso tools
 do-test: do-all $(BUILD)/plinth.iso $(BUILD)/bad-input.iso
 	@node $(BUILD)/tools/test.cjs $(ONLY)
 
-do-bench: $(BUILD)/plinth.iso tools
+do-bench: $(BUILD)/plinth.iso $(BUILD)/bench.iso tools
 	@node $(BUILD)/tools/bench.cjs
 
 do-debug: $(BUILD)/plinth.iso tools
@@ -143,6 +143,11 @@ $(BUILD)/guest/truncated: $(BUILD)/guest/linux
 
 $(BUILD)/guest/broken-spec: $(BUILD)/spec.cbor
 	@head -c 100 $< > $@
+
+$(BUILD)/bench.iso: boot/images/make-iso.sh test/bench/bench.cfg $(BUILD)/kernel.elf $(BUILD)/control.bin \
+		$(BUILD)/device-model.bin $(BUILD)/guest/linux $(BUILD)/guest/initrd.cpio $(BUILD)/guest-tests/bench
+	@echo "  iso     $@"
+	@boot/images/make-iso.sh $@ test/bench/bench.cfg $(filter $(BUILD)/%,$^)
 
 $(BUILD)/bad-input.iso: boot/images/make-iso.sh test/boot/bad-input.cfg $(BUILD)/kernel.elf $(BUILD)/control.bin \
 		$(BUILD)/device-model.bin $(BUILD)/guest/broken-spec $(BUILD)/guest/linux $(BUILD)/guest/initrd.cpio \

@@ -1,0 +1,121 @@
+/* What exits cost, measured from inside: medians in TSC ticks around one operation, less an empty
+   measurement. Under Bochs with `clock: sync=none` a tick is an instruction. Not a test of anything:
+   it prints lines "bench: NAME TICKS" for `make bench`. */
+#include "guest.h"
+
+const char title[] = "bench";
+
+#define SAMPLES 101
+#define VECTOR_TIMER 0x40
+#define VECTOR_SELF 0x41
+#define MSR_DEBUGCTL 0x1d9
+#define IOAPIC 0xfec00000ull
+#define UNCLAIMED_MMIO 0xd0000000ull
+#define UNCLAIMED_PORT 0x5555
+#define TIMER_AHEAD 20000
+#define FAR_AHEAD 1000000000ull
+
+static u64 samples[SAMPLES];
+static u64 empty;
+static volatile u64 arrived;
+
+static u64 median(void) {
+    for (unsigned i = 1; i < SAMPLES; i++)
+        for (unsigned j = i; j > 0 && samples[j] < samples[j - 1]; j--) {
+            u64 swap = samples[j];
+            samples[j] = samples[j - 1];
+            samples[j - 1] = swap;
+        }
+    return samples[SAMPLES / 2];
+}
+
+static void report(const char *name, u64 less) {
+    print("bench: %s %lu\n", name, median() - less);
+}
+
+#define MEASURE(name, operation)                                                                   \
+    do {                                                                                           \
+        for (unsigned i = 0; i < SAMPLES; i++) {                                                   \
+            u64 before = rdtsc();                                                                  \
+            operation;                                                                             \
+            samples[i] = rdtsc() - before;                                                         \
+        }                                                                                          \
+        report(name, empty);                                                                       \
+    } while (0)
+
+/* Notes the time first, and touches nothing else before that. */
+__attribute__((naked)) static void note_arrival(void) {
+    __asm__ volatile("push %rax; push %rcx; push %rdx; rdtsc; shl $32, %rdx; or %rdx, %rax;"
+                     "mov %rax, arrived; xor %eax, %eax; xor %edx, %edx; mov $0x80b, %ecx; wrmsr;"
+                     "pop %rdx; pop %rcx; pop %rax; iretq");
+}
+
+static void set_gate(unsigned vector) {
+    u64 handler = (u64)note_arrival;
+    struct gate gate = idt[VECTOR_UD];
+    gate.offset0 = (u16)handler;
+    gate.offset1 = (u16)(handler >> 16);
+    gate.offset2 = (u32)(handler >> 32);
+    gate.ist = 0;
+    idt[vector] = gate;
+}
+
+static void vmcall(void) { __asm__ volatile("vmcall" : : "a"(0ul) : "memory", "rdx"); }
+
+static void self_ipi(void) {
+    for (unsigned i = 0; i < SAMPLES; i++) {
+        arrived = 0;
+        u64 before = rdtsc();
+        wrmsr(APIC_SELF_IPI, VECTOR_SELF);
+        while (!arrived)
+            ;
+        samples[i] = arrived - before;
+    }
+    report("self-ipi", 0);
+}
+
+static void timer_late(const char *name, bool halted) {
+    for (unsigned i = 0; i < SAMPLES; i++) {
+        arrived = 0;
+        u64 deadline = rdtsc() + TIMER_AHEAD;
+        wrmsr(MSR_TSC_DEADLINE, deadline);
+        while (!arrived)
+            if (halted)
+                __asm__ volatile("cli; cmpq $0, arrived; jne 1f; sti; hlt; 1: sti" : : : "memory");
+        samples[i] = arrived - deadline;
+    }
+    report(name, 0);
+}
+
+void test_main(void) {
+    volatile u32 *ioapic = window(0, IOAPIC | PTE_PRESENT | PTE_WRITE | PTE_UNCACHED);
+    volatile u32 *hole = window(1, UNCLAIMED_MMIO | PTE_PRESENT | PTE_WRITE | PTE_UNCACHED);
+    set_gate(VECTOR_TIMER);
+    set_gate(VECTOR_SELF);
+    apic_enable();
+
+    MEASURE("empty", (void)0);
+    empty = median();
+    MEASURE("hypercall", vmcall());
+    MEASURE("cpuid", cpuid(0, 0));
+    MEASURE("rdmsr", rdmsr(MSR_APIC_BASE));
+    MEASURE("wrmsr", wrmsr(MSR_DEBUGCTL, 0));
+    MEASURE("port-in", in8(0x3fd));
+    MEASURE("port-out", out8(0x3ff, 0));
+    MEASURE("port-unclaimed", in8(UNCLAIMED_PORT));
+    MEASURE("mmio-read", (void)ioapic[0]);
+    MEASURE("mmio-unclaimed", (void)hole[0]);
+    MEASURE("apic-eoi", wrmsr(APIC_EOI, 0));
+    MEASURE("apic-read", rdmsr(APIC_ID));
+    wrmsr(APIC_LVT_TIMER, TIMER_DEADLINE | VECTOR_TIMER);
+    MEASURE("timer-arm", wrmsr(MSR_TSC_DEADLINE, before + FAR_AHEAD));
+    wrmsr(MSR_TSC_DEADLINE, 0);
+    __asm__ volatile("sti");
+    self_ipi();
+    timer_late("timer-late-running", false);
+    timer_late("timer-late-halted", true);
+    __asm__ volatile("cli");
+    volatile u8 *fresh = (volatile u8 *)(memory_size - (SAMPLES + 1) * 4096ull);
+    MEASURE("first-touch", fresh[i * 4096ull] = 1);
+    print("bench: done 0\n");
+}

@@ -102,7 +102,8 @@ export const enum Command {
   NONE = 0,
   RUN = 1,
   POWER_BUTTON = 2,
-  UNKNOWN = 3,
+  TRAP = 3,
+  UNKNOWN = 4,
 }
 
 /** Takes the next command of the control domain. */
@@ -114,5 +115,6 @@ export function nextCommand(): Command {
   if (!reader.find("t")) return Command.UNKNOWN;
   reader.key();
   if (reader.is("run")) return Command.RUN;
+  if (reader.is("trap")) return Command.TRAP;
   return reader.is("powerbutton") ? Command.POWER_BUTTON : Command.UNKNOWN;
 }

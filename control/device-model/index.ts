@@ -54,6 +54,7 @@ function onLink(): void {
   for (let command = nextCommand(); command != Command.NONE; command = nextCommand()) {
     if (command == Command.RUN && loaded) run();
     else if (command == Command.POWER_BUTTON) acpiPm.pressPowerButton();
+    else if (command == Command.TRAP) throw new Error("test.trapModel: the device model was told to trap");
     else log("device model: a command was ignored");
   }
   uart.pullInput();

@@ -101,7 +101,9 @@ function missing(vm: string, state: string): PlinthError {
 
 async function crashed(client: Client, row: VmRow, state: string): Promise<PlinthError> {
   const lines = await lastConsoleLines(client, row.name);
-  const message = `${row.name} crashed while waiting for it to be ${state}: ${oneLine(row.reason)}${lines}`;
+  // A row has no room for a long reason.
+  const { reason } = await client.show(row.name).catch(() => row);
+  const message = `${row.name} crashed while waiting for it to be ${state}: ${oneLine(reason)}${lines}`;
   return new PlinthError({
     code: ErrorCode.FAILED,
     message,

@@ -34,7 +34,6 @@ function hangUpAfter(path: string, bytes: Uint8Array | string): Promise<void> {
 
 /** The host answers programs and people, has lost no memory, and its VM has missed no tick. */
 async function stillUsable(host: Host, free: number): Promise<void> {
-  await host.ok("doctor");
   assert.equal(
     (await host.client.list()).map(({ name, state }) => [name, state]),
     [[GUEST, "running"]],
@@ -133,9 +132,9 @@ for (const [name, memory, kernel, initrd, reason] of BROKEN) {
     const images = ["--kernel", kernel, ...(initrd === undefined ? [] : ["--initrd", initrd])];
     const command = ["create", "x", "--memory", String(memory), ...images, "--start", "--wait"];
     await host.refused(1, [/x crashed/, reason, /next: plinth logs x/], ...command);
-    const row = (await host.client.list()).find((each) => each.name === "x")!;
-    assert.is(row.state, "crashed");
-    assert.match(row.reason, reason);
+    const shown = await host.client.show("x");
+    assert.is(shown.state, "crashed");
+    assert.match(shown.reason, reason);
     const { events } = await host.client.events((await host.client.lastEvent()) - 1);
     assert.equal([events[0]!.kind, events[0]!.vm], ["vm-failed", "x"]);
     await host.refused(4, [/"x" is crashed/, /next: plinth start x/], "stop", "x");

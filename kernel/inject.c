@@ -1,6 +1,7 @@
 /* Events into a guest: exceptions, NMIs, interrupts, windows, and what an exit cut short. */
 #include "domain.h"
 #include "regs.h"
+#include "trap.h"
 #include "vcpu.h"
 #include "vmcs.h"
 #include "vmx.h"
@@ -71,58 +72,70 @@ static void put_interrupt(struct vcpu *vcpu, u32 type, unsigned vector) {
     vcpu->interrupts++;
 }
 
-/* The PIC's interrupt goes before the local APIC's, as LINT0 does with a CPU. */
-static void put_external(struct vcpu *vcpu) {
-    int vector = vcpu->extint;
-    if (vector >= 0 && vapic_passes_extint(&vcpu->apic)) {
-        vcpu->extint = -1;
-        put_interrupt(vcpu, EVENT_TYPE_INTERRUPT, (unsigned)vector);
-        vcpu->exit->value = (u64)vector;
-        vcpu_forward(vcpu, EXIT_EXTINT_ACK);
-        return;
-    }
-    vector = vapic_pending(&vcpu->apic);
-    vapic_accept(&vcpu->apic, (unsigned)vector);
-    put_interrupt(vcpu, EVENT_TYPE_INTERRUPT, (unsigned)vector);
+/* The vector that waits at the CPU's door, or -1. The PIC's interrupt goes before the local APIC's.
+ */
+static int external_vector(const struct vcpu *vcpu) {
+    if (unlikely(vcpu->extint >= 0) && vapic_passes_extint(&vcpu->apic))
+        return vcpu->extint;
+    return vapic_pending(&vcpu->apic);
 }
 
-static bool external_waits(const struct vcpu *vcpu) {
-    return (vcpu->extint >= 0 && vapic_passes_extint(&vcpu->apic)) ||
-           vapic_pending(&vcpu->apic) >= 0;
+static void put_external(struct vcpu *vcpu, unsigned vector) {
+    put_interrupt(vcpu, EVENT_TYPE_INTERRUPT, vector);
+    if (unlikely(vcpu->extint >= 0) && vapic_passes_extint(&vcpu->apic)) {
+        vcpu->extint = -1;
+        vcpu->exit->value = vector;
+        vcpu_forward(vcpu, EXIT_EXTINT_ACK);
+    } else {
+        vapic_accept(&vcpu->apic, vector);
+    }
 }
 
 bool inject_waiting(const struct vcpu *vcpu) {
-    return vcpu->nmi || (vcpu->interruptible && external_waits(vcpu));
+    return vcpu->nmi || (vcpu->interruptible && external_vector(vcpu) >= 0);
 }
 
-static void set_windows(struct vcpu *vcpu) {
+static void set_windows(struct vcpu *vcpu, bool interrupt) {
     u32 controls = vcpu->primary_controls & ~(PRIMARY_INTERRUPT_WINDOW | PRIMARY_NMI_WINDOW);
-    if (vcpu->nmi)
+    if (unlikely(vcpu->nmi))
         controls |= PRIMARY_NMI_WINDOW;
-    if (external_waits(vcpu))
+    if (unlikely(interrupt))
         controls |= PRIMARY_INTERRUPT_WINDOW;
-    if (controls != vcpu->primary_controls) {
+    if (unlikely(controls != vcpu->primary_controls)) {
         vcpu->primary_controls = controls;
         vmwrite32(VMCS_PRIMARY_CONTROLS, controls);
     }
 }
 
+/* Exceptions first, then an NMI; whether an interrupt may follow. */
+static bool put_urgent(struct vcpu *vcpu, u32 blocking) {
+    bool shadow = blocking & (BLOCKING_STI | BLOCKING_MOV_SS);
+    if (vcpu->event) {
+        put_event(vcpu, vcpu->event);
+        return false;
+    }
+    if (vcpu->nmi && !(blocking & BLOCKING_NMI) && !shadow) {
+        vcpu->nmi = false;
+        put_interrupt(vcpu, EVENT_TYPE_NMI, VECTOR_NMI);
+        return false;
+    }
+    /* Some CPUs open no NMI window behind STI: MOV SS blocking does the same and opens it. */
+    if (vcpu->nmi && (blocking & BLOCKING_STI))
+        vmwrite32(VMCS_GUEST_BLOCKING, (blocking & ~BLOCKING_STI) | BLOCKING_MOV_SS);
+    return true;
+}
+
 void inject_prepare(struct vcpu *vcpu) {
     /* What an earlier pass gave to the CPU, and no entry has delivered yet, stays. */
-    if (!(vmread32(VMCS_ENTRY_EVENT) & EVENT_VALID)) {
-        u32 blocking = vmread32(VMCS_GUEST_BLOCKING);
-        bool shadow = blocking & (BLOCKING_STI | BLOCKING_MOV_SS);
-        if (vcpu->event) {
-            put_event(vcpu, vcpu->event);
-        } else if (vcpu->nmi && !(blocking & BLOCKING_NMI) && !shadow) {
-            vcpu->nmi = false;
-            put_interrupt(vcpu, EVENT_TYPE_NMI, 2);
-        } else if (external_waits(vcpu) && !shadow && (vmread64(VMCS_GUEST_RFLAGS) & RFLAGS_IF)) {
-            put_external(vcpu);
-        }
-        /* Some CPUs open no NMI window behind STI: MOV SS blocking does the same and opens it. */
-        if (vcpu->nmi && (blocking & BLOCKING_STI))
-            vmwrite32(VMCS_GUEST_BLOCKING, (blocking & ~BLOCKING_STI) | BLOCKING_MOV_SS);
+    bool free = !(vmread32(VMCS_ENTRY_EVENT) & EVENT_VALID);
+    u32 blocking = vmread32(VMCS_GUEST_BLOCKING);
+    if (unlikely(vcpu->event | vcpu->nmi) && free)
+        free = put_urgent(vcpu, blocking);
+    int vector = external_vector(vcpu);
+    if (free && vector >= 0 && !(blocking & (BLOCKING_STI | BLOCKING_MOV_SS)) &&
+        (vmread64(VMCS_GUEST_RFLAGS) & RFLAGS_IF)) {
+        put_external(vcpu, (unsigned)vector);
+        vector = external_vector(vcpu);
     }
-    set_windows(vcpu);
+    set_windows(vcpu, vector >= 0);
 }

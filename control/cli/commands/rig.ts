@@ -1,6 +1,6 @@
 // `plinth rig`: starts, ends and shows the emulator that plays the server on this machine.
 
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { rigStatus, startRig, stopRig, type Rig, type RigKind, type RigStatus } from "../../../boot/rigs/rig";
 import { connect } from "../client";
@@ -129,11 +129,21 @@ export const rigShow: Command = {
   run: async (context) => {
     const runDir = runDirectory(context);
     const status = await rigStatus(runDir);
-    if (!status) throw unreachable(`no rig is running in ${runDir}`, "plinth rig up");
+    if (!status) throw unreachable(`no rig is running in ${runDir}${lastWords(runDir)}`, "plinth rig up");
     if (context.out.json) context.out.object(status);
     else printRig(context, status);
   },
 };
+
+/** How the rig before ended, if its supervisor had something to say. */
+function lastWords(runDir: string): string {
+  try {
+    const last = readFileSync(join(runDir, "supervisor.log"), "utf8").trim().split("\n").pop();
+    return last ? `; the last one: ${oneLine(last)}` : "";
+  } catch {
+    return "";
+  }
+}
 
 function printRig(context: Context, status: RigStatus): void {
   context.out.facts([

@@ -79,10 +79,14 @@ static void exit_cpuid(struct vcpu *vcpu) {
 }
 
 static void exit_hlt(struct vcpu *vcpu) {
+    u64 rflags = vmread64(VMCS_GUEST_RFLAGS);
     advance();
-    vcpu->interruptible = vmread64(VMCS_GUEST_RFLAGS) & RFLAGS_IF;
-    if (vcpu->attention && (inject_waiting(vcpu) || vcpu->event))
+    vcpu->interruptible = rflags & RFLAGS_IF;
+    /* What came before STI, whose shadow held it off until now. A single step ends HLT by its trap. */
+    if (inject_waiting(vcpu) || vcpu->event || (rflags & RFLAGS_TF)) {
+        vcpu->attention = true;
         return;
+    }
     vcpu->state = VCPU_HALTED;
     this_cpu()->attention = true;
 }

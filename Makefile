@@ -90,6 +90,7 @@ $(BUILD)/kernel.elf: $(KERNEL_OBJECTS) kernel/kernel.ld
 .PHONY: abi
 abi:
 -include control/native/component.mk
+-include test/guest/guests.mk
 
 # ---- Tools that run in Node, each one bundle --------------------------------------------------
 

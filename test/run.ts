@@ -8,7 +8,7 @@ import { chooseRig } from "../boot/rigs/choose";
 const OUT = join("build", "test");
 /** Lines of a failure's output that are shown from its start, and from its end. */
 const SHOWN = 60;
-const FILE_TIMEOUT_MS = 20 * 60_000;
+const FILE_TIMEOUT_MS = 8 * 60_000;
 
 interface Totals {
   passed: number;

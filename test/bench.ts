@@ -3,12 +3,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 
-/** One row of the report; a budget of "" means that none is set. */
-interface Row {
-  what: string;
-  measured: string;
-  budget: string;
-}
+import { type Row, systemRows } from "./bench/system";
 
 /** Source lines of a folder's C and assembly, comments and blank lines not counted. */
 function countLines(folder: string): number {
@@ -47,4 +42,13 @@ function printRows(rows: Row[]): void {
   }
 }
 
-printRows(staticRows());
+async function main(): Promise<void> {
+  printRows(staticRows());
+  console.log("\nIn instructions, one CPU, under Bochs; its clock counts instructions:");
+  printRows(await systemRows());
+}
+
+main().catch((error: Error) => {
+  console.error(`bench: ${error.message}`);
+  process.exitCode = 1;
+});

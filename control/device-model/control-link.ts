@@ -2,11 +2,12 @@
 //
 // Messages (u16 length + CBOR map, see control/lib/link.ts):
 //   out  {t:"ready"}  {t:"error", object, message, next}  {t:"off"}  {t:"reset"}  {t:"ended", reason, value}
-//   in   {t:"run"}  {t:"powerbutton"}
+//   in   {t:"run"}  {t:"powerbutton"}  {t:"trap"}
 
 import { log } from "../lib/binding";
 import { CborReader, CborWriter, cborValid } from "../lib/cbor";
 import { LINK_CONFIG_MAX, ModelLink, readConfig } from "../lib/link";
+import { LINK_POWER_BUTTON, LINK_RUN, LINK_TRAP } from "../protocol/schema";
 import { CAP_LINK, EVENT_FREE, GPA_SHARED } from "../gen/abi";
 
 /** Event bit of the control domain's signals. */
@@ -114,7 +115,7 @@ export function nextCommand(): Command {
   const reader = new CborReader(messageBytes, length);
   if (!reader.find("t")) return Command.UNKNOWN;
   reader.key();
-  if (reader.is("run")) return Command.RUN;
-  if (reader.is("trap")) return Command.TRAP;
-  return reader.is("powerbutton") ? Command.POWER_BUTTON : Command.UNKNOWN;
+  if (reader.is(LINK_RUN)) return Command.RUN;
+  if (reader.is(LINK_TRAP)) return Command.TRAP;
+  return reader.is(LINK_POWER_BUTTON) ? Command.POWER_BUTTON : Command.UNKNOWN;
 }

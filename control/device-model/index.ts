@@ -25,7 +25,7 @@ export function init(): void {
   initTimers();
   const config = loadConfig();
   if (config === null || config.tscHz == 0 || config.vcpus == 0 || config.vcpus > 16) {
-    sendError("device model", "device model: its configuration is not valid", "plinth logs");
+    sendError("device model", "its configuration is not valid", "plinth logs");
     return;
   }
   setMemorySize(config.memory);
@@ -62,6 +62,5 @@ function onLink(): void {
 
 function run(): void {
   const status = vcpuStart(CAP_VCPU);
-  if (status < 0)
-    sendError("vCPU 0", `vCPU 0: it does not start (status ${(-status).toString()})`, "plinth logs");
+  if (status < 0) sendError("vCPU 0", `it does not start (status ${(-status).toString()})`, "plinth logs");
 }

@@ -1,11 +1,11 @@
 // The timers of all devices on one timer of the kernel, which is set to the earliest of them.
 
 import { timerCreate, timerSet } from "../lib/binding";
-import { CAP_MODULE, EVENT_FREE } from "../gen/abi";
+import { CAP_FREE, EVENT_FREE } from "../gen/abi";
 
 /** Event bit of the kernel timer. */
 export const EVENT_TIMER: u32 = EVENT_FREE + 1;
-const CAP_TIMER: u32 = CAP_MODULE; // a device model has no modules, so the slot is free
+const CAP_TIMER: u32 = CAP_FREE;
 const MAX_TIMERS = 16;
 
 /** Something that wants to be called at a time. */

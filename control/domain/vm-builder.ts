@@ -59,7 +59,7 @@ import { Vm } from "./vm";
 const MODEL_RAM_PAGES: u64 = 160; /* 640 KiB */
 const MODEL_KERNEL_PAGES: u32 = 40;
 const VM_KERNEL_PAGES: u32 = 40;
-const MODEL_CAP_SLOTS: u32 = 64;
+const MODEL_CAP_SLOTS: u32 = 72; /* one page of them; CAP_FREE and up are the model's own */
 const VM_CAP_SLOTS: u32 = 8;
 const LINK_PAGES: u64 = LINK_SIZE / PAGE_SIZE;
 

@@ -39,7 +39,7 @@ $(ABI_TS):
 
 # NAME, entry file, its own sources.
 define component
-build/$(1).wasm: $(2) $(3) $(wildcard control/lib/*.ts) $(ABI_TS) $(COMPONENT_GEN) \
+build/$(1).wasm: $(2) $(3) $(wildcard control/lib/*.ts control/protocol/*.ts) $(ABI_TS) $(COMPONENT_GEN) \
 		control/native/component.mk control/native/check-module.sh
 	@mkdir -p $$(@D)
 	@echo "  ASC   $$@"

@@ -4,7 +4,7 @@ import { sendError } from "../control-link";
 
 /** Tells the control domain why the VM cannot be loaded. */
 export function failLoad(object: string, text: string, next: string): void {
-  sendError(object, `${object}: ${text}`, next);
+  sendError(object, text, next);
 }
 
 /** "1,234 bytes". */

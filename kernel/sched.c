@@ -192,6 +192,23 @@ static void idle(struct cpu *cpu) {
     cpu->idle_time += rdtsc() - start;
 }
 
+/* Who makes room for an urgent one keeps the rest of its slice, and gets no new one: else an urgent
+   one that comes often would keep the rest of the queue waiting for ever. */
+static void interrupt_slice(struct cpu *cpu, struct vcpu *vcpu) {
+    u64 now = rdtsc();
+    vcpu->slice_left = cpu->slice_end > now ? cpu->slice_end - now : 1;
+    push_front(cpu, vcpu);
+}
+
+static void resume_slice(struct cpu *cpu, struct vcpu *vcpu) {
+    u64 end = rdtsc() + vcpu->slice_left;
+    if (vcpu->slice_left && end < cpu->slice_end) {
+        cpu->slice_end = end;
+        deadline_update(cpu);
+    }
+    vcpu->slice_left = 0;
+}
+
 /* The vCPU that runs next; NULL: nobody is ready. */
 static struct vcpu *choose(struct cpu *cpu, struct vcpu *current) {
     bool can = current && vcpu_runnable(current);
@@ -200,8 +217,10 @@ static struct vcpu *choose(struct cpu *cpu, struct vcpu *current) {
         cpu->next = NULL;
         if (can && next != current)
             push_front(cpu, current);
-        if (vcpu_runnable(next))
+        if (vcpu_runnable(next)) {
+            cpu->attention |= cpu->reschedule; /* who woke with urgency comes at once */
             return next;
+        }
         can = false;
     }
     if (can && !cpu->reschedule && !cpu->slice_over)
@@ -213,11 +232,13 @@ static struct vcpu *choose(struct cpu *cpu, struct vcpu *current) {
         else if (cpu->slice_over)
             push_back(cpu, current);
         else
-            push_front(cpu, current);
+            interrupt_slice(cpu, current);
     }
     cpu->reschedule = false;
-    if (next)
+    if (next) {
         slice_start(cpu, !cpu->queue);
+        resume_slice(cpu, next);
+    }
     return next;
 }
 

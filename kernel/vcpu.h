@@ -41,6 +41,7 @@ struct vcpu {
     struct exit_message *exit; /* NULL: a component */
     struct domain *domain;
     struct vcpu *queue_next;
+    u64 slice_left; /* of a time slice that an urgent vCPU interrupted, in TSC ticks */
     void *vmcs;
     u16 vpid;
     u32 index;

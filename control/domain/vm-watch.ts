@@ -154,11 +154,14 @@ export function failureName(failure: u32): string {
   return failureText(failure);
 }
 
-/** What a component said when it trapped, from the kernel's log; "" when it is not there. */
+/** What a component said when it trapped, from the kernel's log, without the addresses; "" when it is not there. */
 export function lastWords(label: string): string {
   const mark = "[" + label + "] trap: ";
   const line = lastLogLine(mark);
-  return line != "" ? line.substring(line.indexOf(mark) + mark.length) : "";
+  if (line == "") return "";
+  const words = line.substring(line.indexOf(mark) + mark.length);
+  const addresses = words.lastIndexOf(" [0x");
+  return addresses > 0 ? words.substring(0, addresses) : words;
 }
 
 /** The failure of the domain in `slot`, or NONE. Leaves its DomainInfo in domainPage. */

@@ -58,7 +58,11 @@ interface Context {
 
 async function boot(context: Context, iso: string): Promise<void> {
   const name = iso.replace(/\.iso$/, "");
-  context.rig = await startRig({ iso: join("build", iso), memoryMiB: 192, runDir: join("build", "run", name) });
+  context.rig = await startRig({
+    iso: join("build", iso),
+    memoryMiB: 192,
+    runDir: join("build", "run", name),
+  });
   const end = Date.now() + BOOT_LIMIT_MS;
   for (;;) {
     try {
@@ -106,7 +110,7 @@ async function missedTicks({ ticker }: Context): Promise<number> {
 /** The kernel's log from `from` on. */
 async function hostLog(client: Client, from: number): Promise<{ text: string; next: number }> {
   let text = "";
-  for (let at = from; ; ) {
+  for (let at = from; ;) {
     const chunk = await client.logs(undefined, at);
     if (chunk.next === at || chunk.data.length === 0) return { text, next: at };
     text += Buffer.from(chunk.data).toString("latin1");

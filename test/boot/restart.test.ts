@@ -55,6 +55,16 @@ test("a trap of the control domain: the VMs run on, and the next one has everyth
   }
 });
 
+test("a control domain that is kept busy takes no time from the VMs", async ({ host }) => {
+  const before = (await host.client.status()).uptimeMs;
+  const first = (await host.ticks("ada")).at(-1)!;
+  for (let n = 0; n < 200; n++) await host.client.show("ada");
+  await host.waitTick("ada");
+  const passed = ((await host.client.status()).uptimeMs - before) / 1000;
+  const ticked = (await host.ticks("ada")).at(-1)! - first;
+  assert.ok(Math.abs(passed - ticked) < 4, `${passed} s passed on the host, ${ticked} s in ada`);
+});
+
 test("an open console goes on through a trap", async ({ host }) => {
   const running = startCli({ path: host.path }, ["console", "ada"], { tty: true });
   await until(() => running.stdout().includes("tick ada"), "scroll-back");
@@ -90,7 +100,7 @@ test("a trap of a device model ends its VM and nothing else", async ({ host }) =
   assert.match(await host.scrollback("bob"), "plinth-guest: bob is up");
   await host.waitTick("ada");
   await host.missedNoTick("ada");
-  await host.ok("doctor");
+  assert.is(await host.state("ada"), "running");
 });
 
 test("a VM that starts while the control domain traps comes up; its memory comes back", async ({ host }) => {

@@ -118,4 +118,6 @@ void test_main(void) {
     volatile u8 *fresh = (volatile u8 *)(memory_size - (SAMPLES + 1) * 4096ull);
     MEASURE("first-touch", fresh[i * 4096ull] = 1);
     print("bench: done 0\n");
+    for (;;) /* with interrupts off: until the VM is stopped */
+        __asm__ volatile("hlt");
 }

@@ -42,7 +42,6 @@
 #define RFLAGS_TF    (1ull << 8)
 #define RFLAGS_IF    (1ull << 9)
 #define RFLAGS_RF    (1ull << 16)
-#define RFLAGS_VM    (1ull << 17)
 
 #define XCR0_X87    (1ull << 0)
 #define XCR0_SSE    (1ull << 1)
@@ -53,12 +52,9 @@
 #define MSR_IA32_PLATFORM_ID        0x17
 #define MSR_IA32_APIC_BASE          0x1b
 #define MSR_IA32_FEATURE_CONTROL    0x3a
-#define MSR_IA32_SPEC_CTRL          0x48
 #define MSR_IA32_PRED_CMD           0x49
-#define MSR_IA32_BIOS_UPDT_TRIG     0x79
 #define MSR_IA32_BIOS_SIGN_ID       0x8b
 #define MSR_IA32_MTRRCAP            0xfe
-#define MSR_IA32_FLUSH_CMD          0x10b
 #define MSR_IA32_SYSENTER_CS        0x174
 #define MSR_IA32_SYSENTER_ESP       0x175
 #define MSR_IA32_SYSENTER_EIP       0x176
@@ -75,10 +71,7 @@
 #define MSR_IA32_PAT                0x277
 #define MSR_IA32_MTRR_DEF_TYPE      0x2ff
 #define MSR_IA32_VMX_BASIC          0x480
-#define MSR_IA32_VMX_PINBASED       0x481
 #define MSR_IA32_VMX_PROCBASED      0x482
-#define MSR_IA32_VMX_EXIT           0x483
-#define MSR_IA32_VMX_ENTRY          0x484
 #define MSR_IA32_VMX_MISC           0x485
 #define MSR_IA32_VMX_CR0_FIXED0     0x486
 #define MSR_IA32_VMX_CR0_FIXED1     0x487

@@ -62,8 +62,6 @@ struct vmcs64 { /* 64-bit and natural-width fields */
 #define VMCS_ENTRY_ERROR_CODE     FIELD32(0x4018)
 #define VMCS_ENTRY_LENGTH         FIELD32(0x401a)
 #define VMCS_SECONDARY_CONTROLS   FIELD32(0x401e)
-#define VMCS_PLE_GAP              FIELD32(0x4020)
-#define VMCS_PLE_WINDOW           FIELD32(0x4022)
 
 /* 32-bit read-only */
 #define VMCS_INSTRUCTION_ERROR    FIELD32(0x4400)
@@ -73,7 +71,6 @@ struct vmcs64 { /* 64-bit and natural-width fields */
 #define VMCS_VECTORING_EVENT      FIELD32(0x4408)
 #define VMCS_VECTORING_ERROR_CODE FIELD32(0x440a)
 #define VMCS_EXIT_LENGTH          FIELD32(0x440c)
-#define VMCS_EXIT_INSTRUCTION     FIELD32(0x440e)
 
 /* 32-bit guest state */
 #define VMCS_GUEST_LIMIT(s)    FIELD32(0x4800 + 2 * (s)) /* the eight segments, then GDTR, IDTR */
@@ -143,7 +140,6 @@ struct vmcs64 { /* 64-bit and natural-width fields */
 #define SECONDARY_UNRESTRICTED       (1u << 7)
 #define SECONDARY_APIC_REGISTERS     (1u << 8)
 #define SECONDARY_VIRTUAL_INTERRUPTS (1u << 9)
-#define SECONDARY_PAUSE_LOOP         (1u << 10)
 #define SECONDARY_INVPCID            (1u << 12)
 #define SECONDARY_PML                (1u << 17)
 #define SECONDARY_TSC_SCALING        (1u << 25)
@@ -188,7 +184,6 @@ enum {
     REASON_SIPI = 4,
     REASON_INTERRUPT_WINDOW = 7,
     REASON_NMI_WINDOW = 8,
-    REASON_TASK_SWITCH = 9,
     REASON_CPUID = 10,
     REASON_HLT = 12,
     REASON_INVD = 13,
@@ -200,21 +195,16 @@ enum {
     REASON_IO = 30,
     REASON_RDMSR = 31,
     REASON_WRMSR = 32,
-    REASON_INVALID_GUEST_STATE = 33,
-    REASON_MSR_LOADING = 34,
     REASON_MWAIT = 36,
     REASON_MONITOR = 39,
-    REASON_PAUSE = 40,
     REASON_MACHINE_CHECK_ENTRY = 41,
     REASON_EPT_VIOLATION = 48,
-    REASON_EPT_MISCONFIGURATION = 49,
     REASON_INVEPT = 50,
     REASON_PREEMPTION_TIMER = 52,
     REASON_INVVPID = 53,
     REASON_WBINVD = 54,
     REASON_XSETBV = 55,
     REASON_VMFUNC = 59,
-    REASON_PML_FULL = 62,
 };
 #define REASON_ENTRY_FAILED (1u << 31)
 

@@ -9,12 +9,10 @@ struct vcpu;
 struct domain;
 
 /* Access rights of segments, in VMX format. */
-#define SEGMENT_ACCESS_CODE        0xc09bu
-#define SEGMENT_ACCESS_DATA        0xc093u
-#define SEGMENT_ACCESS_TSS         0x008bu
-#define SEGMENT_ACCESS_UNUSABLE    0x10000u
-#define SEGMENT_ACCESS_DPL(access) ((access) >> 5 & 3)
-#define SEGMENT_ACCESS_LONG        0x2000u
+#define SEGMENT_ACCESS_CODE     0xc09bu
+#define SEGMENT_ACCESS_DATA     0xc093u
+#define SEGMENT_ACCESS_TSS      0x008bu
+#define SEGMENT_ACCESS_UNUSABLE 0x10000u
 
 /* Chooses the controls, says in the log what is missing, and turns VMX on. Stops the machine with
    one line when it cannot do. */
@@ -58,7 +56,6 @@ void unswitched_load(struct vcpu *vcpu);
 void unswitched_save(struct vcpu *vcpu);
 void xstate_init(void);
 u32 xstate_size(u64 xcr0); /* bytes of an XSAVE area, SDM volume 1, "Determination of State" */
-u64 xstate_mask(void);     /* XCR0 bits that a guest may have */
 unsigned xstate_order(void);
 bool xstate_allowed(u64 xcr0);
 void unswitched_reset(struct vcpu *vcpu);

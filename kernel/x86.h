@@ -97,7 +97,6 @@ static inline void ltr(u16 selector) { __asm__ volatile("ltr %0" : : "r"(selecto
 static inline void invlpg(const void *page) {
     __asm__ volatile("invlpg (%0)" : : "r"(page) : "memory");
 }
-static inline void cpu_pause(void) { __asm__ volatile("pause" : : : "memory"); }
 /* Orders MSR writes behind what was written before. */
 static inline void memory_fence(void) { __asm__ volatile("mfence" : : : "memory"); }
 static inline void cpu_cli(void) { __asm__ volatile("cli" : : : "memory"); }
@@ -108,11 +107,6 @@ static inline void cpu_take_interrupts(void) { __asm__ volatile("sti; nop; cli" 
 static inline void cpu_halt(void) { __asm__ volatile("cli; hlt" : : : "memory"); }
 
 /* XSETBV and the XSAVE family; the area is 64-byte aligned. */
-static inline u64 xgetbv(u32 index) {
-    u32 low, high;
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(index));
-    return (u64)high << 32 | low;
-}
 static inline void xsetbv(u32 index, u64 value) {
     __asm__ volatile("xsetbv" : : "c"(index), "a"((u32)value), "d"((u32)(value >> 32)));
 }
@@ -127,9 +121,4 @@ static inline void xrstor(const void *area, u64 mask) {
                      :
                      : "r"(area), "a"((u32)mask), "d"((u32)(mask >> 32))
                      : "memory");
-}
-
-/* Fills n quadwords at a mapped, 8-byte aligned address with zero. */
-static inline void zero_quads(void *to, u64 n) {
-    __asm__ volatile("rep stosq" : "+D"(to), "+c"(n) : "a"(0ull) : "memory");
 }

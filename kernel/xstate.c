@@ -34,8 +34,6 @@ void xstate_init(void) {
     xsetbv(0, mask);
 }
 
-u64 xstate_mask(void) { return mask; }
-
 u32 xstate_size(u64 xcr0) {
     u32 size = XSAVE_LEGACY;
     for (unsigned i = 2; i < COMPONENTS; i++)

@@ -2,7 +2,7 @@
 # Checks that the machine has what the build, the tests and the rigs need, and installs what is missing.
 set -eu
 
-packages="gcc libc6-dev binutils make bochs bochs-term bochsbios vgabios grub-common grub-pc-bin
+packages="gcc libc6-dev binutils make bochs bochs-sdl bochsbios vgabios grub-common grub-pc-bin
     grub-efi-amd64-bin xorriso mtools"
 
 say() { echo "setup: $*" >&2; }

@@ -45,17 +45,18 @@ function checkQemuKvm(): Verdict {
 
 function checkBochs(): Verdict {
   if (findProgram("bochs-bin") === null)
-    return "the packages bochs, bochs-term, bochsbios and vgabios are missing";
+    return "the packages bochs, bochs-sdl, bochsbios and vgabios are missing";
   if (findBochsFiles() === null) return "the BIOS images of bochsbios and vgabios are missing";
   return true;
 }
 
-/** Bochs's BIOS and VGA BIOS, wherever this release of Debian puts them. */
-export function findBochsFiles(): { bios: string; vgabios: string } | null {
+/** Bochs's BIOS and VGA BIOS, wherever this release of Debian puts them, and whether it has SDL. */
+export function findBochsFiles(): { bios: string; vgabios: string; sdl: boolean } | null {
   const first = (paths: string[]): string | undefined => paths.find((path) => existsSync(path));
   const bios = first(["/usr/share/bochs/BIOS-bochs-latest"]);
   const vgabios = first(["/usr/share/bochs/VGABIOS-lgpl-latest", "/usr/share/vgabios/vgabios.bin"]);
-  return bios === undefined || vgabios === undefined ? null : { bios, vgabios };
+  const sdl = existsSync("/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_sdl2_gui.so");
+  return bios === undefined || vgabios === undefined ? null : { bios, vgabios, sdl };
 }
 
 /** The path of a program, or null. */

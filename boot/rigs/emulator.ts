@@ -13,6 +13,9 @@ interface Command {
   log: string | null;
 }
 
+/** Makes SDL, on which Bochs shows its screen, do without one. */
+export const HEADLESS = { SDL_VIDEODRIVER: "dummy", SDL_AUDIODRIVER: "dummy" };
+
 /** Starts the emulator of `config`; its COM1 connects to `port`. Its output goes to emulator.log. */
 export function startEmulator(config: SupervisorConfig, port: number): ChildProcess {
   const command = config.kind === "bochs" ? bochsCommand(config, port) : qemuCommand(config, port);
@@ -20,7 +23,8 @@ export function startEmulator(config: SupervisorConfig, port: number): ChildProc
   // setpriv: the emulator ends with the supervisor, even if that is killed.
   const guard = findProgram("setpriv") === null ? [] : ["setpriv", "--pdeathsig", "KILL"];
   const [program, ...args] = [...guard, command.program, ...command.args];
-  return spawn(program!, args, { cwd: config.runDir, stdio: ["ignore", out, out] });
+  const env = { ...process.env, ...HEADLESS };
+  return spawn(program!, args, { cwd: config.runDir, env, stdio: ["ignore", out, out] });
 }
 
 /** What the emulator printed (and, from Bochs, what the host wrote to port 0xE9). */
@@ -50,8 +54,8 @@ export function bochsConfig(config: SupervisorConfig, com1: string): string {
     "port_e9_hack: enabled=1",
     "clock: sync=none, time0=1600000000",
     "pci: enabled=1, chipset=i440fx",
-    // Headless: nobody has to connect, and it takes the first free port from 5900 on.
-    'display_library: rfb, options="timeout=0"',
+    // Nobody watches. SDL's dummy driver opens nothing; rfb listens on all addresses, from port 5900 on.
+    files.sdl ? "display_library: sdl2" : 'display_library: rfb, options="timeout=0"',
     "magic_break: enabled=1",
     `log: ${bochsLog(config)}`,
     "debug: action=ignore",

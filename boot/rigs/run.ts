@@ -7,7 +7,7 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { chooseRig } from "./choose";
 import { playDemo } from "./demo";
-import { bochsConfig } from "./emulator";
+import { HEADLESS, bochsConfig } from "./emulator";
 import { DEFAULT_RUN_DIR, type Rig, type RigKind, startRig } from "./rig";
 
 const CLI = join("build", "plinth.cjs");
@@ -81,7 +81,8 @@ function runDebugger(): number {
   console.error(
     `COM1 goes to ${serial}; symbols are in build/kernel.elf; type c to go on, q to quit, help for help`,
   );
-  return spawnSync("bochs-bin", ["-q", "-f", join(runDir, "bochsrc")], { stdio: "inherit" }).status ?? 1;
+  const env = { ...process.env, ...HEADLESS };
+  return spawnSync("bochs-bin", ["-q", "-f", join(runDir, "bochsrc")], { env, stdio: "inherit" }).status ?? 1;
 }
 
 async function main(): Promise<number> {

@@ -4,7 +4,7 @@
 // inside of the VM's memory is not done, and the function returns false. Memory is read once into linear
 // memory; nothing here reads a guest value twice.
 
-import { sharedCopy, sharedFill, sharedRead, sharedWrite } from "../lib/binding";
+import { sharedCopy, sharedFill, sharedLoad32, sharedLoad64, sharedRead, sharedWrite } from "../lib/binding";
 import { GPA_GUEST } from "../gen/abi64";
 
 /** The VM's memory in bytes, set once from the configuration. */
@@ -32,6 +32,16 @@ export function readGuest(gpa: u64, size: u32): bool {
   sharedRead(cell, GPA_GUEST + gpa, size);
   value = load<u64>(cell);
   return true;
+}
+
+/** Loads an aligned u64; 0 where there is no memory, as an entry of a page table that is not present. */
+export function loadGuest64(gpa: u64): u64 {
+  return inMemory(gpa, 8) ? sharedLoad64(GPA_GUEST + gpa) : 0;
+}
+
+/** The same for 4 bytes. */
+export function loadGuest32(gpa: u64): u64 {
+  return inMemory(gpa, 4) ? sharedLoad32(GPA_GUEST + gpa) : 0;
 }
 
 /** What the last readGuest found. */

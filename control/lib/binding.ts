@@ -52,6 +52,11 @@ export declare function sharedFill(gpa: u64, value: u32, length: u64): void;
 @external("plinth", "sharedLoad32")
 export declare function sharedLoad32(gpa: u64): u32;
 
+/** Loads an aligned u64 that another domain may store to at any time. */
+// @ts-ignore: decorator
+@external("plinth", "sharedLoad64")
+export declare function sharedLoad64(gpa: u64): u64;
+
 /** Stores an aligned u32 for another domain, after everything written before (release). */
 // @ts-ignore: decorator
 @external("plinth", "sharedStore32")

@@ -87,9 +87,10 @@ static inline u64 message_words(u32 type)
 
 static void reply_rare(struct exit_message *page, u32 gprs)
 {
-    for (u32 i = 0; i < 16; i++)
-        if (gprs >> i & 1)
-            page->gpr[i] = exit_buffer->gpr[i];
+    for (u32 left = (u16)gprs; left != 0; left &= left - 1) {
+        u32 i = (u32)__builtin_ctz(left);
+        page->gpr[i] = exit_buffer->gpr[i];
+    }
     if (gprs & REPLY_SET_RFLAGS)
         page->rflags = exit_buffer->rflags;
     page->reply_error = exit_buffer->reply_error;
@@ -272,6 +273,14 @@ u32 w2c_plinth_sharedLoad32(struct w2c_plinth *env, u64 at)
     if (at % 4 != 0)
         wasm_rt_trap(WASM_RT_TRAP_UNALIGNED);
     return __atomic_load_n((u32 *)outside(at, 4), __ATOMIC_ACQUIRE);
+}
+
+u64 w2c_plinth_sharedLoad64(struct w2c_plinth *env, u64 at)
+{
+    (void)env;
+    if (at % 8 != 0)
+        wasm_rt_trap(WASM_RT_TRAP_UNALIGNED);
+    return __atomic_load_n((u64 *)outside(at, 8), __ATOMIC_ACQUIRE);
 }
 
 void w2c_plinth_sharedStore32(struct w2c_plinth *env, u64 at, u32 value)

@@ -22,6 +22,10 @@ export function fetchInstruction(): u32 {
   if (message.access & ACCESS_EXECUTE) return 0; // the code itself is not in memory
   let linear = message.rip;
   if (codeMode() != 8) linear = (linear + message.cs_base) & 0xffffffff;
+  // The usual case in two words: memory is whole pages, and the buffer has one byte more than is decoded.
+  if (((<u32>linear) & (PAGE - 1)) <= PAGE - 16) {
+    return translate(linear, false) && readGuestBytes(code, physical, 16) ? INSTRUCTION_MAX : 0;
+  }
   let count: u32 = 0;
   while (count < INSTRUCTION_MAX) {
     const from = linear + count;

@@ -8,6 +8,8 @@ import {
   alu,
   code,
   decode,
+  decodeAt,
+  INSTRUCTION_MAX,
   immediate,
   length,
   memorySize,
@@ -27,7 +29,8 @@ let reported = false;
 
 export function onMmio(): void {
   const available = fetchInstruction();
-  if (!decode(available, codeMode())) {
+  const mode = codeMode();
+  if (!(available == INSTRUCTION_MAX ? decodeAt(message.rip, mode) : decode(available, mode))) {
     report(available);
     answerException(INVALID_OPCODE);
     return;
@@ -43,6 +46,11 @@ function execute(gpa: u64): void {
   const size = memorySize;
   switch (operation) {
     case Operation.LOAD: {
+      if (registerSize == 4 && size == 4) {
+        message.gpr[register] = mmioRead(gpa, 4) & 0xffffffff;
+        message.reply_gprs |= 1 << register;
+        return;
+      }
       writeRegister(register, registerSize, readOperand(gpa));
       return;
     }

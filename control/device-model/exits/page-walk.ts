@@ -5,7 +5,7 @@
 // alone. Of the permissions, writable and user are checked.
 
 import { message } from "./message";
-import { readGuest, value } from "../guest-memory";
+import { loadGuest32, loadGuest64 } from "../guest-memory";
 
 const CR0_PG: u64 = 0x80000000;
 const CR0_WP: u64 = 0x10000;
@@ -51,19 +51,18 @@ export function translate(linear: u64, write: bool): bool {
   }
   // PAE: four page-directory pointers, which have no permissions.
   const pointer = (message.cr3 & 0xffffffe0) + ((linear >> 30) << 3);
-  if (!readGuest(pointer, 8) || !(value & PRESENT)) return false;
-  return walk64(value & ADDRESS, 2, linear, write, user);
+  const top = loadGuest64(pointer);
+  if (!(top & PRESENT)) return false;
+  return walk64(top & ADDRESS, 2, linear, write, user);
 }
 
 function walk64(table: u64, levels: u32, linear: u64, write: bool, user: bool): bool {
   let rights = WRITABLE | USER;
-  for (let level = levels; level > 0; level--) {
-    const shift = <u64>(12 + 9 * (level - 1));
-    if (!readGuest(table + (((linear >> shift) & 511) << 3), 8)) return false;
-    const entry = value;
+  for (let shift = <u64>(3 + 9 * levels); shift >= 12; shift -= 9) {
+    const entry = loadGuest64(table + ((linear >> (shift - 3)) & 0xff8));
     if (!(entry & PRESENT)) return false;
     rights &= entry;
-    if (level == 1 || (level <= 3 && entry & LARGE)) {
+    if (shift == 12 || (entry & LARGE && shift <= 30)) {
       const mask = ((<u64>1) << shift) - 1;
       return finish((entry & ADDRESS & ~mask) | (linear & mask), rights, write, user);
     }
@@ -73,17 +72,16 @@ function walk64(table: u64, levels: u32, linear: u64, write: bool, user: bool): 
 }
 
 function walk32(linear: u64, write: bool, user: bool): bool {
-  if (!readGuest((message.cr3 & 0xfffff000) + ((linear >> 22) << 2), 4)) return false;
-  const directory = value;
+  const directory = loadGuest32((message.cr3 & 0xfffff000) + ((linear >> 22) << 2));
   if (!(directory & PRESENT)) return false;
   if (directory & LARGE && message.cr4 & CR4_PSE) {
     // PSE-36: bits 13..20 are address bits 32..39.
     const base = (directory & 0xffc00000) | ((directory & 0x1fe000) << 19);
     return finish(base | (linear & 0x3fffff), directory, write, user);
   }
-  if (!readGuest((directory & 0xfffff000) + (((linear >> 12) & 1023) << 2), 4)) return false;
-  if (!(value & PRESENT)) return false;
-  return finish((value & 0xfffff000) | (linear & 0xfff), directory & value, write, user);
+  const entry = loadGuest32((directory & 0xfffff000) + (((linear >> 12) & 1023) << 2));
+  if (!(entry & PRESENT)) return false;
+  return finish((entry & 0xfffff000) | (linear & 0xfff), directory & entry, write, user);
 }
 
 function finish(address: u64, rights: u64, write: bool, user: bool): bool {

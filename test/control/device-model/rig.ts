@@ -169,6 +169,7 @@ export class Rig {
       },
       sharedFill: (gpa: bigint, value: number, length: bigint) => this.at(gpa, Number(length)).fill(value),
       sharedLoad32: (gpa: bigint) => this.at(gpa, 4).readUInt32LE(0),
+      sharedLoad64: (gpa: bigint) => this.at(gpa, 8).readBigInt64LE(0),
       sharedStore32: (gpa: bigint, value: number) => this.at(gpa, 4).writeUInt32LE(u(value), 0),
       now: () => this.now,
       abort: (message: number, file: number, line: number, column: number) => {

@@ -200,6 +200,7 @@ export class Component {
       sharedFill: (gpa: bigint, value: number, length: bigint) =>
         domain.space.write(outside(gpa), new Uint8Array(Number(length)).fill(value)),
       sharedLoad32: (gpa: bigint) => word(domain.space.read(aligned(outside(gpa)), 4)),
+      sharedLoad64: (gpa: bigint) => wide(domain.space.read(aligned(outside(gpa), 8), 8)),
       sharedStore32: (gpa: bigint, value: number) =>
         domain.space.write(aligned(outside(gpa)), bytesOf(value)),
       portIn: (port: number, size: number) => kernel.portIn(domain, port, size),
@@ -234,8 +235,8 @@ function traceOf(error: Error): string {
     .join(" < ")}]`;
 }
 
-function aligned(gpa: number): number {
-  if (gpa % 4 !== 0) throw new ComponentFault("trap", gpa, "unaligned access");
+function aligned(gpa: number, size = 4): number {
+  if (gpa % size !== 0) throw new ComponentFault("trap", gpa, "unaligned access");
   return gpa;
 }
 
@@ -245,6 +246,10 @@ function text(to: Uint8Array, at: number, value: string): void {
 
 function word(bytes: Uint8Array): number {
   return new DataView(bytes.buffer).getUint32(0, true);
+}
+
+function wide(bytes: Uint8Array): bigint {
+  return new DataView(bytes.buffer).getBigInt64(0, true);
 }
 
 function bytesOf(value: number): Uint8Array {

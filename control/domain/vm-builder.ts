@@ -248,6 +248,17 @@ function mapModel(vm: Vm): bool {
   );
 }
 
+function unmapModule(model: u32, module: Module | null, gpa: u64): void {
+  if (module != null && module.size != 0) memUnmap(model, gpa, module.pages);
+}
+
+/** The VM is loaded: its device model has no more use for the images, nor for the tables that map them. */
+export function buildDone(vm: Vm): void {
+  const model = vmSlot(vm.index, VmSlot.MODEL);
+  unmapModule(model, findModule(vm.spec.kernel), GPA_KERNEL);
+  if (vm.spec.initrd != "") unmapModule(model, findModule(vm.spec.initrd), GPA_INITRD);
+}
+
 function createCpus(vm: Vm): bool {
   const i = vm.index;
   const model = vmSlot(i, VmSlot.MODEL);

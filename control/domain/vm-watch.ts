@@ -37,6 +37,7 @@ import { vmSlot, VmSlot } from "./slots";
 import { clean } from "./text";
 import { Value } from "./value";
 import { Vm } from "./vm";
+import { buildDone } from "./vm-builder";
 import { vmFinish, vmLaunch, vmSend } from "./vm-actions";
 import { vmsAll, vmsSave } from "./vms";
 
@@ -97,6 +98,7 @@ function handle(vm: Vm, value: Value): void {
   const what = value.getText(LINK_T);
   if (what == LINK_READY) {
     if (vm.state != STATE_STARTING) return;
+    buildDone(vm);
     if (!vmSend(vm, LINK_RUN)) return;
     vm.enter(STATE_RUNNING, "booted");
     vmsSave();

@@ -47,6 +47,8 @@ export interface HostStatus {
   vms: { total: number; running: number };
   controlRestarts: number;
   badFrames: number;
+  /** Times that the host's serial port lost what it received. */
+  overruns?: number;
   features: string[];
 }
 

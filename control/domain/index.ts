@@ -20,6 +20,8 @@ let unfinished: u64 = 0;
 
 /** While the line has something to send, it is looked after this often even without an interrupt. */
 const LINE_CHECK_MS: u64 = 2;
+/** And this often when it has nothing: what was typed is seen even if its interrupt was lost. */
+const IDLE_CHECK_MS: u64 = 250;
 
 export function init(): void {
   hostRead();
@@ -62,7 +64,6 @@ function finish(): void {
   let next = min(vmsTick(time), lineTick(time));
   if (unfinished != 0) next = time;
   lineFlush();
-  if (uartQueued() > 0) next = min(next, time + LINE_CHECK_MS);
-  if (next == u64.MAX_VALUE) timerSet(SLOT_TIMER, 0);
-  else timerSet(SLOT_TIMER, next <= time ? now() : tscAt(next + 1));
+  next = min(next, time + (uartQueued() > 0 ? LINE_CHECK_MS : IDLE_CHECK_MS));
+  timerSet(SLOT_TIMER, next <= time ? now() : tscAt(next + 1));
 }

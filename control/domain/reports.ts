@@ -25,6 +25,7 @@ import {
   FIELD_NAME,
   FIELD_OK,
   FIELD_OVERHEAD,
+  FIELD_OVERRUNS,
   FIELD_RESERVED,
   FIELD_RESTARTS,
   FIELD_RIG,
@@ -45,6 +46,7 @@ import { lineBadFrames } from "./line";
 import { vmSlot, VmSlot } from "./slots";
 import { bootProblems } from "./boot";
 import { counted, mib } from "./text";
+import { uartOverruns } from "./uart";
 import { Value } from "./value";
 import { VERSION } from "./version";
 import { Vm } from "./vm";
@@ -122,6 +124,7 @@ export function statusResult(): Value {
     .put(FIELD_VMS, Value.map().putUint(FIELD_TOTAL, vmsAll().length).putUint(FIELD_RUNNING, countRunning()))
     .putUint(FIELD_CONTROL_RESTARTS, info().restarts)
     .putUint(FIELD_BAD_FRAMES, lineBadFrames())
+    .putUint(FIELD_OVERRUNS, uartOverruns())
     .put(FIELD_FEATURES, features);
 }
 
@@ -168,7 +171,12 @@ export function doctorResult(): Value {
   for (let i = 0; i < FEATURES.length; i++) {
     const feature = FEATURES[i];
     const has = (info().features & feature.bit) != 0;
-    check(list, feature.name, has || !feature.wanted, feature.text + (has ? "" : ": not used on this CPU"));
+    check(
+      list,
+      feature.name,
+      has || !feature.wanted,
+      feature.text + (has ? "" : ": this CPU does not have it, or the kernel does without it"),
+    );
   }
   const problems = bootProblems();
   check(
@@ -182,6 +190,11 @@ export function doctorResult(): Value {
   check(list, "control", restarts == 0, "the control domain was restarted " + counted(restarts, "time"));
   const host = hostNow();
   check(list, "memory", host.free_pages > 4096, mib(host.free_pages * PAGE_SIZE) + " are free");
-  check(list, "line", lineBadFrames() == 0, "damaged frames: " + lineBadFrames().toString());
+  check(
+    list,
+    "line",
+    lineBadFrames() == 0,
+    "damaged frames: " + lineBadFrames().toString() + ", overruns: " + uartOverruns().toString(),
+  );
   return Value.map().put(FIELD_CHECKS, list);
 }

@@ -119,6 +119,7 @@ export const FIELD_RESERVED: string = "reserved";
 export const FIELD_RUNNING: string = "running";
 export const FIELD_CONTROL_RESTARTS: string = "controlRestarts";
 export const FIELD_BAD_FRAMES: string = "badFrames";
+export const FIELD_OVERRUNS: string = "overruns";
 export const FIELD_FEATURES: string = "features";
 export const FIELD_NAME: string = "name";
 export const FIELD_STATE: string = "state";

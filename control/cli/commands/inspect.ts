@@ -28,7 +28,7 @@ export const status: Command = {
       ["", `${formatSize(memory.kernel)} kernel, ${formatSize(memory.reserved)} reserved`],
       ["vms", `${vms.running} running of ${vms.total}`],
       ["restarts", `${host.controlRestarts} of the control domain`],
-      ["bad frames", String(host.badFrames)],
+      ["bad frames", `${host.badFrames}, ${host.overruns ?? 0} overruns`],
       ["features", (host.features ?? []).map(oneLine).join(" ")],
     ]);
   },

@@ -3,6 +3,7 @@
 import {
   FIELD_AT,
   FIELD_BAD_FRAMES,
+  FIELD_OVERRUNS,
   FIELD_CHECKS,
   FIELD_CMDLINE,
   FIELD_CONTROL_RESTARTS,
@@ -107,6 +108,7 @@ function formatStatus(value: Value): string {
   const vms = value.get(FIELD_VMS)!;
   const restarts = value.getUint(FIELD_CONTROL_RESTARTS);
   const damaged = value.getUint(FIELD_BAD_FRAMES);
+  const overruns = value.getUint(FIELD_OVERRUNS);
   return (
     line("host", value.getText(FIELD_HOST) + ", up " + duration(value.getUint(FIELD_UPTIME_MS))) +
     line("version", value.getText(FIELD_VERSION)) +
@@ -115,6 +117,7 @@ function formatStatus(value: Value): string {
     line("memory", formatFreeShort(value.get(FIELD_MEMORY)!)) +
     line("VMs", vms.getUint(FIELD_TOTAL).toString() + ", " + vms.getUint(FIELD_RUNNING).toString() + " up") +
     line("control", counted(restarts, "restart") + ", " + counted(damaged, "damaged frame")) +
+    (overruns > 0 ? line("line", counted(overruns, "overrun") + " of the serial port: input was lost") : "") +
     wrapped("CPU features", value.getList(FIELD_FEATURES))
   );
 }

@@ -1,7 +1,7 @@
 // The shipping control domain on the model of the kernel, with a device model that only plays its part.
 
 import { readFileSync } from "node:fs";
-import { Failure, Hypercall } from "../../../control/gen/abi";
+import { Hypercall } from "../../../control/gen/abi";
 import { cborEncode, type Message } from "../../../control/protocol/node/cbor";
 import { frameEncode, FrameReader } from "../../../control/protocol/node/frame";
 import { OP_HELLO, POLICY_NEVER } from "../../../control/protocol/schema";
@@ -65,21 +65,10 @@ export class Rig {
       { name: "initrd", data: new Uint8Array(50_000).fill(2) },
     ];
     this.kernel = new KernelModel({ ...options, modules });
-    this.logTraps();
     if (options.deafLine) this.kernel.serial.onInterrupt = () => undefined;
     if (options.trapAt !== undefined) this.trapAtCreate(options.trapAt);
     this.kernel.startControl(controlWasm);
     this.settle();
-  }
-
-  /** The line that the kernel logs for HC_TRAP, in which the control domain looks for the cause. */
-  private logTraps(): void {
-    const { kernel } = this;
-    const fail = kernel.fail.bind(kernel);
-    kernel.fail = (domain, failure, detail, text) => {
-      if (failure === Failure.TRAP) kernel.appendLog(undefined, `[${domain.label}] trap: ${text}`);
-      fail(domain, failure, detail, text);
-    };
   }
 
   private trapAtCreate(count: number): void {

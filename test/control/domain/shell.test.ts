@@ -175,6 +175,21 @@ test("end of input does not end the shell; Ctrl-C drops the line", () => {
   assert.match(rig.command("version"), /^plinth control/);
 });
 
+test("input whose interrupt was lost is seen soon; lost input is counted", () => {
+  const rig = new Rig();
+  const { serial } = rig.kernel;
+  const raise = serial.onInterrupt;
+  rig.text();
+  serial.onInterrupt = () => undefined;
+  serial.write("version\r");
+  rig.kernel.advance(300);
+  assert.match(rig.text(), /plinth control/);
+  serial.onInterrupt = raise;
+  assert.not.match(rig.command("status"), /overrun/);
+  serial.overrun = true;
+  assert.match(rig.command("status"), /^line +1 overrun/m);
+});
+
 test("bytes of all values typed at the shell do not trap it", () => {
   const rig = new Rig();
   let seed = 7;

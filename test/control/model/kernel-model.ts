@@ -334,6 +334,7 @@ export class KernelModel {
   /** Ends a VM vCPU's domain or a component for the given reason and tells control. */
   fail(domain: Domain, failure: Failure, detail: number, text: string): void {
     this.traps.push({ label: domain.label, text });
+    if (failure === Failure.TRAP) this.appendLog(undefined, `[${domain.label}] trap: ${text}`);
     this.appendLog(undefined, `domain ${domain.id} (${domain.label}) has failed: ${text}`);
     if (domain === this.control) return;
     domain.state = DomainState.FAILED;

@@ -9,6 +9,8 @@ const MCR_LOOP = 0x10;
 export class Uart {
   /** Called when the interrupt line goes up. */
   onInterrupt: () => void = () => undefined;
+  /** The next look at LSR shows that received bytes were lost. */
+  overrun = false;
   private readonly input: number[] = [];
   private output: number[] = [];
   private readonly registers = new Uint8Array(8);
@@ -48,7 +50,8 @@ export class Uart {
         if ((value & 0xf) === 2) this.emptyPending = false;
         break;
       case 5:
-        value = 0x60 | (this.input.length > 0 ? 1 : 0);
+        value = 0x60 | (this.input.length > 0 ? 1 : 0) | (this.overrun ? 2 : 0);
+        this.overrun = false;
         break;
       case 6:
         value = 0xb0;

@@ -233,7 +233,7 @@ test("32 VMs, and the 33rd is refused", () => {
 });
 
 test("the device model gets what the contract says", () => {
-  const rig = new Rig({ spec: hostSpec([vmSpec("a")]) });
+  const rig = new Rig({ spec: hostSpec([vmSpec("a", { cmdline: "never-ready" })]) });
   const model = rig.kernel.domain("dm/a");
   const access = (gpa: number): number => model.space.at(gpa)!.access;
   assert.is(access(0x100000), 5);
@@ -248,6 +248,13 @@ test("the device model gets what the contract says", () => {
     [3, 4, 8],
   );
   assert.ok(rig.kernel.domain("control").caps.has(CAP_MODULE));
+});
+
+test("a loaded VM's device model maps no image any more", () => {
+  const rig = new Rig({ spec: hostSpec([vmSpec("a")]) });
+  const { space } = rig.kernel.domain("dm/a");
+  for (const gpa of [0x20000000, 0x40000000]) assert.is(space.at(gpa), undefined);
+  assert.is(space.at(0x100000000)!.access, 3);
 });
 
 test.run();

@@ -55,7 +55,8 @@ u32 cpuid_set(struct domain *domain, const struct cpuid_row *rows, u64 count) {
         return STATUS_BAD_ARGUMENT;
     /* The comm page is the caller's: copied before it is checked. */
     struct cpuid_row copy[MAX_CPUID_ROWS];
-    memcpy(copy, rows, count * sizeof(*rows));
+    if (count)
+        memcpy(copy, rows, count * sizeof(*rows));
     if (!sorted(copy, count))
         return STATUS_BAD_ARGUMENT;
     memcpy(table->rows, copy, count * sizeof(*copy));

@@ -9,7 +9,6 @@
 #define ENTRY_WRITE_BACK    (6ull << 3) /* leaf: memory type */
 #define ENTRY_IGNORE_PAT    (1ull << 6) /* leaf: the guest's PAT and MTRRs do not matter for RAM */
 #define ENTRY_LARGE         (1ull << 7)
-#define ENTRY_ADDRESS       0x000ffffffffff000ull
 #define LEVELS              4
 #define EPTP_WRITE_BACK     6ull
 #define EPTP_WALK_4         (3ull << 3)
@@ -25,7 +24,7 @@ static unsigned index_at(u64 address, unsigned level) {
 
 static bool is_leaf(u64 entry, unsigned level) { return level == 0 || (entry & ENTRY_LARGE); }
 
-static u64 *table_of(u64 entry) { return pool_pointer(hpa(entry & ENTRY_ADDRESS)); }
+static u64 *table_of(u64 entry) { return pool_pointer(hpa(entry & EPT_FRAME)); }
 
 bool ept_init(struct ept *ept) {
     ept->root = ept->table_alloc(ept->owner);

@@ -13,6 +13,7 @@ struct ept {
 };
 
 #define EPT_ADDRESS_LIMIT (1ull << 47)
+#define EPT_FRAME         0x000ffffffffff000ull /* in an entry: the frame */
 
 /* What the CPU offers, set once by the VT-x backend before the first mapping. */
 extern bool ept_has_1g;

@@ -48,18 +48,19 @@ static void exit_exception(struct vcpu *vcpu) {
     inject_requeue(vcpu);
     if (EVENT_TYPE(info) == 2) {
         /* NMIs stay blocked until an IRET: the gate's handler ends with one. */
-        __asm__ volatile("int $2");
+        raise_nmi();
         return;
     }
     if (vector == VECTOR_MC) {
-        __asm__ volatile("int $18");
+        raise_machine_check();
         return;
     }
     if (!is_vm(vcpu)) {
         end(vcpu, FAILURE_EXIT, EXIT_FAILED, vector);
         return;
     }
-    if (info & EVENT_NMI_UNBLOCKED && vector != VECTOR_DF)
+    if (info & EVENT_NMI_UNBLOCKED && vector != VECTOR_DF &&
+        !(vmread32(VMCS_VECTORING_EVENT) & EVENT_VALID))
         vmwrite32(VMCS_GUEST_BLOCKING, vmread32(VMCS_GUEST_BLOCKING) | BLOCKING_NMI);
     if (vector == VECTOR_DB) { /* the CPU leaves DR6 and DR7.GD to us */
         write_dr6(read_dr6() | (vmread64(VMCS_EXIT_QUALIFICATION) & 0xe00f));
@@ -212,11 +213,12 @@ static void exit_io(struct vcpu *vcpu) {
 
 /* --- MSRs --- */
 
-/* A component has EFER only. */
+/* A component has only EFER, without SYSCALL: the MSRs of that are the last VM's. */
 static COLD void exit_component_msr(struct vcpu *vcpu, bool write) {
     bool ok = (u32)vcpu->gpr[RCX] == MSR_EFER;
     if (ok && write) {
-        ok = vmx_efer_write(vcpu->gpr[RDX] << 32 | (u32)vcpu->gpr[RAX]);
+        u64 value = vcpu->gpr[RDX] << 32 | (u32)vcpu->gpr[RAX];
+        ok = !(value & EFER_SCE) && vmx_efer_write(value);
     } else if (ok) {
         vcpu->gpr[RAX] = (u32)vmread64(VMCS_GUEST_EFER);
         vcpu->gpr[RDX] = 0;
@@ -288,7 +290,7 @@ static void exit_ept_violation(struct vcpu *vcpu) {
 
 static void exit_failed_entry(struct vcpu *vcpu, u32 reason) {
     if ((reason & 0xffff) == REASON_MACHINE_CHECK_ENTRY) {
-        __asm__ volatile("int $18");
+        raise_machine_check();
         return;
     }
     end(vcpu, FAILURE_ENTRY, EXIT_FAILED, reason & 0xffff);

@@ -276,6 +276,7 @@ static u32 hc_vcpu_create(struct call *c) {
     struct cap *slot;
     struct domain *domain, *model = NULL;
     struct vcpu *vcpu;
+    TRY(get_root(c)); /* so that no vCPU hangs on a capability of a domain that it may end */
     TRY(cap_empty(c->domain, c->a[0], &slot));
     TRY(get_domain(c, c->a[1], RIGHT_CONTROL, &domain));
     if (c->a[3])

@@ -36,8 +36,11 @@ void inject_exception(struct vcpu *vcpu, unsigned vector, u32 error_code) {
             error_code = 0;
         }
     }
+    if (vcpu->event && EVENT_TYPE(vcpu->event) == 2)
+        vcpu->nmi = true; /* it goes first, and the NMI that it cut short comes again */
     vcpu->event = exception_event(vector);
-    vcpu->event_error = error_code == NO_ERROR_CODE ? 0 : error_code;
+    /* The upper half would make the entry fail. */
+    vcpu->event_error = error_code == NO_ERROR_CODE ? 0 : error_code & 0x7fff;
     vcpu->attention = true;
 }
 

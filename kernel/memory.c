@@ -12,7 +12,7 @@ struct extent_page {
 };
 _Static_assert(sizeof(struct extent_page) == PAGE_SIZE, "an extent page is a page");
 
-#define CLEAN_STEP_ORDER 6 /* 256 KiB at a time: interrupts wait while it lasts */
+#define CLEAN_STEP 64 /* pages at a time: interrupts wait while it lasts */
 
 static struct hpa extent_start(u64 extent) { return hpa((extent >> 8) << PAGE_SHIFT); }
 
@@ -105,22 +105,17 @@ u32 memory_create(struct domain *account, u64 pages, struct memory **out) {
 
 bool memory_clean(struct memory *memory) {
     struct cursor cursor = cursor_start(memory);
-    u64 at = 0;
-    for (u64 extent; memory->clean < memory->pages && (extent = cursor_read(&cursor));) {
+    u64 at = 0, stop = memory->clean + CLEAN_STEP;
+    if (stop > memory->pages)
+        stop = memory->pages;
+    for (u64 extent; memory->clean < stop && (extent = cursor_read(&cursor));) {
         u64 size = 1ull << extent_order(extent);
-        if (at + size <= memory->clean) {
-            at += size;
-            continue;
+        while (memory->clean < stop && memory->clean < at + size) {
+            u64 inside = (memory->clean - at) << PAGE_SHIFT;
+            frame_scrub(hpa(extent_start(extent).v + inside), 0);
+            memory->clean++;
         }
-        unsigned step = extent_order(extent);
-        if (step > CLEAN_STEP_ORDER)
-            step = CLEAN_STEP_ORDER;
-        u64 inside = memory->clean - at;
-        frame_scrub(hpa(extent_start(extent).v + (inside << PAGE_SHIFT)), step);
-        memory->clean += 1ull << step;
-        if (step == CLEAN_STEP_ORDER)
-            break;
-        at += memory->clean - at >= size ? size : 0;
+        at += size;
     }
     return memory->clean == memory->pages;
 }
@@ -229,7 +224,8 @@ static void mapping_delete(struct mapping *m) {
 
 u32 memory_unmap(struct domain *domain, struct gpa start, u64 pages) {
     for (struct mapping *m = domain->mappings; m; m = m->next_in_domain) {
-        if (m->start.v == start.v && m->pages == pages) {
+        /* What the kernel mapped stays: it starts the control domain again in it. */
+        if (m->start.v == start.v && m->pages == pages && m->through) {
             mapping_delete(m);
             return STATUS_OK;
         }

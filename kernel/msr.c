@@ -82,9 +82,7 @@ bool msr_write(struct vcpu *vcpu, u32 msr, u64 value) {
     case MSR_IA32_APIC_BASE: return vapic_base_write(&vcpu->apic, value);
     case MSR_IA32_TSC_DEADLINE: vapic_deadline_write(vcpu, value); return true;
     case MSR_IA32_TSC: /* the guest's own view moves, and its timer with it */
-        vcpu->tsc_offset = value - rdtsc();
-        vmx_tsc_offset_write(vcpu);
-        vapic_timer_start(vcpu);
+        vapic_tsc_write(vcpu, value);
         return true;
     case MSR_IA32_MISC_ENABLE: return value == MISC_ENABLE_FAST_STRINGS;
     case MSR_IA32_BIOS_SIGN_ID: return value == 0; /* precedes a CPUID that fills it */

@@ -103,7 +103,7 @@
 #define APIC_BASE_X2APIC (1ull << 10)
 #define APIC_BASE_ENABLE (1ull << 11)
 
-/* Exception vectors, and those that push an error code. */
+/* Exception vectors, and those that push an error code (#CP is for guests with CET: none). */
 #define VECTOR_DB 1
 #define VECTOR_NM 7
 #define VECTOR_DF 8
@@ -113,7 +113,7 @@
 #define VECTOR_AC 17
 #define VECTOR_MC 18
 #define VECTORS_WITH_ERROR                                                                         \
-    (1u << 8 | 1u << 10 | 1u << 11 | 1u << 12 | 1u << 13 | 1u << 14 | 1u << 17 | 1u << 21)
+    (1u << 8 | 1u << 10 | 1u << 11 | 1u << 12 | 1u << 13 | 1u << 14 | 1u << 17)
 
 /* CPUID: SDM volume 2, "CPUID". */
 #define CPUID_1_ECX_VMX          (1u << 5)

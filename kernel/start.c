@@ -47,7 +47,7 @@ static struct domain *create_control(const struct boot_info *boot) {
     control_domain = control;
     object_init(&root, OBJECT_ROOT);
     cap_create(&control->caps[CAP_SELF], control, &control->object, RIGHT_ALL, 0);
-    cap_create(&control->caps[CAP_ROOT], control, &root, RIGHT_ALL, 0);
+    cap_create(&control->caps[CAP_ROOT], control, &root, RIGHT_READ, 0); /* not to be granted */
     control->info->boot_tsc = boot->entry_tsc;
     control->info->module_count = boot->module_count;
     for (unsigned n = 0; n < boot->module_count; n++)

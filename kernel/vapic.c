@@ -5,6 +5,7 @@
 #include "regs.h"
 #include "time.h"
 #include "vcpu.h"
+#include "vmx.h"
 #include "x86.h"
 
 /* Registers by number: MSR 0x800 + n. */
@@ -209,7 +210,7 @@ void vapic_timer_stop(struct vapic *apic) { timeout_cancel(&apic->timer); }
 static u64 timer_next(const struct vapic *apic) {
     if (LVT_TIMER_MODE(apic->lvt[LVT_TIMER]) == TIMER_DEADLINE)
         return apic->deadline;
-    if (apic->initial_count == 0)
+    if (apic->initial_count == 0 || apic->count_over)
         return 0;
     return apic->count_start + (u64)apic->initial_count * divider(apic);
 }
@@ -220,6 +221,14 @@ void vapic_timer_start(struct vcpu *vcpu) {
         timeout_set(&vcpu->apic.timer, next - vcpu->tsc_offset);
     else
         timeout_cancel(&vcpu->apic.timer);
+}
+
+void vapic_tsc_write(struct vcpu *vcpu, u64 value) {
+    u64 change = value - guest_tsc(vcpu);
+    vcpu->tsc_offset += change;
+    vcpu->apic.count_start += change;
+    vmx_tsc_offset_write(vcpu);
+    vapic_timer_start(vcpu);
 }
 
 static void timer_fired(struct timeout *timeout) {
@@ -237,6 +246,7 @@ static void timer_fired(struct timeout *timeout) {
         break;
     }
     case TIMER_DEADLINE: apic->deadline = 0; break;
+    default: apic->count_over = true; break;
     }
     if (!(lvt & LVT_MASKED))
         accept_fixed(vcpu, lvt & 0xff, false);
@@ -254,7 +264,8 @@ u64 vapic_deadline_read(const struct vapic *apic) { return apic->deadline; }
 
 static u32 current_count(const struct vcpu *vcpu) {
     const struct vapic *apic = &vcpu->apic;
-    if (apic->initial_count == 0 || LVT_TIMER_MODE(apic->lvt[LVT_TIMER]) == TIMER_DEADLINE)
+    if (apic->initial_count == 0 || apic->count_over ||
+        LVT_TIMER_MODE(apic->lvt[LVT_TIMER]) == TIMER_DEADLINE)
         return 0;
     u64 ticks = (guest_tsc(vcpu) - apic->count_start) / divider(apic);
     if (LVT_TIMER_MODE(apic->lvt[LVT_TIMER]) == TIMER_PERIODIC)
@@ -376,6 +387,7 @@ bool vapic_write(struct vcpu *vcpu, u32 msr, u64 value) {
             return true;
         apic->initial_count = (u32)value;
         apic->count_start = guest_tsc(vcpu);
+        apic->count_over = false;
         vapic_timer_start(vcpu);
         return true;
     case REG_DIVIDE:

@@ -21,6 +21,7 @@ struct vapic {
     u32 lvt[7]; /* CMCI, timer, thermal, performance, LINT0, LINT1, error */
     u32 divide, initial_count;
     u64 count_start; /* guest TSC at which initial_count began */
+    bool count_over; /* it has reached 0 once, in one-shot mode */
     u64 deadline;    /* guest TSC; 0: not armed (TSC-deadline mode) */
     u64 icr;
     struct vectors irr, isr, tmr;
@@ -49,3 +50,5 @@ void vapic_message(struct domain *vm, u64 address, u64 data);
 /* Stops and restarts its timer while the vCPU's time stands still. */
 void vapic_timer_stop(struct vapic *apic);
 void vapic_timer_start(struct vcpu *vcpu);
+/* The guest sets its TSC; what its timer counts goes on. */
+void vapic_tsc_write(struct vcpu *vcpu, u64 value);

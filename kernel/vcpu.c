@@ -19,6 +19,8 @@ u32 vcpu_create(struct domain *domain, u32 index, struct domain *model, struct v
     if (model && (model->role != ROLE_DEVICE_MODEL || (model->vm && model->vm != domain) ||
                   (domain->model && domain->model != model)))
         return STATUS_BAD_ARGUMENT;
+    if (model && !ept_is_free(&model->ept, exit_page_at(index), 1))
+        return STATUS_IN_USE;
     struct vcpu *vcpu = domain_pages(domain, 0);
     if (!vcpu)
         return STATUS_NO_QUOTA;
@@ -112,8 +114,10 @@ void vcpu_freeze(struct vcpu *vcpu) {
 }
 
 void vcpu_thaw(struct vcpu *vcpu, u64 away) {
-    vcpu->tsc_offset -= away;
-    vmx_tsc_offset_write(vcpu);
+    if (vcpu->tsc_offset) { /* else it has not begun */
+        vcpu->tsc_offset -= away;
+        vmx_tsc_offset_write(vcpu);
+    }
     vapic_timer_start(vcpu);
     if (vcpu->state == VCPU_READY)
         sched_wake(vcpu, false);
@@ -142,6 +146,8 @@ void vcpu_forward(struct vcpu *vcpu, u32 type) {
         companion->state = VCPU_READY;
     if (companion->state == VCPU_READY)
         sched_hand_over(companion);
+    else
+        sched_remove(vcpu); /* it is stopped, and so waits for long: another one's turn */
 }
 
 bool vcpu_answer(struct vcpu *vcpu) {

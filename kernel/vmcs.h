@@ -6,6 +6,7 @@
 #include "abi.h"
 #include "regs.h"
 #include "types.h"
+#include "x86.h"
 
 struct vmcs16 {
     u32 encoding;
@@ -43,6 +44,7 @@ struct vmcs64 { /* 64-bit and natural-width fields */
 #define VMCS_GUEST_DEBUGCTL FIELD64(0x2802)
 #define VMCS_GUEST_PAT      FIELD64(0x2804)
 #define VMCS_GUEST_EFER     FIELD64(0x2806)
+#define VMCS_GUEST_PDPTE(n) FIELD64(0x280a + 2 * (n)) /* EPT                       */
 #define VMCS_HOST_PAT       FIELD64(0x2c00)
 #define VMCS_HOST_EFER      FIELD64(0x2c02)
 
@@ -212,25 +214,14 @@ NORETURN COLD void vmcs_failed(u32 encoding);
 
 static ALWAYS_INLINE u64 vmread_raw(u32 encoding) {
     u64 value;
-    __asm__ goto("vmread %1, %0; jbe %l[failed]"
-                 : "=r"(value)
-                 : "r"((u64)encoding)
-                 : "cc"
-                 : failed);
+    if (unlikely(!vmread(encoding, &value)))
+        vmcs_failed(encoding);
     return value;
-failed:
-    vmcs_failed(encoding);
 }
 
 static ALWAYS_INLINE void vmwrite_raw(u32 encoding, u64 value) {
-    __asm__ goto("vmwrite %1, %0; jbe %l[failed]"
-                 :
-                 : "r"((u64)encoding), "r"(value)
-                 : "cc", "memory"
-                 : failed);
-    return;
-failed:
-    vmcs_failed(encoding);
+    if (unlikely(!vmwrite(encoding, value)))
+        vmcs_failed(encoding);
 }
 
 static ALWAYS_INLINE u16 vmread16(struct vmcs16 field) { return (u16)vmread_raw(field.encoding); }

@@ -205,12 +205,6 @@ static void make_bitmaps(void) {
     msr_allow(msr_bitmap_vm, MSR_IA32_TSC, false);
 }
 
-static bool vmxon(struct hpa region) {
-    bool failed;
-    __asm__ volatile("vmxon %1" : "=@ccbe"(failed) : "m"(region.v) : "memory");
-    return !failed;
-}
-
 void vmx_cpu_init(void) {
     negotiate_all();
     choose_mitigations();
@@ -242,24 +236,17 @@ void vmcs_failed(u32 encoding) { panic("VMREAD or VMWRITE of field 0x%x failed",
 #define VPIDS 2048
 static u64 vpid_used[VPIDS / 64] = {1}; /* 0 is the host's */
 
-struct invalidation {
-    u64 first, second;
-};
-
 static void invvpid_single(u16 vpid) {
-    struct invalidation what = {vpid, 0};
-    bool failed;
-    __asm__ volatile("invvpid %1, %2" : "=@ccbe"(failed) : "m"(what), "r"(1ull) : "memory");
-    assert(!failed);
+    bool done = invvpid(VMX_SINGLE_CONTEXT, (struct invalidation){vpid, 0});
+    assert(done);
 }
 
 void vmx_flush_ept(const struct ept *ept) {
     if (!ept->root)
         return;
     struct invalidation what = {ept_pointer(ept, vmx.accessed_dirty), 0};
-    bool failed;
-    __asm__ volatile("invept %1, %2" : "=@ccbe"(failed) : "m"(what), "r"(1ull) : "memory");
-    assert(!failed);
+    bool done = invept(VMX_SINGLE_CONTEXT, what);
+    assert(done);
 }
 
 static u16 vpid_alloc(void) {
@@ -279,23 +266,17 @@ static void vpid_free(u16 vpid) { vpid_used[vpid / 64] &= ~(1ull << vpid % 64); 
 
 /* --- the VMCS of a vCPU --- */
 
-static void vmclear(struct hpa region) {
-    bool failed;
-    __asm__ volatile("vmclear %1" : "=@ccbe"(failed) : "m"(region.v) : "memory");
-    assert(!failed);
-}
-
-static void vmptrld(struct hpa region) {
-    bool failed;
-    __asm__ volatile("vmptrld %1" : "=@ccbe"(failed) : "m"(region.v) : "memory");
-    assert(!failed);
+static void vmcs_clear(struct vcpu *vcpu) {
+    bool done = vmclear(hpa_of(vcpu->vmcs));
+    assert(done);
 }
 
 void vmx_load(struct vcpu *vcpu) {
     struct cpu *cpu = this_cpu();
     if (cpu->loaded == vcpu)
         return;
-    vmptrld(hpa_of(vcpu->vmcs));
+    bool done = vmptrld(hpa_of(vcpu->vmcs));
+    assert(done);
     cpu->loaded = vcpu;
 }
 
@@ -371,7 +352,7 @@ bool vmx_vcpu_init(struct vcpu *vcpu) {
     if (!vcpu->vpid)
         return false;
     *(u32 *)vcpu->vmcs = vmx.revision;
-    vmclear(hpa_of(vcpu->vmcs));
+    vmcs_clear(vcpu);
     struct cpu *cpu = this_cpu();
     struct vcpu *before = cpu->loaded;
     vmx_load(vcpu);
@@ -387,14 +368,16 @@ bool vmx_vcpu_init(struct vcpu *vcpu) {
 void vmx_vcpu_destroy(struct vcpu *vcpu) {
     struct cpu *cpu = this_cpu();
     if (vcpu->vpid) {
-        vmclear(hpa_of(vcpu->vmcs));
+        vmcs_clear(vcpu);
         if (cpu->loaded == vcpu)
             cpu->loaded = NULL;
         invvpid_single(vcpu->vpid);
         vpid_free(vcpu->vpid);
     }
-    if (cpu->unswitched == vcpu)
+    if (cpu->unswitched == vcpu) {
+        unswitched_save(vcpu); /* so that nothing of it stays in the CPU */
         cpu->unswitched = NULL;
+    }
     if (vcpu->vmcs)
         domain_pages_free(vcpu->domain, vcpu->vmcs, 0);
 }
@@ -419,6 +402,11 @@ void vmx_tsc_offset_write(struct vcpu *vcpu) {
 }
 
 /* --- control registers --- */
+
+/* A control register as the guest reads it. */
+static u64 guest_view(u64 hardware, u64 mask, u64 shadow) {
+    return (hardware & ~mask) | (shadow & mask);
+}
 
 static u64 cr4_allowed(const struct vcpu *vcpu) {
     return (vcpu->domain->role == ROLE_VM ? VM_CR4 : COMPONENT_CR4) & vmx.cr4_fixed1;
@@ -446,14 +434,48 @@ static void put_long_mode(u64 cr0, u64 efer) {
     vmwrite64(VMCS_GUEST_EFER, lma ? efer | EFER_LMA : efer & ~EFER_LMA);
 }
 
+#define PDPTE_RESERVED 0x1e6ull /* and what is beyond the physical addresses of EPT */
+#define CR3_PDPT       0xffffffe0ull
+
+/* Where a MOV to CR0, CR3 or CR4 turns to PAE paging the CPU loads four entries, and so must we.
+   SDM volume 3, "PDPTE Registers". */
+static bool load_pdptes(struct vcpu *vcpu, u64 cr0, u64 cr4, u64 efer) {
+    unsigned order;
+    u64 cr3 = vmread64(VMCS_GUEST_CR3) & CR3_PDPT, entries[4];
+    if (!(cr0 & CR0_PG) || !(cr4 & CR4_PAE) || (efer & EFER_LME))
+        return true;
+    u64 frame = ept_lookup(&vcpu->domain->ept, gpa(cr3), &order);
+    if (!(frame & RIGHT_READ))
+        return false;
+    u64 size = (u64)PAGE_SIZE << order;
+    physical_read(entries, hpa((frame & EPT_FRAME & ~(size - 1)) + (cr3 & (size - 1))),
+                  sizeof(entries));
+    for (unsigned i = 0; i < ARRAY_SIZE(entries); i++)
+        if ((entries[i] & 1) && (entries[i] & (PDPTE_RESERVED | ~(EPT_ADDRESS_LIMIT - 1))))
+            return false;
+    for (unsigned i = 0; i < ARRAY_SIZE(entries); i++)
+        vmwrite64(VMCS_GUEST_PDPTE(i), entries[i]);
+    return true;
+}
+
+static bool in_64bit_code(u64 efer) {
+    return (efer & EFER_LMA) && (vmread32(VMCS_GUEST_ACCESS(SEGMENT_CS)) & ACCESS_LONG);
+}
+
 bool vmx_cr0_write(struct vcpu *vcpu, u64 value) {
     u64 cr4 = vmread64(VMCS_GUEST_CR4), efer = vmread64(VMCS_GUEST_EFER);
+    u64 old = guest_view(vmread64(VMCS_GUEST_CR0), CR0_HOST_OWNED, vmread64(VMCS_CR0_SHADOW));
     bool pg = value & CR0_PG;
     if (value >> 32 || (pg && !(value & CR0_PE)) || ((value & CR0_NW) && !(value & CR0_CD)) ||
-        (!pg && (cr4 & CR4_PCIDE)) || (pg && (efer & EFER_LME) && !(cr4 & CR4_PAE)))
+        (!pg && ((cr4 & CR4_PCIDE) || in_64bit_code(efer))) ||
+        (pg && (efer & EFER_LME) && !(cr4 & CR4_PAE)))
+        return false;
+    if ((value ^ old) & (CR0_PG | CR0_CD | CR0_NW) && !load_pdptes(vcpu, value, cr4, efer))
         return false;
     put_cr0(vcpu, value & CR0_KNOWN);
     put_long_mode(value, efer);
+    if ((value ^ old) & CR0_PG)
+        invvpid_single(vcpu->vpid);
     return true;
 }
 
@@ -464,6 +486,9 @@ bool vmx_cr4_write(struct vcpu *vcpu, u64 value) {
         return false;
     if ((value & CR4_PCIDE) && !(old & CR4_PCIDE) &&
         (!lma || (vmread64(VMCS_GUEST_CR3) & (PAGE_SIZE - 1))))
+        return false;
+    if ((value ^ old) & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP) &&
+        !load_pdptes(vcpu, vmread64(VMCS_GUEST_CR0), value, vmread64(VMCS_GUEST_EFER)))
         return false;
     put_cr4(value);
     /* As a MOV to CR4 would have done. */
@@ -493,6 +518,8 @@ void vmx_state_write(struct vcpu *vcpu, const struct vcpu_state *state) {
     put_cr4(state->cr4 & cr4_allowed(vcpu));
     put_long_mode(state->cr0, state->efer & EFER_KNOWN);
     vmwrite64(VMCS_GUEST_CR3, state->cr3);
+    if (!load_pdptes(vcpu, state->cr0, state->cr4, state->efer))
+        vmwrite64(VMCS_GUEST_PDPTE(0), 0); /* a page fault is what it finds */
     vcpu->unswitched.cr2 = state->cr2;
     for (unsigned s = SEGMENT_ES; s <= SEGMENT_TR; s++) {
         vmwrite16(VMCS_GUEST_SELECTOR(s), segments[s].selector);
@@ -513,6 +540,7 @@ void vmx_state_write(struct vcpu *vcpu, const struct vcpu_state *state) {
     vmwrite64(VMCS_GUEST_SYSENTER_ESP, 0);
     vmwrite64(VMCS_GUEST_SYSENTER_EIP, 0);
     vmwrite32(VMCS_ENTRY_EVENT, 0);
+    vcpu->event = 0;
     if (state->tsc_offset) {
         vcpu->tsc_offset = state->tsc_offset;
         vmwrite64(VMCS_TSC_OFFSET, state->tsc_offset);
@@ -520,11 +548,6 @@ void vmx_state_write(struct vcpu *vcpu, const struct vcpu_state *state) {
     invvpid_single(vcpu->vpid);
     if (before)
         vmx_load(before);
-}
-
-/* A control register as the guest reads it. */
-static u64 guest_view(u64 hardware, u64 mask, u64 shadow) {
-    return (hardware & ~mask) | (shadow & mask);
 }
 
 void vmx_state_read(struct vcpu *vcpu, struct vcpu_state *state) {

@@ -122,3 +122,47 @@ static inline void xrstor(const void *area, u64 mask) {
                      : "r"(area), "a"((u32)mask), "d"((u32)(mask >> 32))
                      : "memory");
 }
+
+/* The VMX instructions; false: the CPU refused (CF or ZF). Addresses are physical. */
+static ALWAYS_INLINE bool vmread(u64 encoding, u64 *value) {
+    bool failed;
+    __asm__ volatile("vmread %2, %0" : "=r"(*value), "=@ccbe"(failed) : "r"(encoding));
+    return !failed;
+}
+static ALWAYS_INLINE bool vmwrite(u64 encoding, u64 value) {
+    bool failed;
+    __asm__ volatile("vmwrite %2, %1" : "=@ccbe"(failed) : "r"(encoding), "r"(value) : "memory");
+    return !failed;
+}
+#define VMX_REGION(instruction)                                                                    \
+    static inline bool instruction(struct hpa region) {                                            \
+        bool failed;                                                                               \
+        __asm__ volatile(#instruction " %1" : "=@ccbe"(failed) : "m"(region.v) : "memory");        \
+        return !failed;                                                                            \
+    }
+VMX_REGION(vmxon)
+VMX_REGION(vmclear)
+VMX_REGION(vmptrld)
+#undef VMX_REGION
+
+#define VMX_SINGLE_CONTEXT 1ull
+struct invalidation {
+    u64 first, second;
+};
+#define VMX_INVALIDATE(instruction)                                                                \
+    static inline bool instruction(u64 type, struct invalidation what) {                           \
+        bool failed;                                                                               \
+        __asm__ volatile(#instruction " %1, %2"                                                    \
+                         : "=@ccbe"(failed)                                                        \
+                         : "m"(what), "r"(type)                                                    \
+                         : "memory");                                                              \
+        return !failed;                                                                            \
+    }
+VMX_INVALIDATE(invept)
+VMX_INVALIDATE(invvpid)
+#undef VMX_INVALIDATE
+
+/* What an exit reported instead of delivering it: through the gate, whose handler ends with IRET.
+ */
+static inline void raise_nmi(void) { __asm__ volatile("int $2" : : : "memory"); }
+static inline void raise_machine_check(void) { __asm__ volatile("int $18" : : : "memory"); }

@@ -80,8 +80,9 @@ void unswitched_save(struct vcpu *vcpu) {
     u->kernel_gs_base = rdmsr(MSR_KERNEL_GS_BASE);
     if (has_rdtscp)
         u->tsc_aux = rdmsr(MSR_TSC_AUX);
-    /* The one of these that a component can reach, by SWAPGS. */
+    /* Those that a component can reach, the first by SWAPGS. */
     wrmsr(MSR_KERNEL_GS_BASE, 0);
+    write_cr2(0);
 }
 
 /* The guest's XCR0 last, for the same reason. */

@@ -14,14 +14,12 @@ static u8 arena[ARENA_SIZE];
 static unsigned lines;
 static bool stray; /* a read outside of the tables' memory */
 
-void log_info(const char *format, ...)
-{
+void log_info(const char *format, ...) {
     (void)format;
     lines++;
 }
 
-void physical_read(void *to, struct hpa from, u64 size)
-{
+void physical_read(void *to, struct hpa from, u64 size) {
     if (from.v > ARENA_SIZE || size > ARENA_SIZE - from.v) {
         stray = true;
         memset(to, 0, size);
@@ -30,8 +28,7 @@ void physical_read(void *to, struct hpa from, u64 size)
     memcpy(to, arena + from.v, size);
 }
 
-static void seal(u32 at, const char *signature, u32 length)
-{
+static void seal(u32 at, const char *signature, u32 length) {
     struct header *h = (struct header *)(arena + at);
     memcpy(h->signature, signature, 4);
     h->length = length;
@@ -39,8 +36,7 @@ static void seal(u32 at, const char *signature, u32 length)
     h->checksum = (u8)-sum(h, length);
 }
 
-static u32 put(u32 at, const void *bytes, u32 size)
-{
+static u32 put(u32 at, const void *bytes, u32 size) {
     memcpy(arena + at, bytes, size);
     return at + size;
 }
@@ -48,8 +44,7 @@ static u32 put(u32 at, const void *bytes, u32 size)
 static u32 madt_size;
 static struct boot_info boot;
 
-static void machine(void)
-{
+static void machine(void) {
     static const u8 entries[] = {
         0,  8,  0, 0,   1,    0,    0,    0,                               /* CPU 0 */
         0,  8,  1, 2,   1,    0,    0,    0,                               /* CPU with APIC id 2 */
@@ -90,8 +85,7 @@ static void machine(void)
     stray = false;
 }
 
-static bool complete(const struct acpi_info *info)
-{
+static bool complete(const struct acpi_info *info) {
     return info->cpu_count == 3 && info->cpu_apic_ids[1] == 2 && info->cpu_apic_ids[2] == 0x1234 &&
            info->ioapic_count == 1 && info->ioapics[0].address.v == 0xfec00000 &&
            info->isa[0].gsi == 2 && info->isa[1].gsi == 1 && info->isa[9].level &&
@@ -99,14 +93,12 @@ static bool complete(const struct acpi_info *info)
            info->pm_timer_port == 0xb008 && info->pm_timer_32bit;
 }
 
-static bool plain(const struct acpi_info *info)
-{
+static bool plain(const struct acpi_info *info) {
     return info->cpu_count == 1 && info->ioapic_count == 1 && info->lapic.v == LAPIC_DEFAULT &&
            info->isa[0].gsi == 2 && info->isa[15].gsi == 15;
 }
 
-static void test_good(void)
-{
+static void test_good(void) {
     struct acpi_info info;
     machine();
     acpi_init(&boot, &info);
@@ -121,8 +113,7 @@ static void test_good(void)
     check(complete(&info) && lines == 1, "a broken XSDT falls back to the RSDT");
 }
 
-static void test_bad(void)
-{
+static void test_bad(void) {
     struct acpi_info info;
     machine();
     boot.rsdp_size = 0;
@@ -151,8 +142,7 @@ static void test_bad(void)
     check(info.cpu_count == 1, "a MADT entry of length 0 ends the reading");
 }
 
-static void test_many_cpus(void)
-{
+static void test_many_cpus(void) {
     struct acpi_info info;
     machine();
     u32 at = MADT + MADT_ENTRIES;
@@ -166,8 +156,7 @@ static void test_many_cpus(void)
 }
 
 /* Damage with a right checksum, so that it gets as far as it can. */
-static void test_damage(void)
-{
+static void test_damage(void) {
     struct acpi_info info;
     bool sane = true;
     machine();
@@ -184,8 +173,7 @@ static void test_damage(void)
     check(sane && !stray, "damage at every byte of the MADT");
 }
 
-int main(void)
-{
+int main(void) {
     test_good();
     test_bad();
     test_many_cpus();

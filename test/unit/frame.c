@@ -17,48 +17,33 @@ static bool chunk_mapped[ARENA_SIZE / (2 * MIB)];
 static unsigned windows_open;
 
 /* The kernel's side of memory, which paging.c does for it. */
-struct hpa hpa_of(const void *pointer)
-{
+struct hpa hpa_of(const void *pointer) {
     return hpa((u64)((const u8 *)pointer - arena));
 }
-void *pool_pointer(struct hpa address)
-{
-    return arena + address.v;
-}
-struct boot_region image_region(void)
-{
+void *pool_pointer(struct hpa address) { return arena + address.v; }
+struct boot_region image_region(void) {
     return (struct boot_region){hpa(IMAGE_START), IMAGE_SIZE};
 }
-void physmap_map(struct hpa block)
-{
-    chunk_mapped[block.v / (2 * MIB)] = true;
-}
-void physmap_prepare(struct hpa start, u64 size)
-{
+void physmap_map(struct hpa block) { chunk_mapped[block.v / (2 * MIB)] = true; }
+void physmap_prepare(struct hpa start, u64 size) {
     struct hpa frame;
     (void)start, (void)size;
     if (!frame_alloc(0, OWNER_KERNEL, &frame))
         panic("no frame for a page table");
 }
-void *window_map(struct hpa address)
-{
+void *window_map(struct hpa address) {
     windows_open++;
     return arena + address.v;
 }
-void window_unmap(void *pointer)
-{
+void window_unmap(void *pointer) {
     (void)pointer;
     windows_open--;
 }
-void *window_map_2m(struct hpa block)
-{
+void *window_map_2m(struct hpa block) {
     windows_open++;
     return arena + block.v;
 }
-void window_unmap_2m(void)
-{
-    windows_open--;
-}
+void window_unmap_2m(void) { windows_open--; }
 
 static const struct boot_info machine = {
     .region_count = 3,
@@ -68,8 +53,7 @@ static const struct boot_info machine = {
 };
 #define MACHINE_FRAMES ((99 * MIB + 128 * MIB) / PAGE_SIZE)
 
-static void reset(void)
-{
+static void reset(void) {
     memset(arena, 0xa5, ARENA_SIZE);
     memset(chunk_mapped, 0, sizeof(chunk_mapped));
     memset(ram.heads, 0, sizeof(ram.heads));
@@ -80,14 +64,12 @@ static void reset(void)
     frame_init(&machine);
 }
 
-static bool usable(u64 address)
-{
+static bool usable(u64 address) {
     return (address >= MIB && address < 100 * MIB) || (address >= 128 * MIB && address < 256 * MIB);
 }
 
 /* Every free block is aligned, usable, in one list only, and the lists add up to the count. */
-static bool zone_sound(const struct zone *zone)
-{
+static bool zone_sound(const struct zone *zone) {
     static u8 seen[ARENA_SIZE / PAGE_SIZE];
     u64 count = 0;
     memset(seen, 0, sizeof(seen));
@@ -105,13 +87,9 @@ static bool zone_sound(const struct zone *zone)
     return count == zone->free;
 }
 
-static bool sound(void)
-{
-    return zone_sound(&ram) && zone_sound(&pool) && !windows_open;
-}
+static bool sound(void) { return zone_sound(&ram) && zone_sound(&pool) && !windows_open; }
 
-static void test_init(void)
-{
+static void test_init(void) {
     reset();
     check(frame_total_count() == MACHINE_FRAMES, "total is the RAM above 1 MiB");
     check(frame_total_count() ==
@@ -127,8 +105,7 @@ static void test_init(void)
           "an address beyond the table is no frame");
 }
 
-static void test_alloc(void)
-{
+static void test_alloc(void) {
     reset();
     u64 before = frame_free_count();
     struct hpa block, page;
@@ -150,8 +127,7 @@ static void test_alloc(void)
     check(frame_kernel_count() == kernel, "and no longer when it is freed");
 }
 
-static void test_scrub(void)
-{
+static void test_scrub(void) {
     reset();
     struct hpa small, large;
     check(frame_alloc(3, 1, &small) && frame_alloc(10, 1, &large), "blocks to scrub");
@@ -167,8 +143,7 @@ static void test_scrub(void)
     check(zero && !windows_open, "scrubbed blocks are zero, windows closed");
 }
 
-static void test_pool(void)
-{
+static void test_pool(void) {
     reset();
     u64 before = frame_free_count(), kernel = frame_kernel_count();
     enum { COUNT = 3000 };
@@ -199,8 +174,7 @@ static void test_pool(void)
     check(!kpage_alloc(10), "more than a chunk cannot");
 }
 
-static void test_exhaustion(void)
-{
+static void test_exhaustion(void) {
     reset();
     u64 before = frame_free_count();
     static struct hpa blocks[MACHINE_FRAMES];
@@ -222,8 +196,7 @@ static void test_exhaustion(void)
 }
 
 /* Random allocations beside a shadow map of who owns each frame. */
-static void test_random(void)
-{
+static void test_random(void) {
     reset();
     enum { SLOTS = 400, ROUNDS = 40000 };
     static struct {
@@ -256,8 +229,7 @@ static void test_random(void)
     check(sound(), "the lists are sound after 40,000 steps");
 }
 
-int main(void)
-{
+int main(void) {
     arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (arena == MAP_FAILED)

@@ -9,14 +9,12 @@ struct builder {
     u32 size;
 };
 
-static void begin(struct builder *b)
-{
+static void begin(struct builder *b) {
     memset(b, 0, sizeof(*b));
     b->size = 8;
 }
 
-static void tag_add(struct builder *b, u32 type, const void *body, u32 body_size)
-{
+static void tag_add(struct builder *b, u32 type, const void *body, u32 body_size) {
     struct tag tag = {type, (u32)sizeof(tag) + body_size};
     memcpy(b->bytes + b->size, &tag, sizeof(tag));
     if (body_size)
@@ -25,8 +23,7 @@ static void tag_add(struct builder *b, u32 type, const void *body, u32 body_size
 }
 
 /* Parses an exact copy, so that the sanitizer sees any read beyond it. */
-static const char *parse(const struct builder *b, u32 size, struct boot_info *out)
-{
+static const char *parse(const struct builder *b, u32 size, struct boot_info *out) {
     u8 *copy = malloc(size ? size : 1);
     memcpy(copy, b->bytes, size);
     const char *error = multiboot2_parse(copy, size, out);
@@ -34,15 +31,13 @@ static const char *parse(const struct builder *b, u32 size, struct boot_info *ou
     return error;
 }
 
-static const char *finish(struct builder *b, struct boot_info *out)
-{
+static const char *finish(struct builder *b, struct boot_info *out) {
     tag_add(b, TAG_END, NULL, 0);
     memcpy(b->bytes, &b->size, sizeof(b->size));
     return parse(b, b->size, out);
 }
 
-static void memory_add(struct builder *b, const struct memory_entry *entries, u32 count)
-{
+static void memory_add(struct builder *b, const struct memory_entry *entries, u32 count) {
     u8 body[2048];
     u32 head[2] = {sizeof(struct memory_entry), 0};
     memcpy(body, head, sizeof(head));
@@ -50,8 +45,7 @@ static void memory_add(struct builder *b, const struct memory_entry *entries, u3
     tag_add(b, TAG_MEMORY_MAP, body, (u32)(sizeof(head) + count * sizeof(*entries)));
 }
 
-static void module_add(struct builder *b, u32 start, u32 end, const char *name, u32 name_size)
-{
+static void module_add(struct builder *b, u32 start, u32 end, const char *name, u32 name_size) {
     u8 body[256];
     u32 range[2] = {start, end};
     memcpy(body, range, sizeof(range));
@@ -66,8 +60,7 @@ static const struct memory_entry ordinary[] = {
     {0xfffc0000, 0x40000, 2, 0},
 };
 
-static void good(struct builder *b)
-{
+static void good(struct builder *b) {
     begin(b);
     tag_add(b, TAG_COMMAND_LINE, "quiet", 6);
     tag_add(b, TAG_LOADER, "GRUB", 5);
@@ -77,8 +70,7 @@ static void good(struct builder *b)
     tag_add(b, TAG_RSDP_1, "RSD PTR 12345678901", 20);
 }
 
-static void test_good(void)
-{
+static void test_good(void) {
     struct builder b;
     struct boot_info info;
     good(&b);
@@ -93,8 +85,7 @@ static void test_good(void)
     check(info.rsdp_size == 20 && info.vga_text, "root pointer, and a text screen");
 }
 
-static void test_bad(void)
-{
+static void test_bad(void) {
     struct builder b;
     struct boot_info info;
     begin(&b);
@@ -124,8 +115,7 @@ static void test_bad(void)
     check(finish(&b, &info) != NULL, "memory entries of size 0 are refused");
 }
 
-static void test_overlap(void)
-{
+static void test_overlap(void) {
     static const struct memory_entry entries[] = {
         {0x100000, 0x700000, 1, 0}, {0x600000, 0x400000, 1, 0},     {0x300800, 0x800, 2, 0},
         {0xa00000, 0x100000, 1, 0}, {~0ull - 5, 100, 1, 0},         {0x900000, 0, 2, 0},
@@ -141,8 +131,7 @@ static void test_overlap(void)
           "overlaps are merged, reserved memory taken out, nonsense left out");
 }
 
-static void test_many_regions(void)
-{
+static void test_many_regions(void) {
     static struct memory_entry entries[80];
     struct builder b;
     struct boot_info info;
@@ -156,8 +145,7 @@ static void test_many_regions(void)
 }
 
 /* Whatever one byte says, and wherever it ends: an answer, no stray read, and only sane results. */
-static void test_damage(void)
-{
+static void test_damage(void) {
     struct builder b;
     struct boot_info info;
     bool sane = true;
@@ -182,8 +170,7 @@ static void test_damage(void)
     check(sane, "damage at every byte, and every truncation");
 }
 
-int main(void)
-{
+int main(void) {
     test_good();
     test_bad();
     test_overlap();

@@ -10,8 +10,7 @@
         !strcmp(ours, theirs) && length_ == strlen(theirs);                                        \
     })
 
-int main(void)
-{
+int main(void) {
     check(same("%d %d %u %x", 0, -2147483647 - 1, 4294967295u, 0xdeadbeefu), "numbers");
     check(same("%ld %lu %lx", (long)-1, ~0ul, 0x123456789abcdeful), "long numbers");
     check(same("[%5d] [%-5d] [%05d] [%05d]", 42, 42, 42, -42), "widths");

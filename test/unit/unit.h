@@ -14,14 +14,12 @@ static jmp_buf unit_panic_return;
 static bool unit_panic_expected;
 
 /* Prints "ok NAME" or "FAIL NAME". */
-static void check(bool passed, const char *name)
-{
+static void check(bool passed, const char *name) {
     printf("%s %s\n", passed ? "ok" : "FAIL", name);
     unit_failures += !passed;
 }
 
-static int unit_result(void)
-{
+static int unit_result(void) {
     fflush(stdout);
     return unit_failures ? 1 : 0;
 }
@@ -39,8 +37,7 @@ static int unit_result(void)
         panicked_;                                                                                 \
     })
 
-void panic(const char *format, ...)
-{
+void panic(const char *format, ...) {
     if (unit_panic_expected)
         longjmp(unit_panic_return, 1);
     va_list arguments;
@@ -54,8 +51,7 @@ void panic(const char *format, ...)
 
 /* A small generator with a fixed seed: failures repeat. */
 static u64 unit_random_state = 88172645463325252ull;
-static inline u64 unit_random(void)
-{
+static inline u64 unit_random(void) {
     unit_random_state ^= unit_random_state << 13;
     unit_random_state ^= unit_random_state >> 7;
     unit_random_state ^= unit_random_state << 17;

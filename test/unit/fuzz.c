@@ -1,0 +1,355 @@
+// with:
+/* A million random exits: hypercalls of control domain and device models, exits of VMs. */
+#include "invariants.h"
+
+#define STEPS       1000000u
+#define CHECK_EVERY 1000u
+#define SLOTS       96u /* that the fuzz uses */
+
+static bool one_in(unsigned n) { return unit_random() % n == 0; }
+
+static u64 pick(const u64 *values, size_t count) { return values[unit_random() % count]; }
+#define PICK(...) pick((const u64[]){__VA_ARGS__}, sizeof((const u64[]){__VA_ARGS__}) / sizeof(u64))
+
+static u64 any_slot(void) {
+    return one_in(50) ? unit_random() >> unit_random() % 64 : unit_random() % SLOTS;
+}
+
+/* A used slot of this type, mostly. */
+static u64 slot_of(const struct domain *d, u32 type) {
+    u64 start = unit_random() % d->cap_slots;
+    for (u64 i = 0; i < d->cap_slots && !one_in(40); i++) {
+        u64 slot = (start + i) % d->cap_slots;
+        if (d->caps[slot].object && d->caps[slot].object->type == type)
+            return slot;
+    }
+    return any_slot();
+}
+
+static u64 empty_slot(const struct domain *d) {
+    for (u64 slot = CAP_FREE; slot < SLOTS && slot < d->cap_slots; slot++)
+        if (!d->caps[slot].object && !one_in(20))
+            return slot;
+    return any_slot();
+}
+
+static u64 any_number(void) {
+    return PICK(0, 1, 2, 3, 7, 16, 17, 63, 64, 255, 256, 512, 4095, 4096, 65535, 65536, 1u << 20,
+                ~0u, 1ull << 47, ~0ull, ~0ull << 12, unit_random(), unit_random() % 100);
+}
+
+static u64 any_gpa(void) {
+    u64 base = PICK(0, GPA_COMM, GPA_IMAGE, GPA_RAM, GPA_EXIT, GPA_SHARED, GPA_GUEST,
+                    EPT_ADDRESS_LIMIT - 8 * PAGE_SIZE, EPT_ADDRESS_LIMIT, ~0ull << 12);
+    return base + unit_random() % 16 * PAGE_SIZE + (one_in(30) ? 5 : 0);
+}
+
+static u64 any_event(void) {
+    return one_in(20) ? any_number() : EVENT_FREE + unit_random() % (64 - EVENT_FREE);
+}
+
+static void fill_comm(struct domain *d, u64 number) {
+    u64 *words = d->comm;
+    if (number == HC_VCPU_SET) {
+        struct vcpu_state *state = d->comm;
+        memset(state, 0, sizeof(*state));
+        state->cr0 = CR0_PE | (one_in(4) ? unit_random() : 0);
+        state->cr4 = one_in(4) ? unit_random() : 0;
+        state->efer = one_in(4) ? unit_random() : 0;
+        state->rflags = unit_random() & RFLAGS_IF;
+    } else if (one_in(8)) {
+        for (unsigned i = 0; i < 64; i++)
+            words[i] = unit_random();
+    }
+}
+
+/* Control's way to a VM with its device model, in slots from `s` on; other calls come between. */
+static unsigned script_step, script_pair;
+/* True: that was the last. */
+static bool script_next(struct domain *control, u64 *number, u64 a[6]) {
+    u64 s = 100 + 10 * (script_pair % 4);
+    const u64 model = s, vm = s + 1, memory = s + 2, vcpu = s + 3, vm_vcpu = s + 4;
+    const u64 pages = GPA_RAM >> PAGE_SHIFT;
+    const u64 script[][7] = {
+        {HC_DOMAIN_DESTROY, vm},
+        {HC_DOMAIN_DESTROY, model},
+        {HC_CAP_DROP, memory},
+        {HC_DOMAIN_CREATE, model, ROLE_DEVICE_MODEL, 200, 64},
+        {HC_DOMAIN_CREATE, vm, ROLE_VM, 200, 16},
+        {HC_MEM_CREATE, memory, 70},
+        {HC_MEM_MAP, model, memory, pages << PAGE_SHIFT, 0, 30, RIGHT_READ | RIGHT_WRITE},
+        {HC_MEM_MAP, vm, memory, 0, 0, 30, RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE},
+        {HC_VCPU_CREATE, vcpu, model, 0, 0},
+        {HC_VCPU_CREATE, vm_vcpu, vm, 0, model},
+        {HC_CAP_GRANT, model, CAP_VM, vm, RIGHT_READ | RIGHT_INTERRUPT},
+        {HC_CAP_GRANT, model, CAP_VCPU, vm_vcpu, RIGHT_CONTROL | RIGHT_INTERRUPT | RIGHT_READ},
+        {HC_VCPU_SET, vm_vcpu},
+        {HC_VCPU_START, vcpu},
+        {HC_VCPU_START, vm_vcpu},
+    };
+    if (control->caps[memory].object && script[script_step][0] == HC_MEM_CREATE &&
+        memory_of(control->caps[memory].object)->clean ==
+            memory_of(control->caps[memory].object)->pages)
+        script_step++;
+    *number = script[script_step][0];
+    memcpy(a, &script[script_step][1], 6 * sizeof(u64));
+    if (*number != HC_MEM_CREATE || one_in(5)) /* it is to be called again */
+        script_step++;
+    if (script_step < ARRAY_SIZE(script))
+        return false;
+    script_step = 0;
+    script_pair++;
+    return true;
+}
+
+static void call_random(struct domain *d, u64 number, u64 a[6]) {
+    if (number == HC_TRAP || one_in(1000))
+        host_tsc += 2 * tsc_hz; /* so that the control domain may be restarted */
+    fill_comm(d, number);
+    u64 *r = entered->gpr;
+    r[0] = number, r[7] = a[0], r[6] = a[1], r[2] = a[2], r[10] = a[3], r[8] = a[4], r[9] = a[5];
+    leave(REASON_VMCALL);
+}
+
+static void component_acts(void) {
+    struct domain *d = entered->domain;
+    u64 number = unit_random() % HC_COUNT, a[6];
+    static unsigned rest; /* between two pairs */
+    if (d == control_domain && !rest && one_in(2)) {
+        if (script_next(d, &number, a))
+            rest = 30;
+        call_random(d, number, a);
+        return;
+    }
+    if (d == control_domain && rest && !one_in(3)) {
+        rest--;
+        number = HC_WAIT;
+    }
+    if (d != control_domain && one_in(2))
+        number = HC_WAIT;
+    if (number == HC_TRAP && !one_in(50))
+        number = HC_NULL;
+    for (unsigned i = 0; i < 6; i++)
+        a[i] = any_number();
+    switch (number) {
+    case HC_WAIT: a[0] = unit_random() % 4; break;
+    case HC_ANSWER: a[0] = unit_random() % 3; break;
+    case HC_LOG:
+    case HC_TRAP: a[0] = unit_random() % 600; break;
+    case HC_CAP_GRANT:
+        a[0] = slot_of(d, OBJECT_DOMAIN);
+        a[1] = one_in(3) ? CAP_VCPU : any_slot();
+        a[2] = any_slot();
+        a[3] = one_in(2) ? RIGHT_ALL : unit_random();
+        break;
+    case HC_CAP_REVOKE:
+    case HC_CAP_DROP: /* rarely what the others need to stay interesting */
+        a[0] = any_slot();
+        if (a[0] < CAP_FREE && !one_in(500))
+            a[0] = CAP_FREE + unit_random() % 32;
+        break;
+    case HC_DOMAIN_CREATE:
+        a[0] = empty_slot(d);
+        a[1] = 1 + unit_random() % 3;
+        a[2] = one_in(10) ? any_number() : 8 + unit_random() % 60;
+        a[3] = one_in(10) ? any_number() : 16 + unit_random() % 90;
+        break;
+    case HC_MEM_CREATE:
+        a[0] = one_in(4) ? slot_of(d, OBJECT_MEMORY) : empty_slot(d);
+        a[1] = one_in(10) ? any_number() : 1 + unit_random() % 40;
+        break;
+    case HC_MEM_MAP:
+        a[0] = slot_of(d, OBJECT_DOMAIN);
+        a[1] = slot_of(d, OBJECT_MEMORY);
+        a[2] = any_gpa();
+        a[3] = one_in(3) ? unit_random() % 8 : 0;
+        a[4] = one_in(10) ? any_number() : 1 + unit_random() % 8;
+        a[5] = one_in(10) ? any_number() : 1 + unit_random() % 7;
+        break;
+    case HC_MEM_UNMAP: {
+        a[0] = slot_of(d, OBJECT_DOMAIN);
+        const struct cap *cap = a[0] < d->cap_slots ? &d->caps[a[0]] : NULL;
+        const struct mapping *m = cap && cap->object && cap->object->type == OBJECT_DOMAIN
+                                      ? domain_of(cap->object)->mappings
+                                      : NULL;
+        a[1] = m && !one_in(10) ? m->start.v : any_gpa();
+        a[2] = m && !one_in(10) ? m->pages : any_number();
+        break;
+    }
+    case HC_VCPU_CREATE:
+        a[0] = empty_slot(d);
+        a[1] = slot_of(d, OBJECT_DOMAIN);
+        a[2] = one_in(10) ? any_number() : unit_random() % 3;
+        a[3] = one_in(3) ? 0 : slot_of(d, OBJECT_DOMAIN);
+        break;
+    case HC_VCPU_SET:
+    case HC_VCPU_GET:
+    case HC_VCPU_START:
+    case HC_VCPU_STOP:
+    case HC_VCPU_INFO: a[0] = slot_of(d, OBJECT_VCPU); break;
+    case HC_VCPU_INTERRUPT:
+        a[0] = slot_of(d, OBJECT_VCPU);
+        a[1] = unit_random() % 4;
+        a[2] = unit_random() % 260;
+        break;
+    case HC_MSI:
+        a[1] = 0xfee00000 | unit_random() % 0x100000;
+        a[2] = unit_random() & 0xffff;
+        a[0] = slot_of(d, OBJECT_DOMAIN);
+        break;
+    case HC_DOMAIN_DESTROY: a[0] = one_in(10) ? slot_of(d, OBJECT_DOMAIN) : any_slot(); break;
+    case HC_DOMAIN_PAUSE:
+    case HC_DOMAIN_RESUME:
+    case HC_DOMAIN_INFO:
+    case HC_DOORBELL:
+    case HC_PORTS_MAP:
+    case HC_CPUID_SET: a[0] = slot_of(d, OBJECT_DOMAIN); break;
+    case HC_CHANNEL_CREATE: a[0] = empty_slot(d), a[1] = any_slot(); break;
+    case HC_CHANNEL_BIND: a[0] = slot_of(d, OBJECT_CHANNEL), a[1] = any_event(); break;
+    case HC_CHANNEL_SIGNAL: a[0] = slot_of(d, OBJECT_CHANNEL); break;
+    case HC_TIMER_CREATE: a[0] = empty_slot(d), a[1] = any_event(); break;
+    case HC_TIMER_SET:
+        a[0] = slot_of(d, OBJECT_TIMER);
+        a[1] = one_in(4) ? any_number() : host_tsc + unit_random() % 10000;
+        break;
+    case HC_IRQ_CREATE: a[0] = empty_slot(d), a[1] = unit_random() % 17, a[2] = any_event(); break;
+    case HC_IRQ_ACK: a[0] = slot_of(d, OBJECT_IRQ); break;
+    }
+    call_random(d, number, a);
+}
+
+/* The device model may write anything to the exit page, at any time. */
+static void scribble_exit_pages(void) {
+    for (struct domain *d = domains; d; d = d->next)
+        for (u32 i = 0; i < MAX_VCPUS; i++) {
+            struct exit_message *m = d->vcpus[i] ? d->vcpus[i]->exit : NULL;
+            for (unsigned w = 0; m && w < sizeof(*m) / 8; w++)
+                ((u64 *)m)[w] = one_in(3) ? unit_random() : unit_random() % 4;
+        }
+}
+
+/* Exits that the kernel has no name for: each ends a VM. */
+enum { TASK_SWITCH = 9, INVALID_GUEST_STATE = 33, EPT_MISCONFIGURATION = 49 };
+
+static void vm_acts(void) {
+    static const u32 reasons[] = {
+        REASON_EXCEPTION,
+        REASON_EXTERNAL_INTERRUPT,
+        REASON_INTERRUPT_WINDOW,
+        REASON_NMI_WINDOW,
+        REASON_CPUID,
+        REASON_HLT,
+        REASON_VMCALL,
+        REASON_CR_ACCESS,
+        REASON_IO,
+        REASON_RDMSR,
+        REASON_WRMSR,
+        REASON_WRMSR,
+        REASON_XSETBV,
+        REASON_EPT_VIOLATION,
+        REASON_PREEMPTION_TIMER,
+        REASON_INVD,
+        REASON_RDPMC,
+        REASON_VMXON,
+        REASON_INVVPID,
+    };
+    u64 *r = entered->gpr;
+    u32 reason = reasons[unit_random() % ARRAY_SIZE(reasons)];
+    if (one_in(300))
+        reason = PICK(REASON_TRIPLE_FAULT, TASK_SWITCH, INVALID_GUEST_STATE | REASON_ENTRY_FAILED,
+                      EPT_MISCONFIGURATION, 100);
+    /* What has been delivered may have been cut short. */
+    bool short_cut = (reason == REASON_EXCEPTION || reason == REASON_EPT_VIOLATION) && one_in(3) &&
+                     (entered_event & EVENT_VALID);
+    vmwrite32(VMCS_VECTORING_EVENT, short_cut ? entered_event : 0);
+    if (!short_cut)
+        vmwrite64(VMCS_GUEST_RFLAGS, (unit_random() & RFLAGS_IF) | RFLAGS_FIXED);
+    if (reason != REASON_INTERRUPT_WINDOW && !short_cut)
+        vmwrite32(VMCS_GUEST_BLOCKING,
+                  (u32)PICK(0, 0, BLOCKING_STI, BLOCKING_MOV_SS, BLOCKING_NMI));
+    if (reason == REASON_EXCEPTION) {
+        unsigned vector = (unsigned)PICK(2, VECTOR_DB, VECTOR_AC);
+        u32 type = vector == 2 ? EVENT_TYPE_NMI : EVENT_TYPE_EXCEPTION;
+        vmwrite32(VMCS_EXIT_EVENT, EVENT_VALID | type | vector |
+                                       (vector == VECTOR_AC ? EVENT_HAS_ERROR : 0) |
+                                       (one_in(4) ? EVENT_NMI_UNBLOCKED : 0));
+        vmwrite32(VMCS_EXIT_ERROR_CODE, 0);
+    }
+    u64 q = unit_random();
+    if (reason == REASON_CR_ACCESS)
+        q = (q & 0xffff3f30) | PICK(0, 4, 8);
+    if (reason == REASON_IO)
+        q = (q & ~7ull) | PICK(0, 1, 3);
+    vmwrite64(VMCS_EXIT_QUALIFICATION, q);
+    vmwrite64(VMCS_GUEST_PHYSICAL, any_gpa());
+    for (unsigned i = 0; i < 16; i++)
+        r[i] = one_in(2) ? unit_random() % 64 : any_number();
+    if (reason == REASON_RDMSR || reason == REASON_WRMSR) {
+        r[1] = PICK(0x800 + unit_random() % 0x40, 0x830, 0x80b, 0x838, 0x832, MSR_EFER,
+                    MSR_IA32_TSC, MSR_IA32_TSC_DEADLINE, 0x200 + unit_random() % 0x70);
+        r[0] = one_in(2) ? unit_random() % 0x300 : unit_random();
+        r[2] = one_in(3) ? unit_random() : unit_random() % 3;
+    }
+    if (one_in(200))
+        host_tsc += unit_random() % (tsc_hz / 10);
+    leave(reason);
+}
+
+static void finish(u64 free_before, u64 fixed) {
+    /* Control, whatever is left of it, drops all that it may drop. */
+    for (u32 slot = CAP_FREE; slot < control_domain->cap_slots; slot++)
+        if (control_domain->caps[slot].object)
+            cap_delete(&control_domain->caps[slot]);
+    for (u32 slot = 3; slot < CAP_FREE; slot++)
+        if (slot != CAP_MODULE && control_domain->caps[slot].object)
+            cap_delete(&control_domain->caps[slot]);
+    check(domains == control_domain && !domains->next, "all domains are gone");
+    const char *wrong = kernel_wrong(fixed);
+    check(!wrong, wrong ? wrong : "the kernel is sound when all is destroyed");
+    u64 cells = 0;
+    for (const struct cell_page *page = domains->cell_pages; page; page = page->next)
+        cells++;
+    /* Control's account keeps its pages of cells, and its I/O bitmap. */
+    u64 kept = cells - 1 + (domains->io_bitmap ? 2 : 0);
+    u64 tables = 0;
+    check(frame_free_count() + kept + tables >= free_before, "every frame comes back");
+}
+
+int main(int argc, char **argv) {
+    u32 steps = argc > 1 ? (u32)strtoul(argv[1], NULL, 0) : STEPS;
+    if (argc > 2)
+        unit_random_state ^= strtoull(argv[2], NULL, 0);
+    machine_start();
+    u64 fixed = fixed_frames(), free_before = frame_free_count(), vm_exits = 0, model_calls = 0;
+    u32 most = 0;
+    for (u32 step = 0; step < steps && entered; step++) {
+        if (step % CHECK_EVERY == 0) {
+            const char *wrong = kernel_wrong(fixed);
+            if (wrong) {
+                printf("FAIL at step %u: %s\n", step, wrong);
+                return 1;
+            }
+            u32 count = 0;
+            for (const struct domain *d = domains; d; d = d->next)
+                count++;
+            most = count > most ? count : most;
+        }
+        if (one_in(3))
+            scribble_exit_pages();
+        bool vm = entered->domain->role == ROLE_VM;
+        vm_exits += vm;
+        model_calls += !vm && entered->domain != control_domain;
+        if (vm)
+            vm_acts();
+        else if (one_in(100))
+            leave(REASON_PREEMPTION_TIMER);
+        else
+            component_acts();
+    }
+    printf("# %lu exits of VMs, %lu calls of other components, %u domains at once, %u restarts\n",
+           vm_exits, model_calls, most, control_domain->info->restarts);
+    check(entered, "the machine still runs");
+    check(vm_exits > steps / 100 && model_calls > steps / 100, "VMs and components took part");
+    finish(free_before, fixed);
+    return unit_result();
+}

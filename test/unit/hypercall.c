@@ -1,0 +1,446 @@
+// with:
+/* Every hypercall with bad arguments of every kind, what the calls promise, and what a component
+   must not be able to do to the kernel. */
+#include "invariants.h"
+
+#define MODEL    100u /* slots of the control domain in these tests */
+#define VM       101u
+#define MEMORY   102u
+#define VCPU     103u
+#define VM_VCPU  104u
+#define OTHER    105u
+#define CHANNEL  106u
+#define CHANNEL2 107u
+#define TIMER    108u
+#define EMPTY    200u
+#define NO_SLOT  5000u /* beyond the table */
+
+static u64 fixed, free_at_start;
+
+static void sound(const char *name) {
+    const char *wrong = kernel_wrong(fixed);
+    check(!wrong, wrong ? wrong : name);
+}
+
+static struct domain *domain_in(u64 slot) { return domain_of(control_domain->caps[slot].object); }
+static struct vcpu *vcpu_in(u64 slot) { return vcpu_of(control_domain->caps[slot].object); }
+
+/* Runs until the control domain is entered; others wait as soon as they run. */
+static void to_control(void) {
+    domain_signal(control_domain, 1ull << 40);
+    while (entered->domain != control_domain) {
+        if (entered->domain->role == ROLE_VM)
+            leave(REASON_EXTERNAL_INTERRUPT);
+        else
+            (void)call(HC_WAIT);
+    }
+}
+
+static void set_state(u64 slot) {
+    struct vcpu_state *state = control_domain->comm;
+    memset(state, 0, sizeof(*state));
+    state->cr0 = CR0_PE;
+    state->rflags = RFLAGS_IF;
+    check(call(HC_VCPU_SET, slot) == STATUS_OK, "VCPU_SET");
+}
+
+static void pair_create(void) {
+    bool ok = call(HC_DOMAIN_CREATE, MODEL, ROLE_DEVICE_MODEL, 100, 64) == STATUS_OK;
+    ok &= call(HC_DOMAIN_CREATE, VM, ROLE_VM, 100, 16) == STATUS_OK;
+    ok &= call(HC_MEM_CREATE, MEMORY, 70) == STATUS_OK;
+    ok &= call(HC_MEM_MAP, MODEL, MEMORY, GPA_RAM, 0, 20, RIGHT_READ | RIGHT_WRITE) == STATUS_OK;
+    ok &= call(HC_MEM_MAP, VM, MEMORY, 0, 20, 50, 7) == STATUS_OK;
+    ok &= call(HC_VCPU_CREATE, VCPU, MODEL, 0, 0) == STATUS_OK;
+    ok &= call(HC_VCPU_CREATE, VM_VCPU, VM, 0, MODEL) == STATUS_OK;
+    ok &= call(HC_CAP_GRANT, MODEL, CAP_VM, VM, RIGHT_READ | RIGHT_INTERRUPT) == STATUS_OK;
+    ok &= call(HC_CAP_GRANT, MODEL, CAP_VCPU, VM_VCPU, RIGHT_ALL) == STATUS_OK;
+    check(ok, "a VM with its device model is made");
+    set_state(VM_VCPU);
+}
+
+static void pair_destroy(void) {
+    to_control();
+    (void)call(HC_DOMAIN_DESTROY, VM);
+    to_control();
+    (void)call(HC_DOMAIN_DESTROY, MODEL);
+    (void)call(HC_CAP_DROP, MEMORY);
+    sound("sound after the pair is destroyed");
+}
+
+struct row {
+    const char *name;
+    u32 status;
+    u64 number, a[6];
+};
+
+#define RIGHTS_RW (RIGHT_READ | RIGHT_WRITE)
+static const struct row rows[] = {
+    {"no such call", STATUS_BAD_CALL, HC_COUNT, {0}},
+    {"a call of 64 bits", STATUS_BAD_CALL, 1ull << 32, {0}},
+    {"LOG: too long", STATUS_BAD_ARGUMENT, HC_LOG, {512}},
+    {"LOG: length of 64 bits", STATUS_BAD_ARGUMENT, HC_LOG, {~0ull}},
+    {"CAP_INFO: no slot", STATUS_BAD_CAP, HC_CAP_INFO, {NO_SLOT}},
+    {"CAP_GRANT: no domain", STATUS_BAD_CAP, HC_CAP_GRANT, {EMPTY, 40, MEMORY, 63}},
+    {"CAP_GRANT: to memory", STATUS_BAD_CAP, HC_CAP_GRANT, {MEMORY, 40, MEMORY, 63}},
+    {"CAP_GRANT: taken slot", STATUS_IN_USE, HC_CAP_GRANT, {MODEL, CAP_SELF, MEMORY, 63}},
+    {"CAP_GRANT: slot 0", STATUS_BAD_CAP, HC_CAP_GRANT, {MODEL, CAP_NULL, MEMORY, 63}},
+    {"CAP_GRANT: beyond its table", STATUS_BAD_CAP, HC_CAP_GRANT, {MODEL, 64, MEMORY, 63}},
+    {"CAP_GRANT: empty source", STATUS_BAD_CAP, HC_CAP_GRANT, {MODEL, 40, EMPTY, 63}},
+    {"CAP_GRANT: the root", STATUS_NO_RIGHT, HC_CAP_GRANT, {MODEL, 40, CAP_ROOT, 63}},
+    {"CAP_REVOKE: empty", STATUS_BAD_CAP, HC_CAP_REVOKE, {EMPTY}},
+    {"CAP_DROP: empty", STATUS_BAD_CAP, HC_CAP_DROP, {EMPTY}},
+    {"CAP_DROP: itself", STATUS_BAD_STATE, HC_CAP_DROP, {CAP_SELF}},
+    {"DOMAIN_CREATE: taken slot", STATUS_IN_USE, HC_DOMAIN_CREATE, {MODEL, 1, 100, 64}},
+    {"DOMAIN_CREATE: a control domain", STATUS_BAD_ARGUMENT, HC_DOMAIN_CREATE, {EMPTY, 0, 100, 64}},
+    {"DOMAIN_CREATE: no such role", STATUS_BAD_ARGUMENT, HC_DOMAIN_CREATE, {EMPTY, 4, 100, 64}},
+    {"DOMAIN_CREATE: quota too small", STATUS_BAD_ARGUMENT, HC_DOMAIN_CREATE, {EMPTY, 1, 7, 64}},
+    {"DOMAIN_CREATE: huge quota", STATUS_BAD_ARGUMENT, HC_DOMAIN_CREATE, {EMPTY, 1, ~0ull, 64}},
+    {"DOMAIN_CREATE: more than free", STATUS_NO_MEMORY, HC_DOMAIN_CREATE, {EMPTY, 1, 1 << 20, 64}},
+    {"DOMAIN_CREATE: one slot", STATUS_BAD_ARGUMENT, HC_DOMAIN_CREATE, {EMPTY, 1, 100, 1}},
+    {"DOMAIN_CREATE: many slots", STATUS_BAD_ARGUMENT, HC_DOMAIN_CREATE, {EMPTY, 1, 100, 4097}},
+    {"DOMAIN_CREATE: slots over quota", STATUS_NO_QUOTA, HC_DOMAIN_CREATE, {EMPTY, 1, 8, 4096}},
+    {"DOMAIN_DESTROY: itself", STATUS_BAD_STATE, HC_DOMAIN_DESTROY, {CAP_SELF}},
+    {"DOMAIN_DESTROY: memory", STATUS_BAD_CAP, HC_DOMAIN_DESTROY, {MEMORY}},
+    {"DOMAIN_PAUSE: a component", STATUS_BAD_CAP, HC_DOMAIN_PAUSE, {MODEL}},
+    {"DOMAIN_RESUME: it runs", STATUS_BAD_STATE, HC_DOMAIN_RESUME, {VM}},
+    {"DOMAIN_INFO: memory", STATUS_BAD_CAP, HC_DOMAIN_INFO, {MEMORY}},
+    {"MEM_CREATE: no pages", STATUS_BAD_ARGUMENT, HC_MEM_CREATE, {EMPTY, 0}},
+    {"MEM_CREATE: taken", STATUS_IN_USE, HC_MEM_CREATE, {MEMORY, 70}},
+    {"MEM_CREATE: taken by a domain", STATUS_IN_USE, HC_MEM_CREATE, {MODEL, 1}},
+    {"MEM_CREATE: more than there is", STATUS_NO_MEMORY, HC_MEM_CREATE, {EMPTY, 1 << 20}},
+    {"MEM_CREATE: 2^64 - 1 pages", STATUS_NO_MEMORY, HC_MEM_CREATE, {EMPTY, ~0ull}},
+    {"MEM_MAP: misaligned", STATUS_BAD_ARGUMENT, HC_MEM_MAP, {VM, MEMORY, MIB + 1, 0, 1, 1}},
+    {"MEM_MAP: no pages", STATUS_BAD_ARGUMENT, HC_MEM_MAP, {VM, MEMORY, MIB, 0, 0, 1}},
+    {"MEM_MAP: past its end", STATUS_BAD_ARGUMENT, HC_MEM_MAP, {VM, MEMORY, MIB, 69, 2, 1}},
+    {"MEM_MAP: first page past it", STATUS_BAD_ARGUMENT, HC_MEM_MAP, {VM, MEMORY, MIB, 70, 1, 1}},
+    {"MEM_MAP: pages wrap", STATUS_BAD_ARGUMENT, HC_MEM_MAP, {VM, MEMORY, MIB, 1, ~0ull, 1}},
+    {"MEM_MAP: first wraps", STATUS_BAD_ARGUMENT, HC_MEM_MAP, {VM, MEMORY, MIB, ~0ull, 2, 1}},
+    {"MEM_MAP: address past the limit",
+     STATUS_BAD_ARGUMENT,
+     HC_MEM_MAP,
+     {VM, MEMORY, EPT_ADDRESS_LIMIT, 0, 1, 1}},
+    {"MEM_MAP: crosses the limit",
+     STATUS_BAD_ARGUMENT,
+     HC_MEM_MAP,
+     {VM, MEMORY, EPT_ADDRESS_LIMIT - PAGE_SIZE, 0, 2, 1}},
+    {"MEM_MAP: address wraps", STATUS_BAD_ARGUMENT, HC_MEM_MAP, {VM, MEMORY, ~0xfffull, 0, 2, 1}},
+    {"MEM_MAP: no access", STATUS_BAD_ARGUMENT, HC_MEM_MAP, {VM, MEMORY, MIB, 0, 1, 0}},
+    {"MEM_MAP: write without read", STATUS_BAD_ARGUMENT, HC_MEM_MAP, {VM, MEMORY, MIB, 0, 1, 2}},
+    {"MEM_MAP: unknown access", STATUS_BAD_ARGUMENT, HC_MEM_MAP, {VM, MEMORY, MIB, 0, 1, 9}},
+    {"MEM_MAP: over what is mapped", STATUS_IN_USE, HC_MEM_MAP, {VM, MEMORY, 0, 0, 1, 1}},
+    {"MEM_MAP: over a comm page", STATUS_IN_USE, HC_MEM_MAP, {MODEL, MEMORY, GPA_COMM, 0, 1, 1}},
+    {"MEM_MAP: over an exit page", STATUS_IN_USE, HC_MEM_MAP, {MODEL, MEMORY, GPA_EXIT, 0, 1, 1}},
+    {"MEM_MAP: a module for writing", STATUS_NO_RIGHT, HC_MEM_MAP, {VM, CAP_MODULE, MIB, 0, 1, 3}},
+    {"MEM_UNMAP: a part", STATUS_BAD_ARGUMENT, HC_MEM_UNMAP, {VM, 0, 1}},
+    {"MEM_UNMAP: nothing there", STATUS_BAD_ARGUMENT, HC_MEM_UNMAP, {VM, MIB, 1}},
+    {"MEM_UNMAP: control's own RAM",
+     STATUS_BAD_ARGUMENT,
+     HC_MEM_UNMAP,
+     {CAP_SELF, GPA_RAM, CONTROL_RAM / PAGE_SIZE}},
+    {"VCPU_CREATE: taken index", STATUS_IN_USE, HC_VCPU_CREATE, {EMPTY, VM, 0, MODEL}},
+    {"VCPU_CREATE: no such index", STATUS_BAD_ARGUMENT, HC_VCPU_CREATE, {EMPTY, VM, 16, MODEL}},
+    {"VCPU_CREATE: index of 64 bits",
+     STATUS_BAD_ARGUMENT,
+     HC_VCPU_CREATE,
+     {EMPTY, VM, 1ull << 32, MODEL}},
+    {"VCPU_CREATE: VM without model", STATUS_BAD_ARGUMENT, HC_VCPU_CREATE, {EMPTY, VM, 1, 0}},
+    {"VCPU_CREATE: its own model", STATUS_BAD_ARGUMENT, HC_VCPU_CREATE, {EMPTY, VM, 1, VM}},
+    {"VCPU_CREATE: control as model",
+     STATUS_BAD_ARGUMENT,
+     HC_VCPU_CREATE,
+     {EMPTY, VM, 1, CAP_SELF}},
+    {"VCPU_CREATE: second of a component",
+     STATUS_BAD_ARGUMENT,
+     HC_VCPU_CREATE,
+     {EMPTY, MODEL, 1, 0}},
+    {"VCPU_CREATE: a model with a model",
+     STATUS_BAD_ARGUMENT,
+     HC_VCPU_CREATE,
+     {EMPTY, MODEL, 0, MODEL}},
+    {"VCPU_SET: a component", STATUS_BAD_STATE, HC_VCPU_SET, {VCPU}},
+    {"VCPU_SET: a domain", STATUS_BAD_CAP, HC_VCPU_SET, {VM}},
+    {"VCPU_GET: a component", STATUS_BAD_STATE, HC_VCPU_GET, {VCPU}},
+    {"VCPU_START: nothing", STATUS_BAD_CAP, HC_VCPU_START, {EMPTY}},
+    {"VCPU_INTERRUPT: a component", STATUS_BAD_ARGUMENT, HC_VCPU_INTERRUPT, {VCPU, 0, 32}},
+    {"VCPU_INTERRUPT: no such kind", STATUS_BAD_ARGUMENT, HC_VCPU_INTERRUPT, {VM_VCPU, 3, 32}},
+    {"VCPU_INTERRUPT: no such vector", STATUS_BAD_ARGUMENT, HC_VCPU_INTERRUPT, {VM_VCPU, 0, 256}},
+    {"MSI: to a component", STATUS_BAD_CAP, HC_MSI, {MODEL, 0xfee00000, 32}},
+    {"MSI: not an MSI address", STATUS_BAD_ARGUMENT, HC_MSI, {VM, 0xfed00000, 32}},
+    {"MSI: an address of 64 bits", STATUS_BAD_ARGUMENT, HC_MSI, {VM, 1ull << 40 | 0xfee00000, 32}},
+    {"CPUID_SET: too many rows", STATUS_BAD_ARGUMENT, HC_CPUID_SET, {VM, MAX_CPUID_ROWS + 1}},
+    {"CPUID_SET: 2^64 - 1 rows", STATUS_BAD_ARGUMENT, HC_CPUID_SET, {VM, ~0ull}},
+    {"DOORBELL: a component", STATUS_BAD_CAP, HC_DOORBELL, {MODEL, 0x80, 0, 20}},
+    {"DOORBELL: no such port", STATUS_BAD_ARGUMENT, HC_DOORBELL, {VM, 0x10000, 0, 20}},
+    {"DOORBELL: an event of the kernel", STATUS_BAD_ARGUMENT, HC_DOORBELL, {VM, 0x80, 0, 16}},
+    {"DOORBELL: event 64", STATUS_BAD_ARGUMENT, HC_DOORBELL, {VM, 0x80, 0, 64}},
+    {"DOORBELL: removes none", STATUS_BAD_ARGUMENT, HC_DOORBELL, {VM, 0x80, 0, 0}},
+    {"CHANNEL_CREATE: one slot twice", STATUS_BAD_ARGUMENT, HC_CHANNEL_CREATE, {EMPTY, EMPTY}},
+    {"CHANNEL_CREATE: taken", STATUS_IN_USE, HC_CHANNEL_CREATE, {EMPTY, MEMORY}},
+    {"CHANNEL_BIND: memory", STATUS_BAD_CAP, HC_CHANNEL_BIND, {MEMORY, 20}},
+    {"CHANNEL_SIGNAL: memory", STATUS_BAD_CAP, HC_CHANNEL_SIGNAL, {MEMORY}},
+    {"TIMER_CREATE: an event of the kernel", STATUS_BAD_ARGUMENT, HC_TIMER_CREATE, {EMPTY, 0}},
+    {"TIMER_CREATE: taken", STATUS_IN_USE, HC_TIMER_CREATE, {MEMORY, 20}},
+    {"TIMER_SET: memory", STATUS_BAD_CAP, HC_TIMER_SET, {MEMORY, 1}},
+    {"IRQ_CREATE: no such IRQ", STATUS_BAD_ARGUMENT, HC_IRQ_CREATE, {EMPTY, 16, 20}},
+    {"IRQ_CREATE: IRQ of 64 bits", STATUS_BAD_ARGUMENT, HC_IRQ_CREATE, {EMPTY, 1ull << 32, 20}},
+    {"IRQ_CREATE: without an input", STATUS_BAD_ARGUMENT, HC_IRQ_CREATE, {EMPTY, 2, 20}},
+    {"IRQ_ACK: memory", STATUS_BAD_CAP, HC_IRQ_ACK, {MEMORY}},
+    {"PORTS_MAP: none", STATUS_BAD_ARGUMENT, HC_PORTS_MAP, {MODEL, 0x80, 0}},
+    {"PORTS_MAP: past the last", STATUS_BAD_ARGUMENT, HC_PORTS_MAP, {MODEL, 0xffff, 2}},
+    {"PORTS_MAP: count wraps", STATUS_BAD_ARGUMENT, HC_PORTS_MAP, {MODEL, 0x80, ~0ull}},
+    {"PORTS_MAP: first of 64 bits", STATUS_BAD_ARGUMENT, HC_PORTS_MAP, {MODEL, 1ull << 32, 1}},
+};
+
+static void test_bad_arguments(void) {
+    pair_create();
+    const char *wrong = NULL;
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+        const struct row *row = &rows[i];
+        const u64 *a = row->a;
+        u64 free_before = frame_free_count(), reserved = kernel_pages_reserved;
+        u32 caps = control_domain->caps_used;
+        u32 status = call(row->number, a[0], a[1], a[2], a[3], a[4], a[5]);
+        bool nothing = frame_free_count() == free_before && caps == control_domain->caps_used &&
+                       kernel_pages_reserved == reserved;
+        if (status != row->status)
+            printf("# status %u, not %u\n", status, row->status);
+        check(status == row->status && nothing, row->name);
+        wrong = wrong ? wrong : kernel_wrong(fixed);
+    }
+    check(!wrong, wrong ? wrong : "bad arguments change nothing");
+    pair_destroy();
+}
+
+/* A device model has none of what makes objects or rules others. */
+static void test_no_rights(void) {
+    static const u64 for_root[] = {HC_DOMAIN_CREATE, HC_MEM_CREATE, HC_VCPU_CREATE,
+                                   HC_IRQ_CREATE,    HC_PORTS_MAP,  HC_HOST_INFO,
+                                   HC_HOST_CPUID,    HC_HOST_LOG,   HC_HOST_RESET};
+    pair_create();
+    (void)call(HC_VCPU_START, VCPU);
+    struct domain *model = domain_in(MODEL);
+    while (entered->domain != model)
+        (void)call(HC_WAIT);
+    bool refused = true;
+    for (unsigned i = 0; i < ARRAY_SIZE(for_root); i++)
+        refused &= call(for_root[i], 40, 1, 1, 1) == STATUS_BAD_CAP;
+    check(refused && !host_reset, "a device model makes no domains, memory or vCPUs");
+    check(call(HC_DOMAIN_PAUSE, CAP_VM) == STATUS_NO_RIGHT, "nor pauses its VM");
+    check(call(HC_DOMAIN_DESTROY, CAP_VM) == STATUS_NO_RIGHT, "nor destroys it");
+    check(call(HC_DOMAIN_DESTROY, CAP_SELF) == STATUS_NO_RIGHT, "nor itself");
+    check(call(HC_CAP_GRANT, CAP_SELF, 40, CAP_VM, 63) == STATUS_NO_RIGHT, "nor grants");
+    check(call(HC_MEM_UNMAP, CAP_SELF, GPA_RAM, 20) == STATUS_NO_RIGHT, "nor unmaps");
+    check(call(HC_CAP_DROP, CAP_SELF) == STATUS_BAD_STATE, "nor lets go of itself");
+    check(call(HC_CHANNEL_CREATE, 40, 41) == STATUS_OK, "it makes channels");
+    check(call(HC_TIMER_CREATE, 42, 20) == STATUS_OK, "and timers");
+    sound("sound with a device model's objects");
+    u64 created = 0;
+    u32 status = STATUS_OK;
+    for (u64 slot = 43; slot < 64 && status == STATUS_OK; slot++, created++)
+        status = call(HC_TIMER_CREATE, slot, 20);
+    check(created == 21, "until its slots are used");
+    (void)call(HC_WAIT);
+    pair_destroy();
+}
+
+static void test_cleaning(void) {
+    check(call(HC_DOMAIN_CREATE, OTHER, ROLE_DRIVER, 60, 16) == STATUS_OK, "a domain");
+    struct vcpu *control = entered;
+    u64 *r = control->gpr, rip = vmread64(VMCS_GUEST_RIP);
+    r[0] = HC_MEM_CREATE, r[7] = MEMORY, r[6] = 1000;
+    leave(REASON_VMCALL);
+    struct memory *memory = memory_of(control_domain->caps[MEMORY].object);
+    check(entered == control && vmread64(VMCS_GUEST_RIP) == rip && memory->clean == CLEAN_STEP,
+          "a large object is cleaned in steps, between which others can run");
+    check(call(HC_MEM_MAP, OTHER, MEMORY, MIB, 0, 1, 1) == STATUS_BAD_STATE,
+          "before that it cannot be mapped");
+    check(call(HC_MEM_CREATE, MEMORY, 999) == STATUS_IN_USE, "nor its creation go on otherwise");
+    check(call(HC_CAP_GRANT, OTHER, 5, MEMORY, RIGHT_ALL) == STATUS_OK, "a copy of it");
+    check(call(HC_CAP_DROP, MEMORY) == STATUS_OK && domain_in(OTHER)->caps_used == 1,
+          "it can be dropped half way, its copies with it");
+    sound("sound after that");
+    memset(arena + 16 * MIB, 0xa5, 4 * MIB);
+    check(call(HC_MEM_CREATE, MEMORY, 777) == STATUS_OK, "an object of an odd size");
+    memory = memory_of(control_domain->caps[MEMORY].object);
+    struct cursor cursor = cursor_start(memory);
+    u64 dirty = 0;
+    for (u64 extent; (extent = cursor_read(&cursor));)
+        for (u64 i = 0; i < (u64)PAGE_SIZE << extent_order(extent); i++)
+            dirty += arena[extent_start(extent).v + i] != 0;
+    check(!dirty && memory->clean == 777, "all of it is zero");
+    (void)call(HC_DOMAIN_DESTROY, OTHER);
+    (void)call(HC_CAP_DROP, MEMORY);
+}
+
+/* Quotas from the least on: each create call fails without a trace until the quota is enough. */
+static void test_quota(void) {
+    check(call(HC_MEM_CREATE, MEMORY, 600) == STATUS_OK, "memory to map");
+    bool leaks = false, half = false;
+    unsigned made = 0, refused = 0;
+    for (u32 quota = 8; quota < 40; quota++) {
+        u64 before = frame_free_count();
+        u32 status = call(HC_DOMAIN_CREATE, MODEL, ROLE_DEVICE_MODEL, quota, 16);
+        if (status == STATUS_OK) {
+            status = call(HC_DOMAIN_CREATE, VM, ROLE_VM, quota, 16);
+            if (status == STATUS_OK) {
+                u32 vm_pages = domain_in(VM)->kernel_pages;
+                status = call(HC_VCPU_CREATE, VM_VCPU, VM, 0, MODEL);
+                half |= status != STATUS_OK && (domain_in(VM)->vcpus[0] || domain_in(VM)->model ||
+                                                domain_in(VM)->kernel_pages != vm_pages);
+                refused += status == STATUS_NO_QUOTA;
+                /* Mapped across two tables of 4 KiB pages and in far-away places. */
+                for (u64 at = 1; at < 6; at++) {
+                    u32 map = call(HC_MEM_MAP, VM, MEMORY, (at << 39) + 0x1fe000, 0, 599, 1);
+                    refused += map == STATUS_NO_QUOTA;
+                    made += map == STATUS_OK;
+                    half |= map != STATUS_OK && map != STATUS_NO_QUOTA;
+                    half |= map != STATUS_OK &&
+                            !ept_is_free(&domain_in(VM)->ept, gpa((at << 39) + 0x1fe000), 599);
+                }
+                if (kernel_wrong(fixed))
+                    half = true;
+                (void)call(HC_DOMAIN_DESTROY, VM);
+            }
+            (void)call(HC_DOMAIN_DESTROY, MODEL);
+        }
+        leaks |= frame_free_count() != before;
+    }
+    check(!half, "no call leaves half an object when a quota is used up");
+    check(!leaks, "and none of its frames");
+    check(made > 20 && refused > 20, "some calls succeeded, others were refused");
+    (void)call(HC_CAP_DROP, MEMORY);
+    sound("sound after the quotas");
+}
+
+static void test_exit_page_place(void) {
+    check(call(HC_MEM_CREATE, MEMORY, 1024) == STATUS_OK, "memory for large pages");
+    (void)call(HC_DOMAIN_CREATE, MODEL, ROLE_DEVICE_MODEL, 100, 64);
+    (void)call(HC_DOMAIN_CREATE, VM, ROLE_VM, 100, 16);
+    check(call(HC_MEM_MAP, MODEL, MEMORY, GPA_EXIT, 0, 512, RIGHTS_RW) == STATUS_OK,
+          "it lies where the exit pages of the device model would");
+    check(call(HC_VCPU_CREATE, VM_VCPU, VM, 0, MODEL) == STATUS_IN_USE,
+          "a vCPU is refused whose exit page would lie in other memory");
+    pair_destroy();
+}
+
+/* Waits for an exit of the VM, and answers it. */
+static void test_pause_and_answer(void) {
+    pair_create();
+    struct domain *model = domain_in(MODEL), *vm = domain_in(VM);
+    (void)call(HC_VCPU_START, VCPU);
+    (void)call(HC_VCPU_START, VM_VCPU);
+    struct vcpu *vcpu = vcpu_in(VM_VCPU);
+    while (entered != vcpu)
+        (void)call(HC_WAIT);
+    check(vcpu->tsc_offset + host_tsc < 1000, "a VM's time begins with its start");
+    vmwrite64(VMCS_EXIT_QUALIFICATION, 0x80ull << 16);
+    leave(REASON_IO);
+    check(vcpu->state == VCPU_EXITED && entered->domain == model, "OUT goes to the device model");
+    to_control();
+    (void)call(HC_DOMAIN_PAUSE, VM);
+    check(vm->state == DOMAIN_PAUSED, "the VM is paused while its exit is open");
+    control_domain->events = 0;
+    vcpu->exit->reply = REPLY_ADVANCE;
+    check(vcpu_answer(vcpu) && !vcpu_answer(vcpu), "it is answered once");
+    to_control();
+    u64 guest_time = host_tsc + vcpu->tsc_offset;
+    host_tsc += 12345;
+    (void)call(HC_DOMAIN_RESUME, VM);
+    u64 later = host_tsc + vcpu->tsc_offset;
+    check(later >= guest_time && later < guest_time + 500, "its time stood still");
+    while (entered != vcpu)
+        (void)call(HC_WAIT);
+    check(vmread64(VMCS_GUEST_RIP) == 3, "and it goes on behind the OUT");
+    /* The device model stops: the next exit waits, and the VM does not run on. */
+    to_control();
+    (void)call(HC_VCPU_STOP, VCPU);
+    control_domain->events = 0;
+    while (entered != vcpu)
+        (void)call(HC_WAIT);
+    domain_signal(control_domain, 1ull << 40);
+    leave(REASON_IO);
+    check(vcpu->state == VCPU_EXITED && entered->domain == control_domain,
+          "a VM does not run on while its device model is stopped");
+    (void)call(HC_DOMAIN_DESTROY, MODEL);
+    check(vm->state == DOMAIN_FAILED && vm->failure == FAILURE_ORPHAN,
+          "a VM whose device model is destroyed has failed");
+    pair_destroy();
+}
+
+static void test_channels(void) {
+    (void)call(HC_DOMAIN_CREATE, OTHER, ROLE_DRIVER, 60, 16);
+    (void)call(HC_CHANNEL_CREATE, CHANNEL, CHANNEL2);
+    (void)call(HC_CAP_GRANT, OTHER, CAP_LINK, CHANNEL2, RIGHT_ALL);
+    struct domain *other = domain_in(OTHER);
+    channel_bind(&other->caps[CAP_LINK], other, 30);
+    check(call(HC_CHANNEL_SIGNAL, CHANNEL) == STATUS_OK && other->events == 1ull << 30,
+          "a signal sets the event of the other end");
+    (void)call(HC_DOMAIN_DESTROY, OTHER);
+    check(call(HC_CHANNEL_SIGNAL, CHANNEL) == STATUS_OK, "nobody hears when that end is gone");
+    (void)call(HC_CHANNEL_BIND, CHANNEL2, 31);
+    (void)call(HC_CHANNEL_SIGNAL, CHANNEL);
+    check(control_domain->events >> 31 & 1, "an end can be bound again");
+    control_domain->events = 0;
+    check(call(HC_CAP_DROP, CHANNEL) == STATUS_OK && !control_domain->caps[CHANNEL2].object,
+          "the channel goes with its first end");
+    sound("sound after channels");
+}
+
+static void test_timers(void) {
+    (void)call(HC_TIMER_CREATE, TIMER, 33);
+    (void)call(HC_TIMER_SET, TIMER, 1);
+    leave(REASON_PREEMPTION_TIMER);
+    check(control_domain->events == 1ull << 33, "a deadline in the past fires once, at once");
+    control_domain->events = 0;
+    leave(REASON_PREEMPTION_TIMER);
+    check(!control_domain->events, "and not again");
+    u64 deadline = host_tsc + 100000;
+    (void)call(HC_TIMER_SET, TIMER, deadline);
+    (void)call(HC_WAIT);
+    check(host_tsc >= deadline && entered->gpr[2] == 1ull << 33, "one in the future wakes WAIT");
+    (void)call(HC_TIMER_SET, TIMER, host_tsc + 100);
+    (void)call(HC_CAP_DROP, TIMER);
+    check(!host_cpu.timeouts, "a timer that goes takes its deadline along");
+    sound("sound after timers");
+}
+
+static void test_restart(void) {
+    struct domain *control = control_domain;
+    u32 restarts = control->info->restarts;
+    memcpy(control->comm, "50%s\n\x1b[2J", 9);
+    check(call(HC_LOG, 9) == STATUS_OK && strstr(last_line, "50%s") && !strchr(last_line, 0x1b),
+          "what a component logs is text and no format");
+    memcpy(control->comm, "over", 4);
+    (void)call(HC_TRAP, 4);
+    check(control->info->restarts == restarts + 1 && entered->domain == control &&
+              vmread64(VMCS_GUEST_RIP) == GPA_IMAGE,
+          "the control domain is started again after a trap");
+    for (unsigned i = 0; i < RESTART_LIMIT - 1; i++)
+        (void)call(HC_TRAP, 4);
+    check(control->info->restarts == restarts + RESTART_LIMIT, "up to its limit");
+    sound("sound after restarts");
+    idle_ends_test = true;
+    (void)call(HC_TRAP, 4);
+    check(!entered && control->state == DOMAIN_FAILED, "then it stays down");
+}
+
+int main(void) {
+    machine_start();
+    check(entered && entered->domain == control_domain, "the control domain is entered");
+    fixed = fixed_frames();
+    sound("sound at the start");
+    (void)call(HC_CHANNEL_CREATE, CHANNEL, CHANNEL2); /* its account has a page of cells */
+    (void)call(HC_CAP_DROP, CHANNEL);
+    free_at_start = frame_free_count();
+    test_bad_arguments();
+    test_no_rights();
+    test_cleaning();
+    test_quota();
+    test_exit_page_place();
+    test_pause_and_answer();
+    test_channels();
+    test_timers();
+    check(frame_free_count() == free_at_start, "every frame has come back");
+    test_restart();
+    return unit_result();
+}

@@ -28,6 +28,13 @@ import {
   OP_CONSOLE_ATTACH,
   OP_CONSOLE_DETACH,
   OP_CONSOLE_WRITE,
+  OP_CREATE,
+  OP_PAUSE,
+  OP_RESET,
+  OP_RESUME,
+  OP_RM,
+  OP_START,
+  OP_STOP,
   OP_EVENTS_WATCH,
   OP_HELLO,
   Protocol,
@@ -107,14 +114,58 @@ export function sessionStart(): void {
   lineAdd(watcher);
 }
 
+/** The replies to the last changes, by request id: a request that comes again gets its reply, not its effect. */
+const REMEMBERED = 16;
+const doneIds: u64[] = [];
+const doneOps: string[] = [];
+const doneReplies: Value[] = [];
+
+function remembered(id: u64, op: string): Value | null {
+  for (let i = 0; i < doneIds.length; i++) if (doneIds[i] == id && doneOps[i] == op) return doneReplies[i];
+  return null;
+}
+
+function remember(id: u64, op: string, reply: Value): void {
+  if (id == 0 || !isChange(op)) return;
+  if (doneIds.length == REMEMBERED) {
+    doneIds.shift();
+    doneOps.shift();
+    doneReplies.shift();
+  }
+  doneIds.push(id);
+  doneOps.push(op);
+  doneReplies.push(reply);
+}
+
+/** Whether doing it twice differs from doing it once. */
+function isChange(op: string): bool {
+  return (
+    op == OP_CREATE ||
+    op == OP_START ||
+    op == OP_STOP ||
+    op == OP_PAUSE ||
+    op == OP_RESUME ||
+    op == OP_RESET ||
+    op == OP_RM ||
+    op == OP_CONSOLE_WRITE
+  );
+}
+
 /** A frame's content. False: it is damaged. */
 export function sessionFrame(at: usize, length: u32): bool {
   const request = frameDecode(at, length);
   if (request == null) return false;
   if (replies.full) return true; /* nobody reads: do not queue without end */
   const id = request.getUint(FIELD_ID);
-  const outcome = dispatch(request.getText(FIELD_OP), request);
-  if (replies.push(replyOf(id, outcome))) return true;
+  const op = request.getText(FIELD_OP);
+  const before = remembered(id, op);
+  if (before != null) {
+    replies.push(before);
+    return true;
+  }
+  const reply = replyOf(id, dispatch(op, request));
+  remember(id, op, reply);
+  if (replies.push(reply)) return true;
   replies.push(
     replyOf(
       id,
@@ -163,6 +214,10 @@ function hello(request: Value): Outcome {
       Protocol.VERSION.toString();
     return Outcome.fail(new Fault(ErrorCode.INTEGRITY, text, "protocol", "--version"));
   }
+  // Another program may count its requests from the same number.
+  doneIds.length = 0;
+  doneOps.length = 0;
+  doneReplies.length = 0;
   while (consoles.length > 0) lineRemove(consoles.pop());
   watcher.on = false;
   return Outcome.of(

@@ -328,4 +328,15 @@ function checksum(bytes: Uint8Array): number {
   return (crc ^ 0xffffffff) >>> 0;
 }
 
+test("a change that is asked for again with the same id is answered again, not done again", () => {
+  const rig = new Rig();
+  const frame = frameEncode({ id: 4711, op: "pause", vm: "a" });
+  for (let round = 0; round < 2; round++) {
+    rig.kernel.serial.write(frame);
+    rig.settle();
+    assert.is(rig.replyTo(4711)["ok"], true);
+  }
+  assert.is((rig.request("pause", { vm: "a" })["error"] as { code: number }).code, 4);
+});
+
 test.run();

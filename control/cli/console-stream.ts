@@ -32,7 +32,10 @@ export class ConsoleStream extends EventEmitter {
   private closed = false;
   private readonly onPush = (message: Message): void => this.push(message);
   private readonly onHello = (): void => void this.renew();
-  private readonly onClose = (error: Error): void => this.fail(error);
+  private readonly onClose = (error: Error): void => {
+    this.fail(error);
+    this.close(); // else it would try again for ever
+  };
 
   constructor(client: Client, vm: string) {
     super();

@@ -243,6 +243,17 @@ test("the connection ends while attached: exit code 5, terminal restored", async
   assert.match(running.stderr(), /lost the connection/);
 });
 
+test("a stream whose connection ends tries no more", async ({ host }) => {
+  const client = await connect(host.path);
+  const stream = client.console("a");
+  const errors: Error[] = [];
+  stream.on("error", (error: Error) => errors.push(error));
+  await stream.open();
+  await client.close();
+  assert.is(errors.length, 1);
+  assert.is(client.line.listenerCount("push"), 0);
+});
+
 test("the library does the same", async ({ host }) => {
   const client = await connect(host.path);
   const stream = client.console("a");

@@ -74,8 +74,11 @@ async function boot(context: Context, iso: string): Promise<void> {
   }
 }
 
+const consoles: ConsoleStream[] = [];
+
 async function openConsole(client: Client, vm: string): Promise<Output> {
   const stream = client.console(vm);
+  consoles.push(stream);
   const output = new Output(stream);
   await stream.open();
   return output;
@@ -161,7 +164,12 @@ test.before(async (context) => {
   context.ticker = await openConsole(context.client, TICKER);
   await context.ticker.match(/^ticks /m);
 });
+// What a failed test has left behind must not disturb the next.
+test.after.each(async ({ client }) => {
+  for (const { name } of await client.list()) if (name !== TICKER) await client.remove(name, true);
+});
 test.after(async ({ client, rig }) => {
+  for (const stream of consoles) stream.close();
   await client?.close();
   await rig?.stop();
 });

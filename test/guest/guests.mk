@@ -1,5 +1,5 @@
-# Builds the test guests, build/guest-tests/NAME for each folder test/guest/NAME, and the images that
-# carry them: guests.iso with all, bad-entry.iso whose device model sets invalid states.
+# Builds the test guests, build/guest-tests/NAME for each folder test/guest/NAME, and guests.iso, which
+# carries them all.
 
 GUEST_TESTS  := $(filter-out lib,$(notdir $(patsubst %/,%,$(wildcard test/guest/*/))))
 GUEST_OUT    := $(BUILD)/guest-tests
@@ -28,7 +28,7 @@ $(GUEST_OUT)/spec.cbor: $(BUILD)/tools/make-spec.cjs test/guest/spec.json
 # GRUB's configuration names the modules in order: control, the device model, the rest.
 GUEST_GRUB = sed '/^module2/d;/^boot/d' boot/images/grub.cfg > $@.cfg && \
 	for file in $(1); do echo "module2 /boot/$$(basename $$file) $$(basename $$file .bin)"; done | \
-	sed -e 's/ spec.cbor$$/ spec/' -e 's/ bad-entry$$/ device-model/' >> $@.cfg && echo boot >> $@.cfg
+	sed 's/ spec.cbor$$/ spec/' >> $@.cfg && echo boot >> $@.cfg
 
 $(BUILD)/guests.iso: $(BUILD)/kernel.elf $(BUILD)/control.bin $(BUILD)/device-model.bin \
 		$(GUEST_OUT)/spec.cbor $(GUEST_IMAGES) boot/images/make-iso.sh boot/images/grub.cfg

@@ -166,6 +166,11 @@ void sched_hand_over(struct vcpu *to) {
     cpu->attention = true;
 }
 
+void sched_yield(void) {
+    struct cpu *cpu = this_cpu();
+    cpu->slice_over = cpu->attention = true;
+}
+
 void sched_queue_next(struct vcpu *vcpu) {
     struct cpu *cpu = this_cpu();
     if (vcpu->queued || vcpu == cpu->next)

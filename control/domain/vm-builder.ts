@@ -59,6 +59,7 @@ import { Vm } from "./vm";
 const MODEL_RAM_PAGES: u64 = 160; /* 640 KiB */
 const MODEL_KERNEL_PAGES: u32 = 40;
 const VM_KERNEL_PAGES: u32 = 40;
+const VCPU_KERNEL_PAGES: u32 = 4; /* of each further vCPU: itself, VMCS, exit page, vector state */
 const MODEL_CAP_SLOTS: u32 = 72; /* one page of them; CAP_FREE and up are the model's own */
 const VM_CAP_SLOTS: u32 = 8;
 const LINK_PAGES: u64 = LINK_SIZE / PAGE_SIZE;
@@ -81,7 +82,7 @@ let links: u32 = 0;
 /** Memory a VM of this size needs, with all that is beside it, in pages. */
 function pagesNeeded(spec: VmSpec): u64 {
   return (
-    spec.memory / PAGE_SIZE + MODEL_RAM_PAGES + LINK_PAGES + kernelPages(spec.memory) + modelKernelPages(spec)
+    spec.memory / PAGE_SIZE + MODEL_RAM_PAGES + LINK_PAGES + kernelPages(spec) + modelKernelPages(spec)
   );
 }
 
@@ -90,7 +91,7 @@ function modelKernelPages(spec: VmSpec): u32 {
   const kernel = findModule(spec.kernel);
   const initrd = findModule(spec.initrd);
   const images = (kernel != null ? kernel.pages : 0) + (initrd != null ? initrd.pages : 0);
-  return MODEL_KERNEL_PAGES + kernelPages(spec.memory) - VM_KERNEL_PAGES + <u32>(images / 512);
+  return MODEL_KERNEL_PAGES + <u32>(spec.memory >> 30) + <u32>(images / 512);
 }
 
 /** Bytes of a device model's RAM and link. */
@@ -99,8 +100,8 @@ export function modelBytes(): u64 {
 }
 
 /** Page tables grow with the memory: 4 KiB a GiB in 2 MiB pages; the rest is for vCPUs and tables. */
-function kernelPages(memoryBytes: u64): u32 {
-  return VM_KERNEL_PAGES + <u32>(memoryBytes >> 30);
+function kernelPages(spec: VmSpec): u32 {
+  return VM_KERNEL_PAGES + (spec.vcpus - 1) * VCPU_KERNEL_PAGES + <u32>(spec.memory >> 30);
 }
 
 /** What makes a start impossible, found out before anything is created. */
@@ -209,7 +210,7 @@ function createObjects(vm: Vm): bool {
       domainCreate(
         vmSlot(i, VmSlot.DOMAIN),
         Role.VM,
-        kernelPages(vm.spec.memory),
+        kernelPages(vm.spec),
         VM_CAP_SLOTS,
         "vm/" + vm.name,
       ),
@@ -264,7 +265,7 @@ function createCpus(vm: Vm): bool {
   const model = vmSlot(i, VmSlot.MODEL);
   const domain = vmSlot(i, VmSlot.DOMAIN);
   const vcpuRights: u32 = Right.CONTROL | Right.INTERRUPT | Right.READ;
-  if (!ok(cpuidSet(domain, policyRows(), policyBuild()), "setting its CPUID policy")) return false;
+  if (!ok(cpuidSet(domain, policyRows(), policyBuild(vm.spec.vcpus)), "setting its CPUID policy")) return false;
   if (!ok(capGrant(model, CAP_VM, domain, Right.READ | Right.INTERRUPT), "granting its domain")) return false;
   for (let n: u32 = 0; n < vm.spec.vcpus; n++) {
     const slot = vmSlot(i, VmSlot.VCPU) + n;

@@ -13,7 +13,7 @@
 
 /* Time slices per second: of a vCPU that shares the CPU; of one that is alone on it; and of a guest
    that holds off interrupts, since some CPUs hold off the host's with them (Bochs does). */
-#define SLICES_SHARED 200
+#define SLICES_SHARED 500
 #define SLICES_ALONE  20
 #define SLICES_MASKED 1000
 #define HANG_SECONDS  20 /* of CPU time, that a component may take to come back to HC_WAIT */

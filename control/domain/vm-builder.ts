@@ -37,6 +37,7 @@ import { ControlLink, LINK_CONFIG_MAX, LINK_SIZE } from "../lib/link";
 import {
   ErrorCode,
   FIELD_CMDLINE,
+  FIELD_VCPUS,
   FIELD_MEMORY,
   FIELD_NAME,
   LINK_INITRD_SIZE,
@@ -312,6 +313,7 @@ function writeConfig(vm: Vm): bool {
     .putText(FIELD_NAME, vm.name)
     .putUint(FIELD_MEMORY, vm.spec.memory)
     .putText(FIELD_CMDLINE, vm.spec.cmdline)
+    .putUint(FIELD_VCPUS, vm.spec.vcpus)
     .putUint(LINK_KERNEL_SIZE, kernel != null ? kernel.size : 0)
     .putUint(LINK_INITRD_SIZE, initrd != null ? initrd.size : 0)
     .putUint(LINK_WALL_CLOCK, wallClock())

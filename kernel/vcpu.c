@@ -83,14 +83,17 @@ void vcpu_reset(struct vcpu *vcpu) {
     memset(&vcpu->mtrrs, 0, sizeof(vcpu->mtrrs));
 }
 
-/* A VM's time begins at 0 with its first start, and is the same for all of its vCPUs. */
+/* A VM's time begins with its first start, at 0 unless VCPU_SET said otherwise; its other vCPUs
+   start with the same. */
 void vcpu_start(struct vcpu *vcpu) {
     struct domain *domain = vcpu->domain;
-    if (domain->role == ROLE_VM && !vcpu->tsc_offset) {
+    if (domain->role == ROLE_VM) {
         if (!domain->tsc_offset)
-            domain->tsc_offset = -rdtsc();
-        vcpu->tsc_offset = domain->tsc_offset;
-        vmx_tsc_offset_write(vcpu);
+            domain->tsc_offset = vcpu->tsc_offset ? vcpu->tsc_offset : -rdtsc();
+        if (!vcpu->tsc_offset) {
+            vcpu->tsc_offset = domain->tsc_offset;
+            vmx_tsc_offset_write(vcpu);
+        }
     }
     vcpu->attention = true;
     sched_wake(vcpu, false);

@@ -28,7 +28,7 @@ $(GUEST_OUT)/spec.cbor: $(BUILD)/tools/make-spec.cjs test/guest/spec.json
 # GRUB's configuration names the modules in order: control, the device model, the rest.
 GUEST_GRUB = sed '/^module2/d;/^boot/d' boot/images/grub.cfg > $@.cfg && \
 	for file in $(1); do echo "module2 /boot/$$(basename $$file) $$(basename $$file .bin)"; done | \
-	sed 's/ spec.cbor$$/ spec/' >> $@.cfg && echo boot >> $@.cfg
+	sed -e 's/ spec.cbor$$/ spec/' -e 's/ bad-entry$$/ device-model/' >> $@.cfg && echo boot >> $@.cfg
 
 $(BUILD)/guests.iso: $(BUILD)/kernel.elf $(BUILD)/control.bin $(BUILD)/device-model.bin \
 		$(GUEST_OUT)/spec.cbor $(GUEST_IMAGES) boot/images/make-iso.sh boot/images/grub.cfg
@@ -36,4 +36,10 @@ $(BUILD)/guests.iso: $(BUILD)/kernel.elf $(BUILD)/control.bin $(BUILD)/device-mo
 	@$(call GUEST_GRUB,$(filter-out %.elf,$(filter $(BUILD)/%,$^)))
 	@boot/images/make-iso.sh $@ $@.cfg $(filter $(BUILD)/%,$^)
 
-do-test: $(BUILD)/guests.iso
+$(BUILD)/bad-entry.iso: $(BUILD)/kernel.elf $(BUILD)/control.bin $(BUILD)/components/bad-entry.bin \
+		$(GUEST_OUT)/spec.cbor boot/images/make-iso.sh boot/images/grub.cfg
+	@echo "  iso     $@"
+	@$(call GUEST_GRUB,$(filter-out %.elf,$(filter $(BUILD)/%,$^)))
+	@boot/images/make-iso.sh $@ $@.cfg $(filter $(BUILD)/%,$^)
+
+do-test: $(BUILD)/guests.iso $(BUILD)/bad-entry.iso

@@ -86,7 +86,7 @@ static const struct wish entry_wishes[] = {
 /* A spin loop that lasts longer than this makes room: ticks between two PAUSEs, and of all. */
 #define PAUSE_GAP    128
 #define PAUSE_WINDOW 4096
-#define DR_EXITING (1u << 23)
+#define DR_EXITING   (1u << 23)
 
 /* Bits 31:0 of a capability MSR must be 1, bits 63:32 may be. SDM volume 3, appendix "VMX
    Capability Reporting Facility". */
@@ -125,7 +125,8 @@ static void negotiate_all(void) {
     vmx.secondary_component =
         negotiate(MSR_IA32_VMX_PROCBASED2, secondary_wishes, ARRAY_SIZE(secondary_wishes));
     vmx.secondary_vm = vmx.secondary_component |
-                       optional(MSR_IA32_VMX_PROCBASED2, SECONDARY_RDTSCP | SECONDARY_INVPCID | SECONDARY_PAUSE_LOOP);
+                       optional(MSR_IA32_VMX_PROCBASED2,
+                                SECONDARY_RDTSCP | SECONDARY_INVPCID | SECONDARY_PAUSE_LOOP);
     vmx.exit = negotiate(MSR_IA32_VMX_TRUE_EXIT, exit_wishes, ARRAY_SIZE(exit_wishes));
     vmx.entry = negotiate(MSR_IA32_VMX_TRUE_ENTRY, entry_wishes, ARRAY_SIZE(entry_wishes));
     vmx_timer.present = vmx.features & FEATURE_PREEMPTION_TIMER;
@@ -149,18 +150,27 @@ static void negotiate_all(void) {
                     (may2 & SECONDARY_TSC_SCALING ? FEATURE_TSC_SCALING : 0);
 }
 
-/* CPUID leaf 7 EDX: SDM volume 2, "CPUID". */
+/* CPUID leaf 7 EDX: SDM volume 2, "CPUID"; IA32_ARCH_CAPABILITIES: volume 4. */
 #define CPUID7_MD_CLEAR            (1u << 10)
 #define CPUID7_IBRS_IBPB           (1u << 26)
 #define CPUID7_ARCH_CAPABILITIES   (1u << 29)
+#define MSR_IA32_SPEC_CTRL         0x48
 #define MSR_IA32_ARCH_CAPABILITIES 0x10a
+#define ARCH_IBRS_ALL              (1ull << 1)
 #define ARCH_MDS_NO                (1ull << 5)
+#define ARCH_FB_CLEAR              (1ull << 17)
+#define ARCH_RFDS_CLEAR            (1ull << 28)
+#define SPEC_CTRL_IBRS             1ull
 
 static void choose_mitigations(void) {
     u32 edx = cpuid(7, 0).edx;
     u64 arch = edx & CPUID7_ARCH_CAPABILITIES ? rdmsr(MSR_IA32_ARCH_CAPABILITIES) : 0;
-    mitigate_verw = (edx & CPUID7_MD_CLEAR) && !(arch & ARCH_MDS_NO);
+    mitigate_verw = ((edx & CPUID7_MD_CLEAR) && !(arch & ARCH_MDS_NO)) ||
+                    (arch & (ARCH_FB_CLEAR | ARCH_RFDS_CLEAR));
     mitigate_rsb = edx & CPUID7_IBRS_IBPB;
+    /* Enhanced IBRS: on for good, since no guest may write the MSR. */
+    if ((edx & CPUID7_IBRS_IBPB) && (arch & ARCH_IBRS_ALL))
+        wrmsr(MSR_IA32_SPEC_CTRL, SPEC_CTRL_IBRS);
     vmx.features |= (edx & CPUID7_MD_CLEAR ? FEATURE_MD_CLEAR : 0) |
                     (edx & CPUID7_IBRS_IBPB ? FEATURE_IBPB : 0);
     log_info("mitigations: VERW before entry %s, RSB fill after exit %s, IBPB between domains %s",

@@ -1,0 +1,45 @@
+// Runs every `plinth` command of the README, in its order, on a rig as a reader would.
+
+import { execFile } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { suite } from "uvu";
+import * as assert from "uvu/assert";
+
+const run = promisify(execFile);
+const test = suite("README");
+
+/** The lines of its blocks marked as shell. */
+function commands(): string[] {
+  const blocks = [...readFileSync("README.md", "utf8").matchAll(/^```sh\n(.*?)^```$/gms)];
+  return blocks.flatMap((block) => block[1]!.trim().split("\n"));
+}
+
+/** A reader's shell, in which `plinth` is the bundled tool; the limits are generous, not expected. */
+async function shell(line: string): Promise<string> {
+  const tool = `plinth() { node ${join("build", "plinth.cjs")} "$@"; }\n`;
+  const { stdout } = await run("bash", ["-c", tool + line], { timeout: 300_000 });
+  return stdout;
+}
+
+test("has commands", () => {
+  assert.ok(commands().length > 15);
+  assert.is(commands()[0], "plinth rig up");
+  assert.is(commands().at(-1), "plinth rig down");
+});
+
+test("its commands work", async () => {
+  try {
+    for (const line of commands()) {
+      assert.ok(line.startsWith("plinth "), `not a plinth command: ${line}`);
+      await shell(line).catch((error: Error & { stderr?: string }) => {
+        throw new Error(`${line}: ${error.stderr ?? error.message}`);
+      });
+    }
+  } finally {
+    await shell("plinth rig down").catch(() => undefined);
+  }
+});
+
+test.run();

@@ -13,6 +13,7 @@ import {
   INDIRECT_DESC,
   NEEDS_RESET,
   NEXT,
+  type QueueLayout,
   type Segment,
   VERSION_1,
   WRITE,
@@ -274,7 +275,7 @@ hostile("an indirect chain that leaves its table", (driver) => {
 });
 
 for (const [name, change] of [
-  ["no power of two", { size: 3 }],
+  ["no power of two", { size: 3 } as Partial<QueueLayout>],
   ["larger than offered", { size: 16 }],
   ["of size 0", { size: 0 }],
   ["with descriptors outside of memory", { descriptors: MEMORY - 64 }],
@@ -288,7 +289,8 @@ for (const [name, change] of [
     const rig = new Rig();
     const driver = new Driver(rig, findVirtio(rig, RNG));
     driver.negotiate(ALL);
-    driver.setQueue(0, { size: 8, descriptors: 0x400000, available: 0x402000, used: 0x404000, ...change });
+    const layout = { size: 8, descriptors: 0x400000, available: 0x402000, used: 0x404000 };
+    driver.setQueue(0, { ...layout, ...change });
     driver.start();
     assert.is(driver.status & NEEDS_RESET, NEEDS_RESET);
     driver.notify(0);

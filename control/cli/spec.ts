@@ -10,10 +10,11 @@ import { parseNumber, parseSize } from "./values";
 
 type Fields = Record<string, unknown>;
 
-const VM_FIELDS = ["name", "memory", "vcpus", "kernel", "initrd", "cmdline", "disks", "start", "restart"];
+const VM_FIELDS = ["name", "memory", "vcpus", "kernel", "initrd", "cmdline", "console", "disks", "start", "restart"];
 const HOST_FIELDS = ["version", "host", "vms"];
 const DISK_FIELDS = ["image", "readOnly"];
 const RESTART_FIELDS = ["policy", "max", "window"];
+const CONSOLES = [schema.CONSOLE_SERIAL, schema.CONSOLE_VIRTIO];
 const POLICIES = [schema.POLICY_NEVER, schema.POLICY_ON_FAILURE, schema.POLICY_ALWAYS];
 
 /** The VMs that `plinth create` was asked for: at least one. */
@@ -36,7 +37,7 @@ export function specsFromArguments(args: Arguments): VmSpec[] {
 
 function optionFields(args: Arguments): Fields {
   const fields: Fields = {};
-  for (const key of ["kernel", "initrd", "cmdline", "memory"]) {
+  for (const key of ["kernel", "initrd", "cmdline", "console", "memory"]) {
     const value = args.value(key);
     if (value !== undefined) fields[key] = value;
   }
@@ -115,6 +116,8 @@ function checkVm(fields: Fields, where: string): VmSpec {
     throw usageError(`${where}: 'vcpus' is no number`);
   if (spec.start !== undefined && typeof spec.start !== "boolean")
     throw usageError(`${where}: 'start' is neither true nor false`);
+  if (spec.console !== undefined && !CONSOLES.includes(String(spec.console)))
+    throw usageError(`${where}: console '${String(spec.console)}' is none of ${CONSOLES.join(", ")}`);
   checkDisks(spec.disks, where);
   checkRestart(spec.restart, where);
   return spec as unknown as VmSpec;

@@ -36,6 +36,7 @@ export class Config {
   wallClock: u64 = 0;
   tscHz: u64 = 0;
   disks: Disk[] = [];
+  virtioConsole: bool = false;
   /** The command line stays where it was read: in configBytes. */
   cmdline: usize = 0;
   cmdlineLength: u32 = 0;
@@ -66,6 +67,7 @@ function readField(config: Config, reader: CborReader): void {
   else if (reader.is("initrdSize")) config.initrdSize = reader.uint();
   else if (reader.is("wallClock")) config.wallClock = reader.uint();
   else if (reader.is("tscHz")) config.tscHz = reader.uint();
+  else if (reader.is("console")) config.virtioConsole = reader.text() == "virtio";
   else if (reader.is("disks")) readDisks(config, reader);
   else if (reader.is("cmdline")) {
     config.cmdlineLength = reader.key();

@@ -5,7 +5,6 @@
 import { InfoAt, ABI_VERSION, CAP_VCPU } from "../gen/abi";
 import { infoRead, log, now, sharedCopy, vcpuStart } from "../lib/binding";
 import { acpiPm } from "./chips/acpi-pm";
-import { uart } from "./chips/uart";
 import {
   Command,
   Config,
@@ -21,7 +20,7 @@ import { dispatchExit } from "./exits/dispatch";
 import { messageAddress } from "./exits/message";
 import { setMemorySize } from "./guest-memory";
 import { loadLinux } from "./loader/linux";
-import { buildMachine, DISK_GPA, DISK_STEP } from "./machine";
+import { buildMachine, DISK_GPA, DISK_STEP, pullConsoleInput } from "./machine";
 import { EVENT_TIMER, initTimers, onTimerEvent } from "./timers";
 
 const infoVersion: usize = memory.data(4, 4);
@@ -85,7 +84,7 @@ function onLink(): void {
     else if (command == Command.TRAP) throw new Error("test.trapModel: the device model was told to trap");
     else log("device model: a command was ignored");
   }
-  uart.pullInput();
+  pullConsoleInput();
 }
 
 function run(): void {

@@ -14,6 +14,7 @@ import { HostBridge } from "./pci/host-bridge";
 import { MEMORY_WINDOW, PORT_WINDOW } from "./pci/layout";
 import { NOTIFY_BAR_SIZE, REGISTERS_BAR_SIZE, VirtioPci } from "./virtio/pci";
 import { Blk } from "./virtio/blk";
+import { Console, RECEIVE } from "./virtio/console";
 import { VirtioDevice } from "./virtio/device";
 import { hasEntropy, Rng } from "./virtio/rng";
 import { claimPorts } from "./port-bus";
@@ -26,6 +27,14 @@ const MAX_DISK_QUEUES: u32 = 4;
 /** Memory space that the BARs of a slot get. */
 const SLOT_STEP: u32 = 0x10000;
 let nextSlot: u32 = 1;
+let consoleFunction: VirtioPci | null = null;
+
+/** Something may have been typed. */
+export function pullConsoleInput(): void {
+  const target = consoleFunction;
+  if (target === null) uart.pullInput();
+  else target.notify(RECEIVE);
+}
 
 /** Registers every device. */
 export function buildMachine(config: Config): void {
@@ -46,6 +55,7 @@ export function buildMachine(config: Config): void {
   buildPci();
   plugFunction(0, new HostBridge());
   if (hasEntropy()) plugVirtio(new Rng());
+  if (config.virtioConsole) consoleFunction = plugVirtio(new Console());
   for (let i = 0; i < config.disks.length; i++) plugDisk(i, config.disks[i], config.vcpus);
 }
 
@@ -55,7 +65,7 @@ function plugDisk(index: u32, disk: Disk, vcpus: u32): void {
 }
 
 // Puts a device into the next slot, its BARs where firmware would put them.
-function plugVirtio(device: VirtioDevice): void {
+function plugVirtio(device: VirtioDevice): VirtioPci {
   const target = new VirtioPci(device);
   plugFunction(nextSlot, target);
   target.usePin();
@@ -63,4 +73,5 @@ function plugVirtio(device: VirtioDevice): void {
   target.assignBar(1, MEMORY_WINDOW + nextSlot * SLOT_STEP + REGISTERS_BAR_SIZE);
   target.assignBar(4, PORT_WINDOW + nextSlot * NOTIFY_BAR_SIZE);
   nextSlot++;
+  return target;
 }

@@ -5,10 +5,13 @@ import { CapInfo, DomainInfo, VcpuInfo } from "../gen/layout";
 import { capInfo, domainInfo, memMap, memUnmap, sharedRead, vcpuInfo } from "../lib/binding";
 import { LINK_CONFIG_MAX, readConfig } from "../lib/link";
 import {
+  CONSOLE_SERIAL,
+  CONSOLE_VIRTIO,
   EVENT_CONTROL_RESTARTED,
   EVENT_CONTROL_STARTED,
   EVENT_SPEC_ERROR,
   FIELD_CMDLINE,
+  FIELD_CONSOLE,
   FIELD_DISKS,
   FIELD_HOST,
   FIELD_IMAGE,
@@ -236,6 +239,7 @@ function readSpecOfLink(vm: Vm): void {
   for (let i = 0; i < disks.length; i++)
     vm.spec.disks.push(new DiskSpec(disks[i].getText(FIELD_IMAGE), disks[i].getBool(FIELD_READ_ONLY)));
   vm.disksFilled = true;
+  vm.spec.console = value.getText(FIELD_CONSOLE) == CONSOLE_VIRTIO ? CONSOLE_VIRTIO : CONSOLE_SERIAL;
   vm.spec.cmdline = clean(value.getText(FIELD_CMDLINE), Specification.MAX_CMDLINE);
   const all = modules();
   for (let i = 0; i < all.length; i++) {

@@ -1,8 +1,11 @@
 // The host specification and the specification of a VM, checked as hostile input.
 
 import {
+  CONSOLE_SERIAL,
+  CONSOLE_VIRTIO,
   ErrorCode,
   FIELD_CMDLINE,
+  FIELD_CONSOLE,
   FIELD_DISKS,
   FIELD_HOST,
   FIELD_IMAGE,
@@ -50,6 +53,7 @@ export class VmSpec {
   initrd: string = "";
   cmdline: string = "";
   disks: DiskSpec[] = [];
+  console: string = CONSOLE_SERIAL;
   start: bool = true;
   policy: string = POLICY_NEVER;
   max: u32 = 3;
@@ -69,6 +73,7 @@ export class VmSpec {
       .putText(FIELD_CMDLINE, this.cmdline)
       .putBool(FIELD_START, this.start)
       .put(FIELD_RESTART, restart);
+    if (this.console != CONSOLE_SERIAL) value.putText(FIELD_CONSOLE, this.console);
     if (this.disks.length > 0) value.put(FIELD_DISKS, this.disksToValue());
     return value;
   }
@@ -103,6 +108,7 @@ const VM_FIELDS: string[] = [
   FIELD_KERNEL,
   FIELD_INITRD,
   FIELD_CMDLINE,
+  FIELD_CONSOLE,
   FIELD_DISKS,
   FIELD_START,
   FIELD_RESTART,
@@ -227,6 +233,9 @@ export function readVmSpec(value: Value | null, position: string): SpecResult {
     spec.initrd = readText(value, FIELD_INITRD, MAX_MODULE_NAME, "");
     spec.cmdline = readText(value, FIELD_CMDLINE, Specification.MAX_CMDLINE, "");
     readDisks(spec, value);
+    spec.console = readText(value, FIELD_CONSOLE, 20, CONSOLE_SERIAL);
+    if (spec.console != CONSOLE_SERIAL && spec.console != CONSOLE_VIRTIO)
+      bad("console is " + quoted(spec.console) + ", it must be serial or virtio");
     const start = value.get(FIELD_START);
     if (start != null && start.kind != Kind.BOOL) bad("start is neither true nor false");
     spec.start = value.getBool(FIELD_START, true);

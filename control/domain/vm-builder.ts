@@ -37,6 +37,7 @@ import { ControlLink, LINK_CONFIG_MAX, LINK_SIZE } from "../lib/link";
 import {
   ErrorCode,
   FIELD_CMDLINE,
+  FIELD_CONSOLE,
   FIELD_DISKS,
   FIELD_MEMORY,
   FIELD_NAME,
@@ -322,6 +323,7 @@ function writeConfig(vm: Vm): bool {
     .putUint(LINK_INITRD_SIZE, initrd != null ? initrd.size : 0)
     .putUint(LINK_WALL_CLOCK, wallClock())
     .putUint(LINK_TSC_HZ, info().tsc_hz);
+  value.putText(FIELD_CONSOLE, vm.spec.console);
   if (vm.spec.disks.length > 0) value.put(FIELD_DISKS, disksToLink(vm));
   const writer = new CborWriter(config, LINK_CONFIG_MAX);
   const written = encode(writer, value) && vm.link!.writeConfig(config, writer.length);

@@ -57,6 +57,16 @@ test("what was written is there after a reset", async () => {
   assert.is(await checksum("/mnt/data"), sum);
 });
 
+test("a VM's console can be a virtio device", async () => {
+  const cmdline = "quiet cryptomgr.notests panic=-1 plinth.name=hugo plinth.console=hvc0";
+  const images = ["--memory", "96M", "--kernel", "linux", "--initrd", "initrd-virtio", "--console", "virtio"];
+  await host.ok("create", "hugo", ...images, "--cmdline", cmdline, "--start");
+  await host.waitUp("hugo");
+  await host.type("hugo", "tty; seq 1 2000 | sha256sum", "^/dev/hvc0\\s+[0-9a-f]{64}");
+  await host.type("hugo", "seq 1 500", "^499\\s+500\\s");
+  await host.ok("rm", "hugo", "--force");
+});
+
 test("rm gives its memory back, the disks' too", async () => {
   await host.ok("rm", VM, "--force");
   assert.is(await host.free(), free);

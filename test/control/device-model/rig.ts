@@ -52,6 +52,8 @@ export interface Options {
   cmdline?: string;
   /** Images of disks; the rig maps them and the disks made from them. */
   disks?: Uint8Array[];
+  /** "virtio": its console is a virtio device. */
+  console?: string;
   /** Disks that are read-only, by number. */
   readOnly?: number[];
   /** The CPU has no source of entropy. */
@@ -150,6 +152,7 @@ export class Rig {
         initrdSize: this.initrd.length,
         wallClock: WALL_CLOCK,
         tscHz: Number(TSC_HZ),
+        console: options.console ?? "serial",
         disks: this.images.map((image, n) => ({
           image: "disk",
           size: image.length,

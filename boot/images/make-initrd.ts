@@ -56,7 +56,11 @@ function listEntries(busybox: string, scripts: string): Entry[] {
 function listDiskEntries(modules: string, e2fsck: string): Entry[] {
   const entries: Entry[] = ["lib", "lib/modules", "mnt"].map((name) => ({ name, mode: S_IFDIR | 0o755 }));
   for (const name of readdirSync(modules).sort()) {
-    entries.push({ name: `lib/modules/${name}`, mode: S_IFREG | 0o644, data: readFileSync(join(modules, name)) });
+    entries.push({
+      name: `lib/modules/${name}`,
+      mode: S_IFREG | 0o644,
+      data: readFileSync(join(modules, name)),
+    });
   }
   entries.push({ name: "sbin/e2fsck", mode: S_IFREG | 0o755, data: readFileSync(e2fsck) });
   return entries;

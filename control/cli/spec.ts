@@ -10,7 +10,18 @@ import { parseNumber, parseSize } from "./values";
 
 type Fields = Record<string, unknown>;
 
-const VM_FIELDS = ["name", "memory", "vcpus", "kernel", "initrd", "cmdline", "console", "disks", "start", "restart"];
+const VM_FIELDS = [
+  "name",
+  "memory",
+  "vcpus",
+  "kernel",
+  "initrd",
+  "cmdline",
+  "console",
+  "disks",
+  "start",
+  "restart",
+];
 const HOST_FIELDS = ["version", "host", "vms"];
 const DISK_FIELDS = ["image", "readOnly"];
 const RESTART_FIELDS = ["policy", "max", "window"];

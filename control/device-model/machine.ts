@@ -61,7 +61,9 @@ export function buildMachine(config: Config): void {
 
 function plugDisk(index: u32, disk: Disk, vcpus: u32): void {
   const queues = min<u32>(vcpus, MAX_DISK_QUEUES);
-  plugVirtio(new Blk(DISK_GPA + index * DISK_STEP, disk.size, `disk${index.toString()}`, disk.readOnly, queues));
+  plugVirtio(
+    new Blk(DISK_GPA + index * DISK_STEP, disk.size, `disk${index.toString()}`, disk.readOnly, queues),
+  );
 }
 
 // Puts a device into the next slot, its BARs where firmware would put them.

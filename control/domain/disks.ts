@@ -5,13 +5,7 @@
 
 import { PAGE_SIZE, Right } from "../gen/abi";
 import { capDrop, memCreate, memMap } from "../lib/binding";
-import {
-  ErrorCode,
-  FIELD_IMAGE,
-  FIELD_READ_ONLY,
-  FIELD_SIZE,
-  LINK_FRESH,
-} from "../protocol/schema";
+import { ErrorCode, FIELD_IMAGE, FIELD_READ_ONLY, FIELD_SIZE, LINK_FRESH } from "../protocol/schema";
 import { findModule } from "./host";
 import { Fault } from "./outcome";
 import { MAX_DISKS, VmSlot, vmSlot } from "./slots";

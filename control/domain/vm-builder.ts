@@ -85,7 +85,12 @@ let links: u32 = 0;
 function pagesNeeded(vm: Vm): u64 {
   const spec = vm.spec;
   return (
-    diskPages(vm) + spec.memory / PAGE_SIZE + MODEL_RAM_PAGES + LINK_PAGES + kernelPages(spec.memory) + modelKernelPages(vm)
+    diskPages(vm) +
+    spec.memory / PAGE_SIZE +
+    MODEL_RAM_PAGES +
+    LINK_PAGES +
+    kernelPages(spec.memory) +
+    modelKernelPages(vm)
   );
 }
 
@@ -94,7 +99,8 @@ function modelKernelPages(vm: Vm): u32 {
   const spec = vm.spec;
   const kernel = findModule(spec.kernel);
   const initrd = findModule(spec.initrd);
-  const images = (kernel != null ? kernel.pages : 0) + (initrd != null ? initrd.pages : 0) + diskMappedPages(vm);
+  const images =
+    (kernel != null ? kernel.pages : 0) + (initrd != null ? initrd.pages : 0) + diskMappedPages(vm);
   return MODEL_KERNEL_PAGES + kernelPages(spec.memory) - VM_KERNEL_PAGES + <u32>(images / 512);
 }
 

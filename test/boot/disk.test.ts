@@ -16,7 +16,18 @@ test.before(async () => {
   host = await Host.boot("disk", join("build", "disk.iso"));
   free = await host.free();
   const images = ["--memory", "128M", "--kernel", "linux", "--initrd", "initrd-virtio"];
-  await host.ok("create", VM, ...images, "--disk", "disk", "--disk", "disk,ro", "--cmdline", CMDLINE, "--start");
+  await host.ok(
+    "create",
+    VM,
+    ...images,
+    "--disk",
+    "disk",
+    "--disk",
+    "disk,ro",
+    "--cmdline",
+    CMDLINE,
+    "--start",
+  );
   await host.waitUp(VM);
 });
 test.after(async () => host?.stop());
@@ -40,7 +51,11 @@ test("entropy comes from the host", async () => {
 
 test("an ext4 file system is written, and e2fsck finds it clean", async () => {
   await host.type(VM, "mount -t ext4 /dev/vda /mnt && echo mount''ed", "^mounted");
-  await host.type(VM, "dd if=/dev/urandom of=/mnt/data bs=64k count=32 && sync && echo writ''ten", "^written");
+  await host.type(
+    VM,
+    "dd if=/dev/urandom of=/mnt/data bs=64k count=32 && sync && echo writ''ten",
+    "^written",
+  );
   sum = await checksum("/mnt/data");
   await host.type(VM, "umount /mnt && echo 3 >/proc/sys/vm/drop_caches && echo unmount''ed", "^unmounted");
   await host.type(VM, "e2fsck -f -n /dev/vda; echo e2fsck said $?", "^e2fsck said 0");

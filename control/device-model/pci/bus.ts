@@ -97,7 +97,7 @@ class Ecam extends MmioDevice {
     const target = this.target(offset);
     const register = offset & (PAGE - 1);
     if (size <= 4) return configRead(target, register, size);
-    return <u64>configRead(target, register, 4) | ((<u64>configRead(target, register + 4, 4)) << 32);
+    return (<u64>configRead(target, register, 4)) | ((<u64>configRead(target, register + 4, 4)) << 32);
   }
 
   mmioWrite(offset: u32, size: u32, value: u64): void {

@@ -88,7 +88,7 @@ export class Msix extends MmioDevice {
   }
 
   mmioRead(offset: u32, size: u32): u64 {
-    if (size == 8) return <u64>this.readWord(offset & ~3) | ((<u64>this.readWord((offset & ~3) + 4)) << 32);
+    if (size == 8) return (<u64>this.readWord(offset & ~3)) | ((<u64>this.readWord((offset & ~3) + 4)) << 32);
     return this.readWord(offset & ~3) >> ((offset & 3) * 8);
   }
 

@@ -140,7 +140,8 @@ export class VirtioPci extends PciFunction {
     this.addPortBar(4, NOTIFY_BAR_SIZE, new NotifyPort(this));
     this.addStructure(CAP_COMMON, 0, 0, COMMON_SIZE, CAP_SIZE);
     this.addStructure(CAP_ISR, 0, ISR_OFFSET, 1, CAP_SIZE);
-    if (device.config.length > 0) this.addStructure(CAP_DEVICE, 0, DEVICE_OFFSET, device.config.length, CAP_SIZE);
+    if (device.config.length > 0)
+      this.addStructure(CAP_DEVICE, 0, DEVICE_OFFSET, device.config.length, CAP_SIZE);
     // A driver takes the first that it can use. The multiplier of the ports' is 0: one port for all queues.
     this.addStructure(CAP_NOTIFY, 4, 0, 4, CAP_SIZE + 4);
     const notify = this.addStructure(CAP_NOTIFY, 0, NOTIFY_OFFSET, 4 * queues, CAP_SIZE + 4);
@@ -205,7 +206,7 @@ export class VirtioPci extends PciFunction {
     const page = offset & ~(PAGE - 1);
     if (page == 0) {
       const word = this.readCommon(offset & ~3) >> ((offset & 3) * 8);
-      return size == 8 ? <u64>word | ((<u64>this.readCommon((offset & ~3) + 4)) << 32) : word;
+      return size == 8 ? (<u64>word) | ((<u64>this.readCommon((offset & ~3) + 4)) << 32) : word;
     }
     if (page == ISR_OFFSET) return offset == ISR_OFFSET ? this.readIsr() : 0;
     if (page == DEVICE_OFFSET) return this.readDevice(offset - DEVICE_OFFSET, size);
@@ -219,7 +220,8 @@ export class VirtioPci extends PciFunction {
     } else if (page == DEVICE_OFFSET) {
       for (let i: u32 = 0; i < size; i++) {
         const at = offset - DEVICE_OFFSET + i;
-        if (at < <u32>this.device.config.length) this.device.writeConfig(at, (<u32>(value >> (8 * i))) & 0xff);
+        if (at < <u32>this.device.config.length)
+          this.device.writeConfig(at, (<u32>(value >> (8 * i))) & 0xff);
       }
     } else if (page == 0) {
       if (size == 8) {

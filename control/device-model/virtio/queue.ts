@@ -112,7 +112,8 @@ export class Virtqueue {
 
   private readIndex(): bool {
     const index = loadGuest16(this.available + 2);
-    if (((index - this.next) & 0xffff) > this.size) return this.fail("more buffers than its size are available");
+    if (((index - this.next) & 0xffff) > this.size)
+      return this.fail("more buffers than its size are available");
     this.seen = index;
     return index != this.next;
   }

@@ -48,7 +48,10 @@ test("ECAM shows the same, and zeros behind the first 256 bytes", () => {
   for (let register = 0; register < 256; register += 4) {
     assert.is(Number(rig.load(ECAM + (slot << 15) + register, 4)), configRead(rig, slot, register));
   }
-  assert.is(rig.load(ECAM + (slot << 15), 8), BigInt(configRead(rig, slot, 0)) | (BigInt(configRead(rig, slot, 4)) << 32n));
+  assert.is(
+    rig.load(ECAM + (slot << 15), 8),
+    BigInt(configRead(rig, slot, 0)) | (BigInt(configRead(rig, slot, 4)) << 32n),
+  );
   assert.is(rig.load(ECAM + (slot << 15) + 0x100, 4), 0n);
   rig.store(ECAM + (slot << 15) + 0x3c, 1, 7);
   assert.is(configRead(rig, slot, 0x3c, 1), 7);
@@ -93,7 +96,8 @@ test("read-only registers stay", () => {
   const rig = new Rig();
   const slot = findVirtio(rig, RNG);
   const before = Array.from({ length: 64 }, (_, n) => configRead(rig, slot, 4 * n));
-  for (const register of [0, 8, 0x2c, 0x34, 0x40]) configWrite(rig, slot, register, ~configRead(rig, slot, register));
+  for (const register of [0, 8, 0x2c, 0x34, 0x40])
+    configWrite(rig, slot, register, ~configRead(rig, slot, register));
   for (const n of [0, 2, 11, 13]) assert.is(configRead(rig, slot, 4 * n), before[n]);
   assert.is(configRead(rig, slot, 6, 2) & 0x10, 0x10);
 });
@@ -184,7 +188,13 @@ test("the virtio window in configuration space reaches the registers", () => {
   configWrite(rig, slot, at + 12, 1);
   configWrite(rig, slot, at + 16, 3);
   assert.is(configRead(rig, slot, at + 16) & 0xff, 3);
-  for (const [bar, offset, length] of [[1, 0, 4], [0, 0x4000, 4], [0, 0x11, 2], [0, 0, 3], [0, 0xffffffff, 1]] as const) {
+  for (const [bar, offset, length] of [
+    [1, 0, 4],
+    [0, 0x4000, 4],
+    [0, 0x11, 2],
+    [0, 0, 3],
+    [0, 0xffffffff, 1],
+  ] as const) {
     configWrite(rig, slot, at + 4, bar, 1);
     configWrite(rig, slot, at + 8, offset);
     configWrite(rig, slot, at + 12, length);

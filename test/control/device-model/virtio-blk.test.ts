@@ -33,8 +33,16 @@ function request(driver: Driver, type: number, sector: number | bigint, data?: B
   memory.writeBigUInt64LE(BigInt(sector), HEADER + 8);
   memory[STATUS_AT] = 0xee;
   data?.copy(memory, DATA);
-  const middle = data ? [{ address: DATA, length: data.length }] : room ? [{ address: DATA, length: room, write: true }] : [];
-  driver.send(0, [{ address: HEADER, length: 16 }, ...middle, { address: STATUS_AT, length: 1, write: true }]);
+  const middle = data
+    ? [{ address: DATA, length: data.length }]
+    : room
+      ? [{ address: DATA, length: room, write: true }]
+      : [];
+  driver.send(0, [
+    { address: HEADER, length: 16 },
+    ...middle,
+    { address: STATUS_AT, length: 1, write: true },
+  ]);
   assert.equal(driver.take(0), { id: 0, length: room + 1 });
   return memory[STATUS_AT]!;
 }
@@ -132,7 +140,13 @@ test("header and status may be cut anyhow", () => {
 
 for (const [name, segments] of [
   ["no header", [{ address: STATUS_AT, length: 1, write: true }]],
-  ["a short header", [{ address: HEADER, length: 15 }, { address: STATUS_AT, length: 1, write: true }]],
+  [
+    "a short header",
+    [
+      { address: HEADER, length: 15 },
+      { address: STATUS_AT, length: 1, write: true },
+    ],
+  ],
   ["no status", [{ address: HEADER, length: 16 }]],
 ] as const) {
   test(`hostile: ${name}`, () => {
@@ -153,8 +167,14 @@ test("four disks, one of which misbehaves", () => {
   });
   drivers[1]!.send(0, [{ address: HEADER, length: 16 }]);
   assert.is(request(drivers[2]!, 1, 0, Buffer.alloc(512, 9)), OK);
-  assert.equal(rig.disks.map((one) => one[0]), [0, 0, 9, 0]);
-  assert.equal(drivers.map((driver) => driver.status & NEEDS_RESET), [0, NEEDS_RESET, 0, 0]);
+  assert.equal(
+    rig.disks.map((one) => one[0]),
+    [0, 0, 9, 0],
+  );
+  assert.equal(
+    drivers.map((driver) => driver.status & NEEDS_RESET),
+    [0, NEEDS_RESET, 0, 0],
+  );
 });
 
 test.run();

@@ -45,7 +45,8 @@ function scramble(rig: Rig, size: number): void {
     memory.writeUInt32LE(16 * random(20), at + 8);
     memory.writeUInt16LE(4, at + 12);
   }
-  for (let n = 0; n < size; n++) memory.writeUInt16LE(random(size + (random(9) ? 0 : 2)), RINGS + 0x2004 + 2 * n);
+  for (let n = 0; n < size; n++)
+    memory.writeUInt16LE(random(size + (random(9) ? 0 : 2)), RINGS + 0x2004 + 2 * n);
   // Headers of block requests: sensible types, sectors near the end.
   for (let n = 0; n < 8; n++) {
     const at = RINGS + 0x10000 + random(0x10000);
@@ -91,7 +92,9 @@ test("rings", () => {
     for (let n = 0; n < 12; n++) {
       if (polite) almostRight(rig, slot === slots[0]);
       else scramble(rig, size);
-      index = polite ? (index + random(3)) & 0xffff : (index + (random(20) ? random(size + 1) : random(65536))) & 0xffff;
+      index = polite
+        ? (index + random(3)) & 0xffff
+        : (index + (random(20) ? random(size + 1) : random(65536))) & 0xffff;
       rig.memory.writeUInt16LE(index, RINGS + 0x2002);
       driver.notify(0);
     }
@@ -111,7 +114,9 @@ test("configuration space", () => {
   for (let round = 0; round < 40000 * LENGTH; round++) {
     const size = pick([1, 2, 4]);
     const register = random(256) & ~(size - 1);
-    const value = random(3) ? pick([0, 7, 0xffffffff, 0xe0000000 + random(0x1ec00000), 0xc000 + random(0x900)]) : random(0x100000000);
+    const value = random(3)
+      ? pick([0, 7, 0xffffffff, 0xe0000000 + random(0x1ec00000), 0xc000 + random(0x900)])
+      : random(0x100000000);
     if (random(3)) configWrite(rig, random(5), register, value, size);
     else configRead(rig, random(5), register, size);
     if (random(4) === 0) rig.store(0xd0000000 + random(0x30000), pick([1, 2, 4, 8]), value);
@@ -133,7 +138,12 @@ test("registers", () => {
     const offset = page + random(page ? 8 : 64);
     const size = pick([1, 2, 4, 8]);
     if (random(4) === 0) driver.get(offset, Math.min(size, 4));
-    else driver.set(offset, size, random(2) ? random(16) : BigInt(random(0x100000000)) * BigInt(random(0x10000)));
+    else
+      driver.set(
+        offset,
+        size,
+        random(2) ? random(16) : BigInt(random(0x100000000)) * BigInt(random(0x10000)),
+      );
     if (random(200) === 0) driver.rig.memory.writeUInt32LE(random(0x100000000), random(MEMORY - 4));
     rig.msis.length = 0;
     rig.log.length = 0;

@@ -48,7 +48,13 @@ test("the device after power-on", () => {
 test("features: VERSION_1 must be accepted, and only what is offered", () => {
   const rig = new Rig();
   const driver = new Driver(rig, findVirtio(rig, RNG));
-  for (const [features, ok] of [[0n, false], [VERSION_1, true], [ALL, true], [ALL | 1n, false], [ALL | (1n << 34n), false]] as const) {
+  for (const [features, ok] of [
+    [0n, false],
+    [VERSION_1, true],
+    [ALL, true],
+    [ALL | 1n, false],
+    [ALL | (1n << 34n), false],
+  ] as const) {
     driver.negotiate(features);
     assert.is((driver.status & 8) !== 0, ok, features.toString(16));
   }

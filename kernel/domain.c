@@ -191,6 +191,8 @@ void domain_pause(struct domain *domain) {
 void domain_resume(struct domain *domain) {
     domain->state = DOMAIN_ACTIVE;
     u64 away = rdtsc() - domain->paused_at;
+    if (domain->tsc_offset)
+        domain->tsc_offset -= away;
     for (u32 i = 0; i < MAX_VCPUS; i++)
         if (domain->vcpus[i])
             vcpu_thaw(domain->vcpus[i], away);

@@ -312,6 +312,7 @@ static NOINLINE void exit_rare(struct vcpu *vcpu) {
     case REASON_SIPI: break; /* meant for the host, which takes none while it runs */
     case REASON_INTERRUPT_WINDOW:
     case REASON_NMI_WINDOW: vcpu->attention = true; break;
+    case REASON_PAUSE: sched_yield(); break;
     case REASON_HLT: exit_hlt(vcpu); break;
     case REASON_CR_ACCESS: exit_cr_access(vcpu); break;
     case REASON_XSETBV: exit_xsetbv(vcpu); break;

@@ -13,7 +13,7 @@
 
 /* Time slices per second: of a vCPU that shares the CPU; of one that is alone on it; and of a guest
    that holds off interrupts, since some CPUs hold off the host's with them (Bochs does). */
-#define SLICES_SHARED 200
+#define SLICES_SHARED 500
 #define SLICES_ALONE  20
 #define SLICES_MASKED 1000
 #define HANG_SECONDS  20 /* of CPU time, that a component may take to come back to HC_WAIT */
@@ -164,6 +164,11 @@ void sched_hand_over(struct vcpu *to) {
         unlink_queued(cpu, to);
     cpu->next = to;
     cpu->attention = true;
+}
+
+void sched_yield(void) {
+    struct cpu *cpu = this_cpu();
+    cpu->slice_over = cpu->attention = true;
 }
 
 void sched_queue_next(struct vcpu *vcpu) {

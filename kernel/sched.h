@@ -28,6 +28,9 @@ void sched_hand_over(struct vcpu *to);
 /* It runs as soon as the current vCPU waits or its slice is over. */
 void sched_queue_next(struct vcpu *vcpu);
 
+/* The current vCPU spins: others first. */
+void sched_yield(void);
+
 /* The end of every exit: enters the current vCPU again, or another one; does not return. */
 void sched_resume(struct vcpu *current);
 /* The same where a VM may just have handed over to its device model, or back; quiet: nothing asked

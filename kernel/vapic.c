@@ -42,6 +42,8 @@ enum { LVT_CMCI, LVT_TIMER, LVT_THERMAL, LVT_PERFORMANCE, LVT_LINT0, LVT_LINT1, 
 #define ERROR_SEND_ILLEGAL    (1u << 5)
 #define ERROR_RECEIVE_ILLEGAL (1u << 6)
 #define TIMER_RATE_MAX        20000 /* interrupts a second of a periodic timer */
+#define ICR_LEVEL_ASSERT      (1u << 14)
+#define ICR_TRIGGER_LEVEL     (1u << 15)
 #define ICR_RESERVED          0xfff32000ull
 
 enum { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_DEADLINE };
@@ -145,6 +147,8 @@ static void deliver(struct vcpu *vcpu, unsigned mode, unsigned vector, bool leve
         vcpu->nmi = true;
         vcpu_kick(vcpu);
         break;
+    case MODE_INIT: vcpu_init(vcpu); break;
+    case MODE_STARTUP: vcpu_startup(vcpu, vector); break;
     }
 }
 
@@ -180,6 +184,8 @@ void vapic_message(struct domain *vm, u64 address, u64 data) {
 static void send_ipi(struct vcpu *from, u64 icr) {
     unsigned vector = icr & 0xff, mode = icr >> 8 & 7, shorthand = icr >> 18 & 3;
     bool logical = icr >> 11 & 1;
+    if (mode == MODE_INIT && (icr & (ICR_LEVEL_ASSERT | ICR_TRIGGER_LEVEL)) == ICR_TRIGGER_LEVEL)
+        return; /* INIT level de-assert: nothing since the Pentium 4 */
     if (vector < 16 && (mode == MODE_FIXED || mode == MODE_LOWEST)) {
         from->apic.error |= ERROR_SEND_ILLEGAL;
         return;

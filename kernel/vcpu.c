@@ -77,16 +77,23 @@ void vcpu_reset(struct vcpu *vcpu) {
     vcpu->nmi = false;
     vcpu->extint = -1;
     vcpu->busy_since = vcpu->run_time;
+    unswitched_evict(vcpu);
     vapic_reset(&vcpu->apic, vcpu->index);
     unswitched_reset(vcpu);
     memset(&vcpu->mtrrs, 0, sizeof(vcpu->mtrrs));
 }
 
-/* A VM's time begins at 0 with its first start. */
+/* A VM's time begins with its first start, at 0 unless VCPU_SET said otherwise; its other vCPUs
+   start with the same. */
 void vcpu_start(struct vcpu *vcpu) {
-    if (vcpu->domain->role == ROLE_VM && !vcpu->tsc_offset) {
-        vcpu->tsc_offset = -rdtsc();
-        vmx_tsc_offset_write(vcpu);
+    struct domain *domain = vcpu->domain;
+    if (domain->role == ROLE_VM) {
+        if (!domain->tsc_offset)
+            domain->tsc_offset = vcpu->tsc_offset ? vcpu->tsc_offset : -rdtsc();
+        if (!vcpu->tsc_offset) {
+            vcpu->tsc_offset = domain->tsc_offset;
+            vmx_tsc_offset_write(vcpu);
+        }
     }
     vcpu->attention = true;
     sched_wake(vcpu, false);
@@ -102,6 +109,39 @@ void vcpu_stop(struct vcpu *vcpu) {
 void vcpu_fail(struct vcpu *vcpu) {
     vcpu_stop(vcpu);
     vcpu->state = VCPU_FAILED;
+}
+
+/* SDM volume 3, "Processor State After Reset". */
+static void real_mode_reset(struct vcpu *vcpu, unsigned vector) {
+    struct vcpu_state state = {.rflags = RFLAGS_FIXED, .cr0 = CR0_CD | CR0_NW | CR0_ET};
+    struct segment_state *segments = (struct segment_state *)state.segments;
+    for (unsigned s = SEGMENT_ES; s <= SEGMENT_IDTR; s++)
+        segments[s] = (struct segment_state){.limit = 0xffff, .access = SEGMENT_ACCESS_REAL_DATA};
+    segments[SEGMENT_CS] = (struct segment_state){.selector = (u16)(vector << 8),
+                                                  .limit = 0xffff,
+                                                  .access = SEGMENT_ACCESS_REAL_CODE,
+                                                  .base = (u64)vector << PAGE_SHIFT};
+    segments[SEGMENT_LDTR].access = SEGMENT_ACCESS_LDT;
+    segments[SEGMENT_TR].access = SEGMENT_ACCESS_TSS;
+    state.gpr[2] = cpuid(1, 0).eax;
+    vmx_state_write(vcpu, &state);
+}
+
+void vcpu_init(struct vcpu *vcpu) {
+    if (vcpu->state == VCPU_FAILED)
+        return;
+    u64 base = vcpu->apic.base;
+    vcpu_reset(vcpu);
+    vcpu->apic.base = base;
+    vcpu->waits_for_startup = true;
+}
+
+void vcpu_startup(struct vcpu *vcpu, unsigned vector) {
+    if (vcpu->state != VCPU_STOPPED || !vcpu->waits_for_startup)
+        return;
+    vcpu->waits_for_startup = false;
+    real_mode_reset(vcpu, vector);
+    vcpu_start(vcpu);
 }
 
 bool vcpu_runnable(const struct vcpu *vcpu) {

@@ -30,6 +30,7 @@ struct vcpu {
     bool waiting;   /* a component in HC_WAIT, which has not returned its events yet */
     bool answered;  /* the device model has answered; not applied yet */
     bool queued;
+    bool waits_for_startup; /* since INIT */
     bool nmi;
     bool interruptible; /* halted with RFLAGS.IF set */
     u32 state;          /* VCPU_... */
@@ -68,6 +69,9 @@ void vcpu_reset(struct vcpu *vcpu); /* stopped, nothing pending */
 void vcpu_start(struct vcpu *vcpu);
 void vcpu_stop(struct vcpu *vcpu);
 void vcpu_fail(struct vcpu *vcpu);
+/* INIT: to the state after reset, where it waits for a start-up IPI, which begins at page `vector`. */
+void vcpu_init(struct vcpu *vcpu);
+void vcpu_startup(struct vcpu *vcpu, unsigned vector);
 /* Its domain is paused; resumed after `away` ticks that it shall not see. */
 void vcpu_freeze(struct vcpu *vcpu);
 void vcpu_thaw(struct vcpu *vcpu, u64 away);

@@ -63,6 +63,8 @@ struct vmcs64 { /* 64-bit and natural-width fields */
 #define VMCS_ENTRY_EVENT          FIELD32(0x4016)
 #define VMCS_ENTRY_ERROR_CODE     FIELD32(0x4018)
 #define VMCS_ENTRY_LENGTH         FIELD32(0x401a)
+#define VMCS_PLE_GAP FIELD32(0x4020)    /* PAUSE-loop exiting */
+#define VMCS_PLE_WINDOW FIELD32(0x4022) /* PAUSE-loop exiting */
 #define VMCS_SECONDARY_CONTROLS   FIELD32(0x401e)
 
 /* 32-bit read-only */
@@ -142,6 +144,7 @@ struct vmcs64 { /* 64-bit and natural-width fields */
 #define SECONDARY_UNRESTRICTED       (1u << 7)
 #define SECONDARY_APIC_REGISTERS     (1u << 8)
 #define SECONDARY_VIRTUAL_INTERRUPTS (1u << 9)
+#define SECONDARY_PAUSE_LOOP (1u << 10)
 #define SECONDARY_INVPCID            (1u << 12)
 #define SECONDARY_PML                (1u << 17)
 #define SECONDARY_TSC_SCALING        (1u << 25)
@@ -199,6 +202,7 @@ enum {
     REASON_WRMSR = 32,
     REASON_MWAIT = 36,
     REASON_MONITOR = 39,
+    REASON_PAUSE = 40,
     REASON_MACHINE_CHECK_ENTRY = 41,
     REASON_EPT_VIOLATION = 48,
     REASON_INVEPT = 50,

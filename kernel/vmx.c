@@ -83,6 +83,9 @@ static const struct wish entry_wishes[] = {
     {"loading of PAT on entry", ENTRY_LOAD_PAT, 0},
     {"loading of EFER on entry", ENTRY_LOAD_EFER, 0},
 };
+/* A spin loop that lasts longer than this makes room: ticks between two PAUSEs, and of all. */
+#define PAUSE_GAP    128
+#define PAUSE_WINDOW 4096
 #define DR_EXITING (1u << 23)
 
 /* Bits 31:0 of a capability MSR must be 1, bits 63:32 may be. SDM volume 3, appendix "VMX
@@ -122,7 +125,7 @@ static void negotiate_all(void) {
     vmx.secondary_component =
         negotiate(MSR_IA32_VMX_PROCBASED2, secondary_wishes, ARRAY_SIZE(secondary_wishes));
     vmx.secondary_vm = vmx.secondary_component |
-                       optional(MSR_IA32_VMX_PROCBASED2, SECONDARY_RDTSCP | SECONDARY_INVPCID);
+                       optional(MSR_IA32_VMX_PROCBASED2, SECONDARY_RDTSCP | SECONDARY_INVPCID | SECONDARY_PAUSE_LOOP);
     vmx.exit = negotiate(MSR_IA32_VMX_TRUE_EXIT, exit_wishes, ARRAY_SIZE(exit_wishes));
     vmx.entry = negotiate(MSR_IA32_VMX_TRUE_ENTRY, entry_wishes, ARRAY_SIZE(entry_wishes));
     vmx_timer.present = vmx.features & FEATURE_PREEMPTION_TIMER;
@@ -319,6 +322,10 @@ static void write_controls(struct vcpu *vcpu) {
        has no vector state: CR0.TS is set for it, and #NM ends it. */
     vmwrite32(VMCS_EXCEPTION_BITMAP,
               1u << VECTOR_DB | 1u << VECTOR_AC | 1u << VECTOR_MC | (vm ? 0 : 1u << VECTOR_NM));
+    if (vm && (vmx.secondary_vm & SECONDARY_PAUSE_LOOP)) {
+        vmwrite32(VMCS_PLE_GAP, PAUSE_GAP);
+        vmwrite32(VMCS_PLE_WINDOW, PAUSE_WINDOW);
+    }
     vmwrite32(VMCS_PF_MASK, 0);
     vmwrite32(VMCS_PF_MATCH, 0);
     vmwrite32(VMCS_CR3_TARGET_COUNT, 0);
@@ -374,10 +381,7 @@ void vmx_vcpu_destroy(struct vcpu *vcpu) {
         invvpid_single(vcpu->vpid);
         vpid_free(vcpu->vpid);
     }
-    if (cpu->unswitched == vcpu) {
-        unswitched_save(vcpu); /* so that nothing of it stays in the CPU */
-        cpu->unswitched = NULL;
-    }
+    unswitched_evict(vcpu);
     if (vcpu->vmcs)
         domain_pages_free(vcpu->domain, vcpu->vmcs, 0);
 }

@@ -12,6 +12,9 @@ struct domain;
 #define SEGMENT_ACCESS_CODE     0xc09bu
 #define SEGMENT_ACCESS_DATA     0xc093u
 #define SEGMENT_ACCESS_TSS      0x008bu
+#define SEGMENT_ACCESS_REAL_CODE 0x009bu
+#define SEGMENT_ACCESS_REAL_DATA 0x0093u
+#define SEGMENT_ACCESS_LDT       0x0082u
 #define SEGMENT_ACCESS_UNUSABLE 0x10000u
 
 /* Chooses the controls, says in the log what is missing, and turns VMX on. Stops the machine with
@@ -54,6 +57,7 @@ void vmx_dump(struct vcpu *vcpu);
 /* What the CPU leaves to us when it goes from one VM to another. */
 void unswitched_load(struct vcpu *vcpu);
 void unswitched_save(struct vcpu *vcpu);
+void unswitched_evict(struct vcpu *vcpu); /* saves it if it is in the CPU; nothing of it stays */
 void xstate_init(void);
 u32 xstate_size(u64 xcr0); /* bytes of an XSAVE area, SDM volume 1, "Determination of State" */
 unsigned xstate_order(void);

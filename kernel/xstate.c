@@ -2,6 +2,7 @@
    Between a VM and its own device model they stay: a component has neither vector unit, debug
    registers nor MSRs of its own. */
 #include "abi.h"
+#include "cpu.h"
 #include "domain.h"
 #include "log.h"
 #include "regs.h"
@@ -83,6 +84,14 @@ void unswitched_save(struct vcpu *vcpu) {
     /* Those that a component can reach, the first by SWAPGS. */
     wrmsr(MSR_KERNEL_GS_BASE, 0);
     write_cr2(0);
+}
+
+void unswitched_evict(struct vcpu *vcpu) {
+    struct cpu *cpu = this_cpu();
+    if (cpu->unswitched != vcpu)
+        return;
+    unswitched_save(vcpu);
+    cpu->unswitched = NULL;
 }
 
 /* The guest's XCR0 last, for the same reason. */

@@ -32,6 +32,7 @@ const LEAF1_ECX_XSAVE: u32 = bit(26);
 const LEAF1_ECX_AVX: u32 = bit(12) /* FMA */ | bit(28) /* AVX */ | bit(29); /* F16C */
 const LEAF1_ECX_ALWAYS: u32 = bit(21) /* x2APIC */ | bit(24) /* TSC deadline */ | bit(31); /* hypervisor */
 
+const LEAF1_EDX_HTT: u32 = bit(28); /* leaf 1 counts the vCPUs */
 const LEAF1_EDX: u32 =
   bit(0) /* FPU */ |
   bit(1) /* VME */ |
@@ -154,20 +155,20 @@ function allowedXcr0(): u32 {
   return mask;
 }
 
-function addBasic(xcr0: u32): void {
+function addBasic(xcr0: u32, vcpus: u32): void {
   const avx = (xcr0 & XCR0_AVX) == XCR0_AVX;
   host(0, 0);
   add(0, 0, LAST_LEAF, ebx(), ecx(), edx());
   host(1, 0);
   const wanted = LEAF1_ECX | (xcr0 != 0 ? LEAF1_ECX_XSAVE : 0) | (avx ? LEAF1_ECX_AVX : 0);
-  const lineAndCount = (ebx() & 0xff00) | (1 << 16);
-  add(1, 0, eax(), lineAndCount, (ecx() & wanted) | LEAF1_ECX_ALWAYS, edx() & LEAF1_EDX);
+  const lineAndCount = (ebx() & 0xff00) | (vcpus << 16);
+  add(1, 0, eax(), lineAndCount, (ecx() & wanted) | LEAF1_ECX_ALWAYS, (edx() & LEAF1_EDX) | (vcpus > 1 ? LEAF1_EDX_HTT : 0));
   host(2, 0);
   add(2, 0, eax(), ebx(), ecx(), edx());
   for (let i: u32 = 0; i < 6; i++) {
     host(4, i);
     if ((eax() & 31) == 0) break;
-    add(4, i, eax() & ~CACHE_SHARING, ebx(), ecx(), edx());
+    add(4, i, (eax() & ~CACHE_SHARING) | ((vcpus - 1) << 26), ebx(), ecx(), edx());
   }
   add(5, 0, 0, 0, 0, 0);
   add(6, 0, LEAF6_ARAT, 0, 0, 0);
@@ -189,10 +190,10 @@ function addFeatures(xcr0: u32): void {
   add(7, 1, 0, 0, 0, 0); /* a leaf with one row answers for all subleaves */
 }
 
-/** One package, one core, one thread. */
-function addTopology(): void {
+/** One package, a core for each vCPU, one thread a core; APIC ids are vCPU numbers. */
+function addTopology(vcpus: u32): void {
   add(0xb, 0, 0, 1, 1 << 8, 0);
-  add(0xb, 1, 0, 1, (2 << 8) | 1, 0);
+  add(0xb, 1, 32 - clz(vcpus - 1), vcpus, (2 << 8) | 1, 0);
 }
 
 function addXsave(xcr0: u32): void {
@@ -246,13 +247,13 @@ function addExtended(): void {
   add(0x80000008, 0, eax() & 0xffff, 0, 0, 0);
 }
 
-/** Builds the table, sorted by leaf and subleaf, at policyRows(); returns the number of rows. */
-export function policyBuild(): u32 {
+/** Builds the table for a VM of so many vCPUs, sorted by leaf and subleaf, at policyRows(); returns the number of rows. */
+export function policyBuild(vcpus: u32): u32 {
   count = 0;
   const xcr0 = allowedXcr0();
-  addBasic(xcr0);
+  addBasic(xcr0, vcpus);
   addFeatures(xcr0);
-  addTopology();
+  addTopology(vcpus);
   addXsave(xcr0);
   addClock();
   addHypervisor();

@@ -27,7 +27,7 @@ import {
   POLICY_ON_FAILURE,
   Specification,
 } from "../protocol/schema";
-import { PAGE_SIZE } from "../gen/abi";
+import { MAX_VCPUS, PAGE_SIZE } from "../gen/abi";
 import { Fault } from "./outcome";
 import { clean, grouped, nearest, quoted } from "./text";
 import { Kind, Value } from "./value";
@@ -227,7 +227,7 @@ export function readVmSpec(value: Value | null, position: string): SpecResult {
     spec.memory = readUint(value, FIELD_MEMORY, MIN_MEMORY, MAX_MEMORY, 0);
     if (spec.memory == 0) bad("it has no memory");
     else if (spec.memory % PAGE_SIZE != 0) bad("memory is not a multiple of 4,096 bytes");
-    spec.vcpus = <u32>readUint(value, FIELD_VCPUS, 1, 1, 1);
+    spec.vcpus = <u32>readUint(value, FIELD_VCPUS, 1, MAX_VCPUS, 1);
     spec.kernel = readText(value, FIELD_KERNEL, MAX_MODULE_NAME, "");
     if (spec.kernel == "") bad("it has no kernel");
     spec.initrd = readText(value, FIELD_INITRD, MAX_MODULE_NAME, "");

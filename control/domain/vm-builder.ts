@@ -39,6 +39,7 @@ import {
   FIELD_CMDLINE,
   FIELD_CONSOLE,
   FIELD_DISKS,
+  FIELD_VCPUS,
   FIELD_MEMORY,
   FIELD_NAME,
   LINK_INITRD_SIZE,
@@ -62,6 +63,7 @@ import { Vm } from "./vm";
 const MODEL_RAM_PAGES: u64 = 160; /* 640 KiB */
 const MODEL_KERNEL_PAGES: u32 = 40;
 const VM_KERNEL_PAGES: u32 = 40;
+const VCPU_KERNEL_PAGES: u32 = 4; /* of each further vCPU: itself, VMCS, exit page, vector state */
 const MODEL_CAP_SLOTS: u32 = 72; /* one page of them; CAP_FREE and up are the model's own */
 const VM_CAP_SLOTS: u32 = 8;
 const LINK_PAGES: u64 = LINK_SIZE / PAGE_SIZE;
@@ -89,7 +91,7 @@ function pagesNeeded(vm: Vm): u64 {
     spec.memory / PAGE_SIZE +
     MODEL_RAM_PAGES +
     LINK_PAGES +
-    kernelPages(spec.memory) +
+    kernelPages(spec) +
     modelKernelPages(vm)
   );
 }
@@ -101,7 +103,7 @@ function modelKernelPages(vm: Vm): u32 {
   const initrd = findModule(spec.initrd);
   const images =
     (kernel != null ? kernel.pages : 0) + (initrd != null ? initrd.pages : 0) + diskMappedPages(vm);
-  return MODEL_KERNEL_PAGES + kernelPages(spec.memory) - VM_KERNEL_PAGES + <u32>(images / 512);
+  return MODEL_KERNEL_PAGES + <u32>(spec.memory >> 30) + <u32>(images / 512);
 }
 
 /** Bytes of a device model's RAM and link. */
@@ -110,8 +112,8 @@ export function modelBytes(): u64 {
 }
 
 /** Page tables grow with the memory: 4 KiB a GiB in 2 MiB pages; the rest is for vCPUs and tables. */
-function kernelPages(memoryBytes: u64): u32 {
-  return VM_KERNEL_PAGES + <u32>(memoryBytes >> 30);
+function kernelPages(spec: VmSpec): u32 {
+  return VM_KERNEL_PAGES + (spec.vcpus - 1) * VCPU_KERNEL_PAGES + <u32>(spec.memory >> 30);
 }
 
 /** What makes a start impossible, found out before anything is created. */
@@ -222,7 +224,7 @@ function createObjects(vm: Vm): bool {
       domainCreate(
         vmSlot(i, VmSlot.DOMAIN),
         Role.VM,
-        kernelPages(vm.spec.memory),
+        kernelPages(vm.spec),
         VM_CAP_SLOTS,
         "vm/" + vm.name,
       ),
@@ -278,7 +280,7 @@ function createCpus(vm: Vm): bool {
   const model = vmSlot(i, VmSlot.MODEL);
   const domain = vmSlot(i, VmSlot.DOMAIN);
   const vcpuRights: u32 = Right.CONTROL | Right.INTERRUPT | Right.READ;
-  if (!ok(cpuidSet(domain, policyRows(), policyBuild()), "setting its CPUID policy")) return false;
+  if (!ok(cpuidSet(domain, policyRows(), policyBuild(vm.spec.vcpus)), "setting its CPUID policy")) return false;
   if (!ok(capGrant(model, CAP_VM, domain, Right.READ | Right.INTERRUPT), "granting its domain")) return false;
   for (let n: u32 = 0; n < vm.spec.vcpus; n++) {
     const slot = vmSlot(i, VmSlot.VCPU) + n;
@@ -325,6 +327,7 @@ function writeConfig(vm: Vm): bool {
     .putText(FIELD_NAME, vm.name)
     .putUint(FIELD_MEMORY, vm.spec.memory)
     .putText(FIELD_CMDLINE, vm.spec.cmdline)
+    .putUint(FIELD_VCPUS, vm.spec.vcpus)
     .putUint(LINK_KERNEL_SIZE, kernel != null ? kernel.size : 0)
     .putUint(LINK_INITRD_SIZE, initrd != null ? initrd.size : 0)
     .putUint(LINK_WALL_CLOCK, wallClock())

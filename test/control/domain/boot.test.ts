@@ -52,7 +52,7 @@ test("each wrong VM has its line, the others start", () => {
       vmSpec("good", {}),
       vmSpec("nokernel", { kernel: "bsd" }),
       vmSpec("typo", { memroy: 5 }),
-      vmSpec("smp", { vcpus: 4 }),
+      vmSpec("smp", { vcpus: 17 }),
     ]),
   });
   const text = rig.text();
@@ -62,7 +62,7 @@ test("each wrong VM has its line, the others start", () => {
   assert.match(text, /error: VM "good": there is one of that name/);
   assert.match(text, /error: VM "nokernel": there is no image "bsd"\r\n  next: images/);
   assert.match(text, /error: VM "typo": unknown field "memroy", did you mean "memory"\?/);
-  assert.match(text, /error: VM "smp": vcpus is 4, it must be 1 to 1/);
+  assert.match(text, /error: VM "smp": vcpus is 17, it must be 1 to 16/);
   assert.is(rig.state("good"), "running");
   assert.is((rig.ok("ls")["vms"] as unknown[]).length, 1);
 });

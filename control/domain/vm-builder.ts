@@ -221,13 +221,7 @@ function createObjects(vm: Vm): bool {
       "creating its device model",
     ) &&
     ok(
-      domainCreate(
-        vmSlot(i, VmSlot.DOMAIN),
-        Role.VM,
-        kernelPages(vm.spec),
-        VM_CAP_SLOTS,
-        "vm/" + vm.name,
-      ),
+      domainCreate(vmSlot(i, VmSlot.DOMAIN), Role.VM, kernelPages(vm.spec), VM_CAP_SLOTS, "vm/" + vm.name),
       "creating its domain",
     )
   );
@@ -280,7 +274,8 @@ function createCpus(vm: Vm): bool {
   const model = vmSlot(i, VmSlot.MODEL);
   const domain = vmSlot(i, VmSlot.DOMAIN);
   const vcpuRights: u32 = Right.CONTROL | Right.INTERRUPT | Right.READ;
-  if (!ok(cpuidSet(domain, policyRows(), policyBuild(vm.spec.vcpus)), "setting its CPUID policy")) return false;
+  if (!ok(cpuidSet(domain, policyRows(), policyBuild(vm.spec.vcpus)), "setting its CPUID policy"))
+    return false;
   if (!ok(capGrant(model, CAP_VM, domain, Right.READ | Right.INTERRUPT), "granting its domain")) return false;
   for (let n: u32 = 0; n < vm.spec.vcpus; n++) {
     const slot = vmSlot(i, VmSlot.VCPU) + n;

@@ -15,7 +15,7 @@ let free = 0;
 test.before(async () => {
   host = await Host.boot("disk", join("build", "disk.iso"));
   free = await host.free();
-  const images = ["--memory", "128M", "--kernel", "linux", "--initrd", "initrd-virtio"];
+  const images = ["--memory", "128M", "--vcpus", "2", "--kernel", "linux", "--initrd", "initrd-virtio"];
   await host.ok(
     "create",
     VM,

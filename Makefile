@@ -42,7 +42,7 @@ do-iso: $(BUILD)/plinth.iso
 do-run: $(BUILD)/plinth.iso tools
 	@node $(BUILD)/tools/run.cjs --rig $(RIG) --memory $(MEMORY) --cpus $(CPUS)
 
-do-test: do-all $(BUILD)/plinth.iso $(BUILD)/bad-input.iso
+do-test: do-all $(BUILD)/plinth.iso $(BUILD)/bad-input.iso $(BUILD)/disk.iso
 	@node $(BUILD)/tools/test.cjs $(ONLY)
 
 do-bench: $(BUILD)/plinth.iso $(BUILD)/bench.iso tools
@@ -121,12 +121,17 @@ $(BUILD)/plinth.cjs: control/cli/main.ts $(HOST_SOURCES) | abi
 
 # ---- Guest images and the boot image ----------------------------------------------------------
 
-$(BUILD)/guest/linux $(BUILD)/guest/busybox &: boot/images/fetch-guest.sh
+$(BUILD)/guest/linux $(BUILD)/guest/busybox $(BUILD)/guest/e2fsck $(BUILD)/guest/modules &: boot/images/fetch-guest.sh
 	@boot/images/fetch-guest.sh .cache $(BUILD)/guest
 
 $(BUILD)/guest/initrd.cpio: $(BUILD)/tools/make-initrd.cjs $(BUILD)/guest/busybox $(wildcard boot/images/guest/*)
 	@echo "  initrd  $@"
 	@node $< $(BUILD)/guest/busybox boot/images/guest $@
+
+$(BUILD)/guest/initrd-virtio.cpio: $(BUILD)/tools/make-initrd.cjs $(BUILD)/guest/busybox $(BUILD)/guest/modules \
+		$(BUILD)/guest/e2fsck $(wildcard boot/images/guest/*)
+	@echo "  initrd  $@"
+	@node $< $(BUILD)/guest/busybox boot/images/guest $@ $(BUILD)/guest/modules $(BUILD)/guest/e2fsck
 
 $(BUILD)/spec.cbor: $(BUILD)/tools/make-spec.cjs boot/images/demo.json
 	@echo "  spec    $@"
@@ -144,6 +149,17 @@ $(BUILD)/guest/truncated: $(BUILD)/guest/linux
 
 $(BUILD)/guest/broken-spec: $(BUILD)/spec.cbor
 	@head -c 100 $< > $@
+
+# A disk with an empty ext4 file system.
+$(BUILD)/guest/disk.img: boot/images/setup.sh
+	@mkdir -p $(@D)
+	@truncate -s 8M $@
+	@PATH=$$PATH:/sbin:/usr/sbin mke2fs -q -F -t ext4 -b 1024 -J size=1 -L plinth $@
+
+$(BUILD)/disk.iso: boot/images/make-iso.sh test/boot/disk.cfg $(BUILD)/kernel.elf $(BUILD)/control.bin \
+		$(BUILD)/device-model.bin $(BUILD)/guest/linux $(BUILD)/guest/initrd-virtio.cpio $(BUILD)/guest/disk.img
+	@echo "  iso     $@"
+	@boot/images/make-iso.sh $@ test/boot/disk.cfg $(filter $(BUILD)/%,$^)
 
 $(BUILD)/bench.iso: boot/images/make-iso.sh test/bench/bench.cfg $(BUILD)/kernel.elf $(BUILD)/control.bin \
 		$(BUILD)/device-model.bin $(BUILD)/guest/linux $(BUILD)/guest/initrd.cpio $(BUILD)/guest-tests/bench

@@ -519,6 +519,24 @@ static u32 hc_host_log(struct call *c) {
 #define PORT_RESET   0xcf9
 #define RESET_SYSTEM 0x0e
 
+/* RDRAND; ten tries are what the SDM advises ("Random Number Generator Instructions"). */
+static u32 hc_entropy(struct call *c) {
+    u64 length = c->a[0];
+    if (length > ENTROPY_MAX)
+        return STATUS_BAD_ARGUMENT;
+    if (!(cpuid(1, 0).ecx & CPUID_1_ECX_RDRAND))
+        return STATUS_BAD_STATE;
+    u64 words[ENTROPY_MAX / sizeof(u64)];
+    for (u64 i = 0; i < (length + 7) / 8; i++) {
+        unsigned tries = 10;
+        while (!rdrand(&words[i]))
+            if (!--tries)
+                return STATUS_BAD_STATE;
+    }
+    memcpy(c->domain->comm, words, length);
+    return STATUS_OK;
+}
+
 static u32 hc_host_reset(struct call *c) {
     TRY(get_root(c));
     log_info("reset, by the control domain");
@@ -564,6 +582,7 @@ static const handler handlers[HC_COUNT] = {
     [HC_HOST_CPUID] = hc_host_cpuid,
     [HC_HOST_LOG] = hc_host_log,
     [HC_HOST_RESET] = hc_host_reset,
+    [HC_ENTROPY] = hc_entropy,
 };
 
 bool hypercall(struct vcpu *vcpu) {

@@ -55,6 +55,13 @@ static inline u64 rdtsc(void) {
     return (u64)high << 32 | low;
 }
 
+/* False: the generator had nothing to give at this moment. */
+static inline bool rdrand(u64 *value) {
+    bool ok;
+    __asm__ volatile("rdrand %0" : "=r"(*value), "=@ccc"(ok));
+    return ok;
+}
+
 #define CONTROL_REGISTER(n)                                                                        \
     static inline u64 read_cr##n(void) {                                                           \
         u64 value;                                                                                 \

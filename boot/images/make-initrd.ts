@@ -1,5 +1,5 @@
 // Writes the guests' initrd: an uncompressed newc cpio archive of BusyBox and the scripts in guest/.
-// usage: make-initrd BUSYBOX SCRIPTS OUT
+// usage: make-initrd BUSYBOX SCRIPTS OUT [MODULES E2FSCK]    with kernel modules and a file-system check
 import { execFileSync } from "node:child_process";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -52,10 +52,25 @@ function listEntries(busybox: string, scripts: string): Entry[] {
   return entries;
 }
 
-const [busybox, scripts, out] = process.argv.slice(2);
+/** Kernel modules, which /init loads, and a program that checks a disk. */
+function listDiskEntries(modules: string, e2fsck: string): Entry[] {
+  const entries: Entry[] = ["lib", "lib/modules", "mnt"].map((name) => ({ name, mode: S_IFDIR | 0o755 }));
+  for (const name of readdirSync(modules).sort()) {
+    entries.push({
+      name: `lib/modules/${name}`,
+      mode: S_IFREG | 0o644,
+      data: readFileSync(join(modules, name)),
+    });
+  }
+  entries.push({ name: "sbin/e2fsck", mode: S_IFREG | 0o755, data: readFileSync(e2fsck) });
+  return entries;
+}
+
+const [busybox, scripts, out, modules, e2fsck] = process.argv.slice(2);
 if (busybox === undefined || scripts === undefined || out === undefined) {
-  console.error("usage: make-initrd BUSYBOX SCRIPTS OUT");
+  console.error("usage: make-initrd BUSYBOX SCRIPTS OUT [MODULES E2FSCK]");
   process.exit(2);
 }
-const entries = [...listEntries(busybox, scripts), { name: "TRAILER!!!", mode: 0 }];
+const more = modules !== undefined && e2fsck !== undefined ? listDiskEntries(modules, e2fsck) : [];
+const entries = [...listEntries(busybox, scripts), ...more, { name: "TRAILER!!!", mode: 0 }];
 writeFileSync(out, Buffer.concat(entries.map((entry, index) => encodeEntry(entry, index + 1))));

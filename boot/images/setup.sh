@@ -3,7 +3,7 @@
 set -eu
 
 packages="gcc libc6-dev binutils make bochs bochs-sdl bochsbios vgabios grub-common grub-pc-bin
-    grub-efi-amd64-bin xorriso mtools"
+    grub-efi-amd64-bin xorriso mtools e2fsprogs"
 
 say() { echo "setup: $*" >&2; }
 

@@ -49,6 +49,11 @@ export class Arguments {
     return this.given.some((option) => option.name === name);
   }
 
+  /** All values given, in their order. */
+  values(name: string): string[] {
+    return this.given.filter((option) => option.name === name).map((option) => option.value);
+  }
+
   /** The last value given; undefined if there is none. An optional value that was left out is "". */
   value(name: string): string | undefined {
     return this.given.filter((option) => option.name === name).pop()?.value;

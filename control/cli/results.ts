@@ -18,6 +18,8 @@ export interface VmSpec {
   kernel: string;
   initrd?: string;
   cmdline?: string;
+  console?: string;
+  disks?: { image: string; readOnly?: boolean }[];
   start?: boolean;
   restart?: { policy: string; max?: number; window?: number };
 }

@@ -10,9 +10,22 @@ import { parseNumber, parseSize } from "./values";
 
 type Fields = Record<string, unknown>;
 
-const VM_FIELDS = ["name", "memory", "vcpus", "kernel", "initrd", "cmdline", "start", "restart"];
+const VM_FIELDS = [
+  "name",
+  "memory",
+  "vcpus",
+  "kernel",
+  "initrd",
+  "cmdline",
+  "console",
+  "disks",
+  "start",
+  "restart",
+];
 const HOST_FIELDS = ["version", "host", "vms"];
+const DISK_FIELDS = ["image", "readOnly"];
 const RESTART_FIELDS = ["policy", "max", "window"];
+const CONSOLES = [schema.CONSOLE_SERIAL, schema.CONSOLE_VIRTIO];
 const POLICIES = [schema.POLICY_NEVER, schema.POLICY_ON_FAILURE, schema.POLICY_ALWAYS];
 
 /** The VMs that `plinth create` was asked for: at least one. */
@@ -35,16 +48,25 @@ export function specsFromArguments(args: Arguments): VmSpec[] {
 
 function optionFields(args: Arguments): Fields {
   const fields: Fields = {};
-  for (const key of ["kernel", "initrd", "cmdline", "memory"]) {
+  for (const key of ["kernel", "initrd", "cmdline", "console", "memory"]) {
     const value = args.value(key);
     if (value !== undefined) fields[key] = value;
   }
   const vcpus = args.value("vcpus");
   if (vcpus !== undefined) fields.vcpus = parseNumber(vcpus, "--vcpus");
+  const disks = args.values("disk").map(parseDisk);
+  if (disks.length > 0) fields.disks = disks;
   if (args.has("start")) fields.start = true;
   const policy = args.value("restart");
   if (policy !== undefined) fields.restart = parseRestart(policy);
   return fields;
+}
+
+/** "IMAGE", or "IMAGE,ro". */
+function parseDisk(text: string): Fields {
+  const match = /^([^,]+)(,ro)?$/.exec(text);
+  if (!match) throw usageError(`--disk: '${text}' is not IMAGE or IMAGE,ro`);
+  return match[2] ? { image: match[1], readOnly: true } : { image: match[1] };
 }
 
 /** "on-failure", or "on-failure:3/60s": at most 3 times in 60 seconds. */
@@ -105,8 +127,25 @@ function checkVm(fields: Fields, where: string): VmSpec {
     throw usageError(`${where}: 'vcpus' is no number`);
   if (spec.start !== undefined && typeof spec.start !== "boolean")
     throw usageError(`${where}: 'start' is neither true nor false`);
+  if (spec.console !== undefined && !CONSOLES.includes(String(spec.console)))
+    throw usageError(`${where}: console '${String(spec.console)}' is none of ${CONSOLES.join(", ")}`);
+  checkDisks(spec.disks, where);
   checkRestart(spec.restart, where);
   return spec as unknown as VmSpec;
+}
+
+function checkDisks(disks: unknown, where: string): void {
+  if (disks === undefined) return;
+  if (!Array.isArray(disks)) throw usageError(`${where}: 'disks' is no list like [{"image": "disk"}]`);
+  disks.forEach((disk: unknown, n) => {
+    const at = `${where}, disks[${n}]`;
+    if (!isFields(disk)) throw usageError(`${at}: not an object like {"image": "disk"}`);
+    checkFields(disk, DISK_FIELDS, at);
+    if (typeof disk.image !== "string" || disk.image === "")
+      throw usageError(`${at}: 'image' is missing or no text`, "plinth images");
+    if (disk.readOnly !== undefined && typeof disk.readOnly !== "boolean")
+      throw usageError(`${at}: 'readOnly' is neither true nor false`);
+  });
 }
 
 function checkRestart(restart: unknown, where: string): void {

@@ -42,8 +42,28 @@ export function flushConsole(): void {
   link.signal();
 }
 
-/** The next byte that was typed, or -1. */
+let toVirtio = false;
+
+/** What is typed goes to the virtio console from now on, not to the serial port. */
+export function consoleInputToVirtio(): void {
+  toVirtio = true;
+}
+
+/** Whether there is something for the virtio console. */
+export function consoleInputReady(): bool {
+  return toVirtio && link.consoleIn.available > 0;
+}
+
+/** Takes what was typed, for the virtio console; returns how much that is. */
+export function consoleInputBytes(to: usize, limit: u32): u32 {
+  const length = link.consoleIn.read(to, limit);
+  if (length > 0) link.signal(); // there may be a writer that waits for room
+  return length;
+}
+
+/** The next byte that was typed for the serial port, or -1. */
 export function consoleInput(): i32 {
+  if (toVirtio) return -1;
   if (inputAt == inputEnd) {
     inputAt = 0;
     inputEnd = link.consoleIn.read(input, INPUT);

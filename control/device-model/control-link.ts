@@ -15,6 +15,17 @@ export const EVENT_LINK: u32 = EVENT_FREE;
 
 export const link = new ModelLink(GPA_SHARED, CAP_LINK);
 
+/** At most this many disks. */
+export const MAX_DISKS: u32 = 4;
+
+/** A disk: memory that the control domain has mapped. */
+export class Disk {
+  size: u64 = 0;
+  readOnly: bool = false;
+  /** Whether its image has still to be copied to it. */
+  fresh: bool = false;
+}
+
 /** What the control domain wants this VM to be. */
 export class Config {
   name: string = "";
@@ -24,6 +35,8 @@ export class Config {
   initrdSize: u64 = 0;
   wallClock: u64 = 0;
   tscHz: u64 = 0;
+  disks: Disk[] = [];
+  virtioConsole: bool = false;
   /** The command line stays where it was read: in configBytes. */
   cmdline: usize = 0;
   cmdlineLength: u32 = 0;
@@ -54,10 +67,28 @@ function readField(config: Config, reader: CborReader): void {
   else if (reader.is("initrdSize")) config.initrdSize = reader.uint();
   else if (reader.is("wallClock")) config.wallClock = reader.uint();
   else if (reader.is("tscHz")) config.tscHz = reader.uint();
+  else if (reader.is("console")) config.virtioConsole = reader.text() == "virtio";
+  else if (reader.is("disks")) readDisks(config, reader);
   else if (reader.is("cmdline")) {
     config.cmdlineLength = reader.key();
     config.cmdline = reader.span;
   } else reader.skip();
+}
+
+function readDisks(config: Config, reader: CborReader): void {
+  const count = reader.array();
+  for (let i: u32 = 0; i < count && reader.ok; i++) {
+    const disk = new Disk();
+    const pairs = reader.map();
+    for (let n: u32 = 0; n < pairs && reader.ok; n++) {
+      reader.key();
+      if (reader.is("size")) disk.size = reader.uint();
+      else if (reader.is("readOnly")) disk.readOnly = reader.bool();
+      else if (reader.is("fresh")) disk.fresh = reader.bool();
+      else reader.skip();
+    }
+    config.disks.push(disk);
+  }
 }
 
 function open(kind: string, pairs: u32): void {

@@ -4,7 +4,15 @@
 // inside of the VM's memory is not done, and the function returns false. Memory is read once into linear
 // memory; nothing here reads a guest value twice.
 
-import { sharedCopy, sharedFill, sharedLoad32, sharedLoad64, sharedRead, sharedWrite } from "../lib/binding";
+import {
+  sharedCopy,
+  sharedFill,
+  sharedLoad32,
+  sharedLoad64,
+  sharedRead,
+  sharedStore32,
+  sharedWrite,
+} from "../lib/binding";
 import { GPA_GUEST } from "../gen/abi64";
 
 /** The VM's memory in bytes, set once from the configuration. */
@@ -80,5 +88,29 @@ export function copyToGuest(gpa: u64, from: u64, length: u64): bool {
 export function fillGuest(gpa: u64, byte: u32, length: u64): bool {
   if (!inMemory(gpa, length)) return false;
   sharedFill(GPA_GUEST + gpa, byte, length);
+  return true;
+}
+
+/** Copies guest memory to another mapping of this component (a disk). */
+export function copyFromGuest(to: u64, gpa: u64, length: u64): bool {
+  if (!inMemory(gpa, length)) return false;
+  sharedCopy(to, GPA_GUEST + gpa, length);
+  return true;
+}
+
+/**
+ * Loads an aligned u16 that the guest may store to at any time, before anything that is read after it.
+ * Zero if the 4 bytes around it are not memory.
+ */
+export function loadGuest16(gpa: u64): u32 {
+  const around = gpa & ~3;
+  if (!inMemory(around, 4)) return 0;
+  return (sharedLoad32(GPA_GUEST + around) >> (((<u32>gpa) & 2) * 8)) & 0xffff;
+}
+
+/** Stores an aligned u32 for the guest, after everything written before and before anything read after it. */
+export function storeGuest32(gpa: u64, data: u32): bool {
+  if (gpa & 3 || !inMemory(gpa, 4)) return false;
+  sharedStore32(GPA_GUEST + gpa, data);
   return true;
 }

@@ -3,18 +3,29 @@
 // The native loop calls init() once, onExit() for every exit of a vCPU and onEvents() for the rest.
 
 import { InfoAt, ABI_VERSION, CAP_VCPU } from "../gen/abi";
-import { infoRead, log, now, vcpuStart } from "../lib/binding";
+import { infoRead, log, now, sharedCopy, vcpuStart } from "../lib/binding";
 import { acpiPm } from "./chips/acpi-pm";
-import { uart } from "./chips/uart";
-import { Command, EVENT_LINK, link, loadConfig, nextCommand, sendError, sendEvent } from "./control-link";
+import {
+  Command,
+  Config,
+  EVENT_LINK,
+  link,
+  loadConfig,
+  MAX_DISKS,
+  nextCommand,
+  sendError,
+  sendEvent,
+} from "./control-link";
 import { dispatchExit } from "./exits/dispatch";
 import { messageAddress } from "./exits/message";
 import { setMemorySize } from "./guest-memory";
 import { loadLinux } from "./loader/linux";
-import { buildMachine } from "./machine";
+import { buildMachine, DISK_GPA, DISK_STEP, pullConsoleInput } from "./machine";
 import { EVENT_TIMER, initTimers, onTimerEvent } from "./timers";
 
 const infoVersion: usize = memory.data(4, 4);
+/** Where the images of disks are mapped, read-only. */
+const IMAGE_GPA: u64 = DISK_GPA + MAX_DISKS * DISK_STEP;
 let loaded = false;
 
 /** Builds the machine, loads its image and tells the control domain. */
@@ -24,14 +35,30 @@ export function init(): void {
   link.bind(EVENT_LINK);
   initTimers();
   const config = loadConfig();
-  if (config === null || config.tscHz == 0 || config.vcpus == 0 || config.vcpus > 16) {
+  if (config === null || config.tscHz == 0 || config.vcpus == 0 || config.vcpus > 16 || !disksFit(config)) {
     sendError("device model", "its configuration is not valid", "plinth logs");
     return;
   }
   setMemorySize(config.memory);
-  buildMachine(config.wallClock);
+  buildMachine(config);
+  fillDisks(config);
   loaded = loadLinux(config);
   if (loaded) sendEvent("ready");
+}
+
+function disksFit(config: Config): bool {
+  let fit = config.disks.length <= <i32>MAX_DISKS;
+  for (let i = 0; i < config.disks.length; i++) fit = fit && config.disks[i].size <= DISK_STEP;
+  return fit;
+}
+
+// A disk that has never been used gets the contents of its image.
+function fillDisks(config: Config): void {
+  for (let i = 0; i < config.disks.length; i++) {
+    const disk = config.disks[i];
+    const at = <u64>i * DISK_STEP;
+    if (disk.fresh) sharedCopy(DISK_GPA + at, IMAGE_GPA + at, disk.size);
+  }
 }
 
 /** Address of the buffer through which exit messages pass. */
@@ -57,7 +84,7 @@ function onLink(): void {
     else if (command == Command.TRAP) throw new Error("test.trapModel: the device model was told to trap");
     else log("device model: a command was ignored");
   }
-  uart.pullInput();
+  pullConsoleInput();
 }
 
 function run(): void {

@@ -20,7 +20,11 @@ class NoDevice extends MmioDevice {
   }
 }
 
-class Region {
+/** A piece of memory space that belongs to a device. It can move, and be taken off the bus (a PCI BAR). */
+export class Region {
+  /** Whether it answers. */
+  active: bool = true;
+
   constructor(
     public base: u64,
     public size: u32,
@@ -28,35 +32,27 @@ class Region {
   ) {}
 
   holds(gpa: u64, size: u32): bool {
-    return gpa >= this.base && gpa - this.base <= <u64>this.size - size;
+    return this.active && gpa >= this.base && gpa - this.base <= <u64>this.size - size;
   }
 }
 
-const MAX_REGIONS = 32;
+const MAX_REGIONS = 64;
 const regions = new StaticArray<Region | null>(MAX_REGIONS);
 let regionCount = 0;
 let lastHit = new Region(0, 8, new NoDevice());
 const nobody = lastHit.device;
+lastHit.active = false;
 
 /** Gives [base, base + size) to a device; size is at least 8. */
-export function claimMmio(device: MmioDevice, base: u64, size: u32): void {
+export function claimMmio(device: MmioDevice, base: u64, size: u32): Region {
   assert(regionCount < MAX_REGIONS && size >= 8, "mmio bus: too many regions or a bad one");
-  regions[regionCount++] = new Region(base, size, device);
-}
-
-/** Takes the region at `base` away again (a PCI BAR that moves). */
-export function releaseMmio(base: u64): void {
-  for (let i = 0; i < regionCount; i++) {
-    if (regions[i]!.base != base) continue;
-    regions[i] = regions[--regionCount];
-    regions[regionCount] = null;
-    lastHit = new Region(0, 8, nobody);
-    return;
-  }
+  const region = new Region(base, size, device);
+  regions[regionCount++] = region;
+  return region;
 }
 
 function find(gpa: u64, size: u32): bool {
-  if (lastHit.device !== nobody && lastHit.holds(gpa, size)) return true;
+  if (lastHit.holds(gpa, size)) return true;
   for (let i = 0; i < regionCount; i++) {
     const region = regions[i]!;
     if (region.holds(gpa, size)) {

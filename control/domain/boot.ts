@@ -5,11 +5,17 @@ import { CapInfo, DomainInfo, VcpuInfo } from "../gen/layout";
 import { capInfo, domainInfo, memMap, memUnmap, sharedRead, vcpuInfo } from "../lib/binding";
 import { LINK_CONFIG_MAX, readConfig } from "../lib/link";
 import {
+  CONSOLE_SERIAL,
+  CONSOLE_VIRTIO,
   EVENT_CONTROL_RESTARTED,
   EVENT_CONTROL_STARTED,
   EVENT_SPEC_ERROR,
   FIELD_CMDLINE,
+  FIELD_CONSOLE,
+  FIELD_DISKS,
   FIELD_HOST,
+  FIELD_IMAGE,
+  FIELD_READ_ONLY,
   FIELD_VERSION,
   FIELD_VMS,
   LINK_INITRD_SIZE,
@@ -23,8 +29,9 @@ import {
 import { decode } from "./codec";
 import { emit, eventsRestore } from "./events";
 import { findModule, info, modules } from "./host";
-import { GPA_MODULE, linkAddress, vmSlot, VmSlot, vmsThatFit } from "./slots";
-import { HostSpec, isName, readHostSpec, VmSpec } from "./spec";
+import { disksForget } from "./disks";
+import { GPA_MODULE, linkAddress, MAX_DISKS, vmSlot, VmSlot, vmsThatFit } from "./slots";
+import { DiskSpec, HostSpec, isName, readHostSpec, VmSpec } from "./spec";
 import { stashRead } from "./stash";
 import { clean, counted, fieldText, quoted } from "./text";
 import { Value } from "./value";
@@ -211,11 +218,13 @@ function adoptOrphans(): void {
     vm.alive = true;
     vmTearDown(vm);
     vmForgetLink(vm);
+    disksForget(index);
   }
 }
 
 function holdsAnything(index: u32): bool {
   for (let what = <u32>VmSlot.MEMORY; what <= <u32>VmSlot.VCPU; what++) if (vmHolds(index, what)) return true;
+  for (let n: u32 = 0; n < MAX_DISKS; n++) if (vmHolds(index, VmSlot.DISK + n)) return true;
   return false;
 }
 
@@ -226,6 +235,11 @@ function readSpecOfLink(vm: Vm): void {
   const length = readConfig(linkAddress(vm.index), configBuffer);
   const value = length > 0 ? decode(configBuffer, length) : null;
   if (value == null) return;
+  const disks = value.getList(FIELD_DISKS);
+  for (let i = 0; i < disks.length; i++)
+    vm.spec.disks.push(new DiskSpec(disks[i].getText(FIELD_IMAGE), disks[i].getBool(FIELD_READ_ONLY)));
+  vm.disksFilled = true;
+  vm.spec.console = value.getText(FIELD_CONSOLE) == CONSOLE_VIRTIO ? CONSOLE_VIRTIO : CONSOLE_SERIAL;
   vm.spec.cmdline = clean(value.getText(FIELD_CMDLINE), Specification.MAX_CMDLINE);
   const all = modules();
   for (let i = 0; i < all.length; i++) {

@@ -8,7 +8,9 @@ export const SLOT_STASH: u32 = CAP_FREE;
 export const SLOT_UART: u32 = CAP_FREE + 1;
 export const SLOT_TIMER: u32 = CAP_FREE + 2;
 const SLOT_VMS: u32 = CAP_FREE + 8;
-const SLOTS_PER_VM: u32 = 8 + MAX_VCPUS;
+/** Disks of a VM, at most. */
+export const MAX_DISKS: u32 = 4;
+const SLOTS_PER_VM: u32 = 8 + MAX_VCPUS + MAX_DISKS;
 
 /* Event bits of this domain. */
 export const EVENT_UART: u32 = EVENT_FREE;
@@ -31,7 +33,8 @@ export const enum VmSlot {
   MODEL_VCPU = 5,
   CHANNEL = 6 /* our end */,
   MODEL_CHANNEL = 7 /* the device model's end */,
-  VCPU = 8,
+  VCPU = 8 /* MAX_VCPUS of them */,
+  DISK = 24 /* MAX_DISKS of them */,
 }
 
 export function vmSlot(index: u32, what: VmSlot): u32 {

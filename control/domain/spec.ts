@@ -1,15 +1,21 @@
 // The host specification and the specification of a VM, checked as hostile input.
 
 import {
+  CONSOLE_SERIAL,
+  CONSOLE_VIRTIO,
   ErrorCode,
   FIELD_CMDLINE,
+  FIELD_CONSOLE,
+  FIELD_DISKS,
   FIELD_HOST,
+  FIELD_IMAGE,
   FIELD_INITRD,
   FIELD_KERNEL,
   FIELD_MAX,
   FIELD_MEMORY,
   FIELD_NAME,
   FIELD_POLICY,
+  FIELD_READ_ONLY,
   FIELD_RESTART,
   FIELD_START,
   FIELD_VCPUS,
@@ -30,6 +36,14 @@ const MIN_MEMORY: u64 = 16 << 20;
 const MAX_MEMORY: u64 = 3072 << 20;
 const MAX_MODULE_NAME = 55;
 
+/** A disk: a copy of a boot module. */
+export class DiskSpec {
+  constructor(
+    public image: string,
+    public readOnly: bool,
+  ) {}
+}
+
 /** What a VM should be. */
 export class VmSpec {
   name: string = "";
@@ -38,6 +52,8 @@ export class VmSpec {
   kernel: string = "";
   initrd: string = "";
   cmdline: string = "";
+  disks: DiskSpec[] = [];
+  console: string = CONSOLE_SERIAL;
   start: bool = true;
   policy: string = POLICY_NEVER;
   max: u32 = 3;
@@ -48,7 +64,7 @@ export class VmSpec {
       .putText(FIELD_POLICY, this.policy)
       .putUint(FIELD_MAX, this.max)
       .putUint(FIELD_WINDOW, this.window);
-    return Value.map()
+    const value = Value.map()
       .putText(FIELD_NAME, this.name)
       .putUint(FIELD_MEMORY, this.memory)
       .putUint(FIELD_VCPUS, this.vcpus)
@@ -57,6 +73,18 @@ export class VmSpec {
       .putText(FIELD_CMDLINE, this.cmdline)
       .putBool(FIELD_START, this.start)
       .put(FIELD_RESTART, restart);
+    if (this.console != CONSOLE_SERIAL) value.putText(FIELD_CONSOLE, this.console);
+    if (this.disks.length > 0) value.put(FIELD_DISKS, this.disksToValue());
+    return value;
+  }
+
+  private disksToValue(): Value {
+    const list = Value.list();
+    for (let i = 0; i < this.disks.length; i++) {
+      const disk = this.disks[i];
+      list.add(Value.map().putText(FIELD_IMAGE, disk.image).putBool(FIELD_READ_ONLY, disk.readOnly));
+    }
+    return list;
   }
 }
 
@@ -80,9 +108,12 @@ const VM_FIELDS: string[] = [
   FIELD_KERNEL,
   FIELD_INITRD,
   FIELD_CMDLINE,
+  FIELD_CONSOLE,
+  FIELD_DISKS,
   FIELD_START,
   FIELD_RESTART,
 ];
+const DISK_FIELDS: string[] = [FIELD_IMAGE, FIELD_READ_ONLY];
 const RESTART_FIELDS: string[] = [FIELD_POLICY, FIELD_MAX, FIELD_WINDOW];
 const HOST_FIELDS: string[] = [FIELD_VERSION, FIELD_HOST, FIELD_VMS];
 
@@ -151,6 +182,31 @@ function readRestart(spec: VmSpec, value: Value): void {
   spec.window = <u32>readUint(restart, FIELD_WINDOW, 1, 86400, 60);
 }
 
+function readDisks(spec: VmSpec, value: Value): void {
+  const disks = value.get(FIELD_DISKS);
+  if (disks == null) return;
+  if (disks.kind != Kind.LIST) {
+    bad("disks is not a list");
+    return;
+  }
+  if (disks.items.length > <i32>Specification.MAX_DISKS)
+    bad("it has more than " + (<i32>Specification.MAX_DISKS).toString() + " disks");
+  for (let i = 0; i < disks.items.length; i++) {
+    const disk = disks.items[i];
+    const what = " in disks[" + i.toString() + "]";
+    if (disk.kind != Kind.MAP) {
+      bad("disks[" + i.toString() + "] is not a map of image and readOnly");
+      return;
+    }
+    checkFields(disk, DISK_FIELDS, what);
+    const image = readText(disk, FIELD_IMAGE, MAX_MODULE_NAME, "");
+    if (image == "") bad("there is no image" + what);
+    const readOnly = disk.get(FIELD_READ_ONLY);
+    if (readOnly != null && readOnly.kind != Kind.BOOL) bad("readOnly" + what + " is neither true nor false");
+    spec.disks.push(new DiskSpec(image, disk.getBool(FIELD_READ_ONLY)));
+  }
+}
+
 /** Reads the specification of one VM. `position` names it while it has no name: "vms[2]". */
 export function readVmSpec(value: Value | null, position: string): SpecResult {
   problem = "";
@@ -176,6 +232,10 @@ export function readVmSpec(value: Value | null, position: string): SpecResult {
     if (spec.kernel == "") bad("it has no kernel");
     spec.initrd = readText(value, FIELD_INITRD, MAX_MODULE_NAME, "");
     spec.cmdline = readText(value, FIELD_CMDLINE, Specification.MAX_CMDLINE, "");
+    readDisks(spec, value);
+    spec.console = readText(value, FIELD_CONSOLE, 20, CONSOLE_SERIAL);
+    if (spec.console != CONSOLE_SERIAL && spec.console != CONSOLE_VIRTIO)
+      bad("console is " + quoted(spec.console) + ", it must be serial or virtio");
     const start = value.get(FIELD_START);
     if (start != null && start.kind != Kind.BOOL) bad("start is neither true nor false");
     spec.start = value.getBool(FIELD_START, true);

@@ -27,6 +27,7 @@ import { encode } from "./codec";
 import { emit } from "./events";
 import { uptimeMs } from "./host";
 import { Fault } from "./outcome";
+import { disksForget } from "./disks";
 import { vmSlot, VmSlot } from "./slots";
 import { VmSpec } from "./spec";
 import { quoted } from "./text";
@@ -173,6 +174,7 @@ export function vmRemove(vm: Vm, force: bool): Fault | null {
   if (!vm.ended && !force) return wrongState(vm, "stopped or crashed", "stop " + vm.name);
   vmTearDown(vm);
   vmForgetLink(vm);
+  disksForget(vm.index);
   vmForget(vm);
   vmsSave();
   emit(EVENT_VM_REMOVED, vm.name, "removed");

@@ -37,6 +37,8 @@ import { ControlLink, LINK_CONFIG_MAX, LINK_SIZE } from "../lib/link";
 import {
   ErrorCode,
   FIELD_CMDLINE,
+  FIELD_CONSOLE,
+  FIELD_DISKS,
   FIELD_VCPUS,
   FIELD_MEMORY,
   FIELD_NAME,
@@ -47,6 +49,7 @@ import {
 } from "../protocol/schema";
 import { wallClock } from "./clock";
 import { encode } from "./codec";
+import { diskMappedPages, diskPages, disksAdmit, disksBuild, disksToLink } from "./disks";
 import { policyBuild, policyRows } from "./cpuid";
 import { findModule, freePages, info, Module } from "./host";
 import { Fault } from "./outcome";
@@ -81,17 +84,25 @@ let failedStatus: u32 = 0;
 let links: u32 = 0;
 
 /** Memory a VM of this size needs, with all that is beside it, in pages. */
-function pagesNeeded(spec: VmSpec): u64 {
+function pagesNeeded(vm: Vm): u64 {
+  const spec = vm.spec;
   return (
-    spec.memory / PAGE_SIZE + MODEL_RAM_PAGES + LINK_PAGES + kernelPages(spec) + modelKernelPages(spec)
+    diskPages(vm) +
+    spec.memory / PAGE_SIZE +
+    MODEL_RAM_PAGES +
+    LINK_PAGES +
+    kernelPages(spec) +
+    modelKernelPages(vm)
   );
 }
 
 /** A device model's page tables also cover the images, in 4 KiB pages where those are not aligned. */
-function modelKernelPages(spec: VmSpec): u32 {
+function modelKernelPages(vm: Vm): u32 {
+  const spec = vm.spec;
   const kernel = findModule(spec.kernel);
   const initrd = findModule(spec.initrd);
-  const images = (kernel != null ? kernel.pages : 0) + (initrd != null ? initrd.pages : 0);
+  const images =
+    (kernel != null ? kernel.pages : 0) + (initrd != null ? initrd.pages : 0) + diskMappedPages(vm);
   return MODEL_KERNEL_PAGES + <u32>(spec.memory >> 30) + <u32>(images / 512);
 }
 
@@ -140,7 +151,9 @@ export function vmAdmit(vm: Vm): Fault | null {
       vm.name,
       "images",
     );
-  const needed = pagesNeeded(vm.spec) * PAGE_SIZE;
+  const fault = disksAdmit(vm);
+  if (fault != null) return fault;
+  const needed = pagesNeeded(vm) * PAGE_SIZE;
   const free = freePages() * PAGE_SIZE;
   if (needed <= free) return null;
   return new Fault(
@@ -201,20 +214,14 @@ function createObjects(vm: Vm): bool {
       domainCreate(
         vmSlot(i, VmSlot.MODEL),
         Role.DEVICE_MODEL,
-        modelKernelPages(vm.spec),
+        modelKernelPages(vm),
         MODEL_CAP_SLOTS,
         "dm/" + vm.name,
       ),
       "creating its device model",
     ) &&
     ok(
-      domainCreate(
-        vmSlot(i, VmSlot.DOMAIN),
-        Role.VM,
-        kernelPages(vm.spec),
-        VM_CAP_SLOTS,
-        "vm/" + vm.name,
-      ),
+      domainCreate(vmSlot(i, VmSlot.DOMAIN), Role.VM, kernelPages(vm.spec), VM_CAP_SLOTS, "vm/" + vm.name),
       "creating its domain",
     )
   );
@@ -243,6 +250,7 @@ function mapModel(vm: Vm): bool {
     ) &&
     mapModule(model, findModule(vm.spec.kernel), GPA_KERNEL, Right.READ) &&
     mapModule(model, vm.spec.initrd != "" ? findModule(vm.spec.initrd) : null, GPA_INITRD, Right.READ) &&
+    ok(disksBuild(vm), "making its disks") &&
     ok(
       memMap(vmSlot(i, VmSlot.DOMAIN), vmSlot(i, VmSlot.MEMORY), 0, 0, pages, readWrite | Right.EXECUTE),
       "mapping its memory",
@@ -266,7 +274,8 @@ function createCpus(vm: Vm): bool {
   const model = vmSlot(i, VmSlot.MODEL);
   const domain = vmSlot(i, VmSlot.DOMAIN);
   const vcpuRights: u32 = Right.CONTROL | Right.INTERRUPT | Right.READ;
-  if (!ok(cpuidSet(domain, policyRows(), policyBuild(vm.spec.vcpus)), "setting its CPUID policy")) return false;
+  if (!ok(cpuidSet(domain, policyRows(), policyBuild(vm.spec.vcpus)), "setting its CPUID policy"))
+    return false;
   if (!ok(capGrant(model, CAP_VM, domain, Right.READ | Right.INTERRUPT), "granting its domain")) return false;
   for (let n: u32 = 0; n < vm.spec.vcpus; n++) {
     const slot = vmSlot(i, VmSlot.VCPU) + n;
@@ -318,6 +327,8 @@ function writeConfig(vm: Vm): bool {
     .putUint(LINK_INITRD_SIZE, initrd != null ? initrd.size : 0)
     .putUint(LINK_WALL_CLOCK, wallClock())
     .putUint(LINK_TSC_HZ, info().tsc_hz);
+  value.putText(FIELD_CONSOLE, vm.spec.console);
+  if (vm.spec.disks.length > 0) value.put(FIELD_DISKS, disksToLink(vm));
   const writer = new CborWriter(config, LINK_CONFIG_MAX);
   const written = encode(writer, value) && vm.link!.writeConfig(config, writer.length);
   return ok(written ? 0 : -(<i64>Status.BAD_ARGUMENT), "writing its configuration");

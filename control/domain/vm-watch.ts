@@ -100,6 +100,7 @@ function handle(vm: Vm, value: Value): void {
     if (vm.state != STATE_STARTING) return;
     buildDone(vm);
     if (!vmSend(vm, LINK_RUN)) return;
+    vm.disksFilled = true;
     vm.enter(STATE_RUNNING, "booted");
     vmsSave();
     emit(EVENT_VM_RUNNING, vm.name, "running");

@@ -29,6 +29,8 @@ export class Vm {
   lastExit: string = "";
   /** Whether its two domains exist. */
   alive: bool = false;
+  /** Whether its disks hold what their images hold, or what it has made of that. */
+  disksFilled: bool = false;
   /** Present from the first start to `rm`: its console can be read after the VM has ended. */
   link: ControlLink | null = null;
   /** Counts the links the VM has had, so that a reader notices a new one. */
@@ -85,6 +87,7 @@ export class Vm {
       .putUint("since", this.since)
       .putText(FIELD_LAST_EXIT, this.lastExit)
       .putUint(FIELD_RESTARTS, this.restartCount)
+      .putBool("disksFilled", this.disksFilled)
       .putBool("stopping", this.stopping)
       .putBool("due", this.restartAt != 0);
   }
@@ -104,6 +107,7 @@ export function vmOfStash(value: Value, limit: u32): Vm | null {
   vm.since = value.getUint("since");
   vm.lastExit = clean(value.getText(FIELD_LAST_EXIT));
   vm.restartCount = <u32>value.getUint(FIELD_RESTARTS);
+  vm.disksFilled = value.getBool("disksFilled");
   vm.stopping = value.getBool("stopping");
   vm.restartAt = value.getBool("due") ? 1 : 0;
   return vm;

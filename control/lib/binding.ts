@@ -57,7 +57,7 @@ export declare function sharedLoad32(gpa: u64): u32;
 @external("plinth", "sharedLoad64")
 export declare function sharedLoad64(gpa: u64): u64;
 
-/** Stores an aligned u32 for another domain, after everything written before (release). */
+/** Stores an aligned u32 for another domain, after everything written before; a full barrier. */
 // @ts-ignore: decorator
 @external("plinth", "sharedStore32")
 export declare function sharedStore32(gpa: u64, value: u32): void;
@@ -290,6 +290,13 @@ export function hostLog(position: u64, out: usize): i64 {
 
 export function hostReset(): i64 {
   return call(Hypercall.HOST_RESET);
+}
+
+/** Fills `out` with up to ENTROPY_MAX bytes of the CPU's entropy. Fails where the CPU has no source. */
+export function entropy(out: usize, length: u32): i64 {
+  const status = call(Hypercall.ENTROPY, length);
+  if (status >= 0) commRead(out, 0, length);
+  return status;
 }
 
 /** out: Info, the whole page. */

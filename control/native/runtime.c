@@ -214,8 +214,12 @@ static inline void copy(void *to, const void *from, u64 count)
     const u8 *f = from;
     for (; count >= 8; count -= 8, t += 8, f += 8)
         __builtin_memcpy(t, f, 8);
-    for (; count > 0; count--)
-        *t++ = *f++;
+    if (count & 4)
+        __builtin_memcpy(t, f, 4), t += 4, f += 4;
+    if (count & 2) /* never torn if aligned: indexes of rings are this wide */
+        __builtin_memcpy(t, f, 2), t += 2, f += 2;
+    if (count & 1)
+        *t = *f;
 }
 
 u64 w2c_plinth_hypercall(struct w2c_plinth *env, u32 nr, u64 a0, u64 a1, u64 a2, u64 a3, u64 a4,
@@ -288,7 +292,8 @@ void w2c_plinth_sharedStore32(struct w2c_plinth *env, u64 at, u32 value)
     (void)env;
     if (at % 4 != 0)
         wasm_rt_trap(WASM_RT_TRAP_UNALIGNED);
-    __atomic_store_n((u32 *)outside(at, 4), value, __ATOMIC_RELEASE);
+    /* A full barrier: rings are re-read after what was stored (virtio's event index). */
+    __atomic_store_n((u32 *)outside(at, 4), value, __ATOMIC_SEQ_CST);
 }
 
 u32 w2c_plinth_portIn(struct w2c_plinth *env, u32 port, u32 size)

@@ -33,6 +33,7 @@ export const enum Specification {
   MAX_VMS = 32,
   MAX_NAME = 27,
   MAX_CMDLINE = 1024,
+  MAX_DISKS = 4,
   MAX_DEPTH = 8,
 }
 
@@ -127,6 +128,12 @@ export const FIELD_REASON: string = "reason";
 export const FIELD_VCPUS: string = "vcpus";
 export const FIELD_SINCE_MS: string = "sinceMs";
 export const FIELD_INITRD: string = "initrd";
+export const FIELD_CONSOLE: string = "console";
+export const CONSOLE_SERIAL: string = "serial";
+export const CONSOLE_VIRTIO: string = "virtio";
+export const FIELD_DISKS: string = "disks";
+export const FIELD_IMAGE: string = "image";
+export const FIELD_READ_ONLY: string = "readOnly";
 export const FIELD_CMDLINE: string = "cmdline";
 export const FIELD_START: string = "start";
 export const FIELD_RESTART: string = "restart";
@@ -194,5 +201,6 @@ export const LINK_TRAP: string = "trap";
 export const LINK_VALUE: string = "value";
 export const LINK_KERNEL_SIZE: string = "kernelSize";
 export const LINK_INITRD_SIZE: string = "initrdSize";
+export const LINK_FRESH: string = "fresh";
 export const LINK_WALL_CLOCK: string = "wallClock";
 export const LINK_TSC_HZ: string = "tscHz";

@@ -114,6 +114,11 @@ function printDetails(context: Context, vm: VmDetails): void {
     ["vcpus", String(vm.vcpus)],
     ["kernel", oneLine(spec?.kernel)],
     ["initrd", oneLine(spec?.initrd)],
+    ["console", spec?.console ? oneLine(spec.console) : ""],
+    [
+      "disks",
+      (spec?.disks ?? []).map((disk) => oneLine(disk.image) + (disk.readOnly ? " (ro)" : "")).join(", "),
+    ],
     ["cmdline", oneLine(spec?.cmdline)],
     ["restart", `${oneLine(restart?.policy ?? "never")}${limits}; ${vm.restarts ?? 0} so far`],
     [

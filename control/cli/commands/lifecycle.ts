@@ -35,6 +35,13 @@ export const create: Command = {
     { name: "vcpus", value: "N", summary: "virtual CPUs (1)" },
     { name: "kernel", value: "IMAGE", summary: "kernel, as 'plinth images' lists it" },
     { name: "initrd", value: "IMAGE", summary: "initrd, as 'plinth images' lists it" },
+    {
+      name: "console",
+      value: "DEVICE",
+      choices: [schema.CONSOLE_SERIAL, schema.CONSOLE_VIRTIO],
+      summary: "what its console is: serial (ttyS0) or virtio (hvc0)",
+    },
+    { name: "disk", value: "IMAGE", repeat: true, summary: "disk made from an image; IMAGE,ro: read-only" },
     { name: "cmdline", value: "TEXT", summary: "kernel command line" },
     {
       name: "restart",

@@ -18,6 +18,15 @@ const DEVICE_OP: u32 = 0x82;
 
 const IO_PORT: u32 = 0x47; // small resource, type 8, 7 bytes
 const IRQ: u32 = 0x22; // small resource, type 4, 2 bytes: edge, active high
+const WORD_SPACE: u32 = 0x88; // large resources
+const DWORD_SPACE: u32 = 0x87;
+const FIXED_MEMORY: u32 = 0x86;
+const SPACE_MEMORY: u32 = 0;
+const SPACE_IO: u32 = 1;
+const SPACE_BUS: u32 = 2;
+const MIN_MAX_FIXED: u32 = 0x0c;
+const READ_WRITE: u32 = 1;
+const ENTIRE_RANGE: u32 = 3;
 const END_TAG: u32 = 0x79;
 
 /** Leaves room for a package length; closeLength() gets what it returns. */
@@ -124,6 +133,76 @@ export function ioPorts(first: u32, count: u32): void {
 /** Sizes of the descriptors, for openResources(). */
 export const IO_SIZE: u32 = 8;
 export const IRQ_SIZE: u32 = 3;
+
+/** What a bridge forwards: bus numbers, ports, memory. Limits are inclusive. */
+export function busNumbers(first: u32, last: u32): void {
+  wordSpace(SPACE_BUS, 0, first, last);
+}
+
+export function forwardedPorts(first: u32, last: u32): void {
+  wordSpace(SPACE_IO, ENTIRE_RANGE, first, last);
+}
+
+function wordSpace(kind: u32, flags: u32, first: u32, last: u32): void {
+  writer.u8(WORD_SPACE);
+  writer.u16(13);
+  writer.u8(kind);
+  writer.u8(MIN_MAX_FIXED);
+  writer.u8(flags);
+  writer.u16(0); // granularity
+  writer.u16(first);
+  writer.u16(last);
+  writer.u16(0); // translation
+  writer.u16(last - first + 1);
+}
+
+export function forwardedMemory(first: u32, last: u32): void {
+  writer.u8(DWORD_SPACE);
+  writer.u16(23);
+  writer.u8(SPACE_MEMORY);
+  writer.u8(MIN_MAX_FIXED);
+  writer.u8(READ_WRITE);
+  writer.u32(0);
+  writer.u32(first);
+  writer.u32(last);
+  writer.u32(0);
+  writer.u32(last - first + 1);
+}
+
+/** Memory space that a device takes. */
+export function fixedMemory(base: u32, size: u32): void {
+  writer.u8(FIXED_MEMORY);
+  writer.u16(9);
+  writer.u8(READ_WRITE);
+  writer.u32(base);
+  writer.u32(size);
+}
+
+export const WORD_SPACE_SIZE: u32 = 16;
+export const DWORD_SPACE_SIZE: u32 = 26;
+export const FIXED_MEMORY_SIZE: u32 = 12;
+
+/** Starts Name(_PRT, Package() { ... }) of `count` routes; close() ends it. */
+export function openRoutes(count: u32): u32 {
+  name("_PRT");
+  writer.u8(PACKAGE_OP);
+  const at = openLength();
+  writer.u8(count);
+  return at;
+}
+
+/** Interrupt pin A of a slot is wired to an input of the I/O APIC. */
+export function route(slot: u32, gsi: u32): void {
+  writer.u8(PACKAGE_OP);
+  const at = openLength();
+  writer.u8(4);
+  writer.u8(DWORD_PREFIX);
+  writer.u32((slot << 16) | 0xffff);
+  pushByte(0); // pin A
+  pushByte(0); // no link device
+  pushByte(gsi);
+  closeLength(at);
+}
 
 export function irq(number: u32): void {
   writer.u8(IRQ);

@@ -5,8 +5,25 @@ import { RTC_PORT } from "../chips/rtc";
 import { COM1 } from "../chips/uart";
 import { IRQ_COM1, IRQ_RTC } from "../interrupts";
 import {
+  CONFIG_ADDRESS_PORT,
+  ECAM_BASE,
+  ECAM_SIZE,
+  gsiOfSlot,
+  MEMORY_WINDOW,
+  MEMORY_WINDOW_END,
+  PORT_WINDOW,
+  PORT_WINDOW_SIZE,
+  SLOTS,
+} from "../pci/layout";
+import {
+  busNumbers,
   close,
   closeResources,
+  DWORD_SPACE_SIZE,
+  FIXED_MEMORY_SIZE,
+  fixedMemory,
+  forwardedMemory,
+  forwardedPorts,
   IO_SIZE,
   ioPorts,
   IRQ_SIZE,
@@ -17,7 +34,10 @@ import {
   nameString,
   openDevice,
   openResources,
+  openRoutes,
   openScope,
+  route,
+  WORD_SPACE_SIZE,
 } from "./aml";
 import { writer } from "./writer";
 
@@ -31,6 +51,8 @@ export function writeDsdt(vcpus: u32): void {
   for (let id: u32 = 0; id < vcpus; id++) processor(id);
   legacyDevice("COM1", "PNP0501", COM1, 8, IRQ_COM1);
   legacyDevice("RTC_", "PNP0B00", RTC_PORT, 2, IRQ_RTC);
+  pciRoot();
+  reserved();
   close(scope);
   writer.end();
 }
@@ -49,6 +71,34 @@ function legacyDevice(name: string, eisaId: string, port: u32, count: u32, inter
   const resources = openResources(IO_SIZE + IRQ_SIZE);
   ioPorts(port, count);
   irq(interrupt);
+  closeResources(resources);
+  close(device);
+}
+
+// The host bridge: what it forwards, and where the interrupt pins of its slots end.
+function pciRoot(): void {
+  const device = openDevice("PCI0");
+  nameEisaId("_HID", "PNP0A03");
+  nameByte("_UID", 0);
+  const resources = openResources(2 * WORD_SPACE_SIZE + DWORD_SPACE_SIZE + IO_SIZE);
+  busNumbers(0, 0);
+  ioPorts(CONFIG_ADDRESS_PORT, 8);
+  forwardedPorts(PORT_WINDOW, PORT_WINDOW + PORT_WINDOW_SIZE - 1);
+  forwardedMemory(MEMORY_WINDOW, MEMORY_WINDOW_END - 1);
+  closeResources(resources);
+  const routes = openRoutes(SLOTS);
+  for (let slot: u32 = 0; slot < SLOTS; slot++) route(slot, gsiOfSlot(slot));
+  close(routes);
+  close(device);
+}
+
+// Configuration space by memory is nobody else's.
+function reserved(): void {
+  const device = openDevice("RES0");
+  nameEisaId("_HID", "PNP0C02");
+  nameByte("_UID", 0);
+  const resources = openResources(FIXED_MEMORY_SIZE);
+  fixedMemory(<u32>ECAM_BASE, ECAM_SIZE);
   closeResources(resources);
   close(device);
 }

@@ -1,4 +1,4 @@
-// The ACPI tables of a VM: RSDP, XSDT, FADT, FACS, MADT, and the DSDT of dsdt.ts.
+// The ACPI tables of a VM: RSDP, XSDT, FADT, FACS, MADT, MCFG, and the DSDT of dsdt.ts.
 //
 //   ACPI_GPA + 0x000  RSDP     + 0x040  FACS     + 0x080  XSDT, then FADT, MADT, DSDT, 16-byte aligned
 //
@@ -10,6 +10,7 @@ import { RESET_PORT, RESET_VALUE } from "../chips/reset";
 import { writeGuestBytes } from "../guest-memory";
 import { GSI_TIMER, IRQ_SCI, IRQ_TIMER } from "../interrupts";
 import { ACPI_GPA } from "../loader/layout";
+import { ECAM_BASE } from "../pci/layout";
 import { writeDsdt } from "./dsdt";
 import { writer } from "./writer";
 
@@ -62,9 +63,12 @@ export function writeAcpiTables(vcpus: u32): u64 {
   const fadt = place();
   writeMadt(vcpus);
   const madt = place();
+  writeMcfg();
+  const mcfg = place();
   writer.begin("XSDT", 1);
   writer.u64(fadt);
   writer.u64(madt);
+  writer.u64(mcfg);
   writer.end();
   writeGuestBytes(TABLES_GPA, writer.start, writer.length);
   writeRsdp();
@@ -184,5 +188,17 @@ function writeMadt(vcpus: u32): void {
   writer.u8(ALL_PROCESSORS);
   writer.u16(CONFORMS);
   writer.u8(1); // LINT1
+  writer.end();
+}
+
+// PCI Firmware Specification 3.2, "MCFG Table Description": bus 0 of segment 0.
+function writeMcfg(): void {
+  writer.begin("MCFG", 1);
+  writer.zeros(8);
+  writer.u64(ECAM_BASE);
+  writer.u16(0);
+  writer.u8(0); // first bus
+  writer.u8(0); // last bus
+  writer.u32(0);
   writer.end();
 }

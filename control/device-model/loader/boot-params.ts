@@ -4,6 +4,7 @@
 
 import { fillGuest, writeGuest, writeGuestBytes } from "../guest-memory";
 import { header, HEADER_START, KernelImage } from "./image";
+import { ECAM_BASE, ECAM_SIZE } from "../pci/layout";
 import { ACPI_GPA, ACPI_ROOM, BOOT_PARAMS_GPA, CMDLINE_GPA, HIGH_START, LOW_END } from "./layout";
 
 const ACPI_RSDP_ADDR: u64 = 0x070;
@@ -56,6 +57,7 @@ export function writeBootParams(image: KernelImage, place: Placement, memory: u6
   addRange(ACPI_GPA, ACPI_GPA + ACPI_ROOM, E820_ACPI);
   addRange(ACPI_GPA + ACPI_ROOM, HIGH_START, E820_RESERVED);
   addRange(HIGH_START, memory, E820_RAM);
+  addRange(ECAM_BASE, ECAM_BASE + ECAM_SIZE, E820_RESERVED);
   writeGuest(BOOT_PARAMS_GPA + E820_ENTRIES, 1, entries);
 }
 

@@ -256,6 +256,8 @@ function help(name: string): void {
   if (command.words == Words.SPEC)
     print(
       "  memory=  like 128M or 1G          kernel=, initrd=  names from images\n" +
+        "  disk=    an image, copied for the VM; disk=IMAGE,ro: read-only; may be given again\n" +
+        "  console= serial (ttyS0) or virtio (hvc0)\n" +
         "  cmdline= in quotes if it has spaces\n" +
         "  restart= never, on-failure or always, at most max= times in window= seconds\n" +
         "  start=no only adds it\n",

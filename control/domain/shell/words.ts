@@ -3,13 +3,17 @@
 import {
   ErrorCode,
   FIELD_CMDLINE,
+  FIELD_CONSOLE,
+  FIELD_DISKS,
   FIELD_FORCE,
+  FIELD_IMAGE,
   FIELD_INITRD,
   FIELD_KERNEL,
   FIELD_MAX,
   FIELD_MEMORY,
   FIELD_NAME,
   FIELD_POLICY,
+  FIELD_READ_ONLY,
   FIELD_RESTART,
   FIELD_SPEC,
   FIELD_START,
@@ -84,12 +88,17 @@ export function requestOf(command: Command, words: string[]): Outcome {
   return Outcome.of(request);
 }
 
+/** A disk of `create`: disk=IMAGE, or disk=IMAGE,ro; may be given again. */
+const DISK: string = "disk";
+
 /** The keys of `create`, for completion too. */
 export const CREATE_KEYS: string[] = [
   FIELD_MEMORY,
   FIELD_KERNEL,
   FIELD_INITRD,
   FIELD_CMDLINE,
+  FIELD_CONSOLE,
+  DISK,
   FIELD_VCPUS,
   FIELD_START,
   FIELD_RESTART,
@@ -101,6 +110,7 @@ function createRequest(command: Command, words: string[]): Outcome {
   if (words.length < 2) return usage(command, "it needs a name");
   const spec = Value.map().putText(FIELD_NAME, words[1]);
   const restart = Value.map();
+  const disks = Value.list();
   for (let i = 2; i < words.length; i++) {
     const at = words[i].indexOf("=");
     const key = at > 0 ? words[i].substring(0, at) : "";
@@ -114,8 +124,12 @@ function createRequest(command: Command, words: string[]): Outcome {
       if (number < 0) return usage(command, key + " is " + quoted(text) + ", it must be a number");
       if (key == FIELD_VCPUS) spec.putUint(key, number);
       else restart.putUint(key, number);
-    } else if (key == FIELD_KERNEL || key == FIELD_INITRD || key == FIELD_CMDLINE) {
+    } else if (key == FIELD_KERNEL || key == FIELD_INITRD || key == FIELD_CMDLINE || key == FIELD_CONSOLE) {
       spec.putText(key, text);
+    } else if (key == DISK) {
+      const readOnly = text.endsWith(",ro");
+      const image = readOnly ? text.substring(0, text.length - 3) : text;
+      disks.add(Value.map().putText(FIELD_IMAGE, image).putBool(FIELD_READ_ONLY, readOnly));
     } else if (key == FIELD_START) {
       spec.putBool(FIELD_START, text != "no" && text != "false");
     } else if (key == FIELD_RESTART) {
@@ -129,5 +143,6 @@ function createRequest(command: Command, words: string[]): Outcome {
     }
   }
   if (restart.items.length > 0) spec.put(FIELD_RESTART, restart);
+  if (disks.items.length > 0) spec.put(FIELD_DISKS, disks);
   return Outcome.of(Value.map().put(FIELD_SPEC, spec));
 }

@@ -73,6 +73,24 @@ test("the MADT has one local APIC for each vCPU, the I/O APIC and the overrides"
   assert.equal(kinds, [0, 0, 0, 1, 2, 2, 4]);
 });
 
+test("the MCFG has bus 0", () => {
+  const mcfg = parse(new Rig()).byName.get("MCFG") as Buffer;
+  assert.is(mcfg.length, 60);
+  assert.is(mcfg.readBigUInt64LE(44), 0xd0000000n);
+  assert.is(mcfg.readUInt32LE(52), 0);
+});
+
+test("the DSDT has the host bridge, what it forwards and its interrupt pins", () => {
+  const dsdt = (parse(new Rig()).byName.get("DSDT") as Buffer).toString("latin1");
+  assert.ok(dsdt.includes("PCI0\x08_HID\x0c\x41\xd0\x0a\x03"));
+  assert.ok(dsdt.includes("\x88\x0d\x00\x02\x0c\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00"));
+  assert.ok(dsdt.includes("\x00\x00\x00\xe0\xff\xff\xbf\xfe\x00\x00\x00\x00\x00\x00\xc0\x1e"));
+  for (const slot of [0, 1, 9, 31]) {
+    const route = `\x04\x0c\xff\xff${String.fromCharCode(slot)}\x00\x0a\x00\x0a\x00\x0a`;
+    assert.ok(dsdt.includes(route + String.fromCharCode(16 + (slot & 7))));
+  }
+});
+
 test("the DSDT has _S5 and the serial port", () => {
   const dsdt = (parse(new Rig()).byName.get("DSDT") as Buffer).toString("latin1");
   assert.ok(dsdt.includes("_S5_\x12\x4b\x00\x04\x0a\x05\x0a\x05\x0a\x00\x0a\x00"));

@@ -68,12 +68,15 @@ test("e820 covers the memory, sorted and without overlap", () => {
   const rig = new Rig({ memory: 96 * MIB });
   const count = rig.memory[ZERO_PAGE + 0x1e8] ?? 0;
   let end = 0n;
-  for (let i = 0; i < count; i++) {
+  for (let i = 0; i < count - 1; i++) {
     const at = ZERO_PAGE + 0x2d0 + i * 20;
     assert.is(rig.memory.readBigUInt64LE(at), end);
     end += rig.memory.readBigUInt64LE(at + 8);
   }
   assert.is(end, BigInt(96 * MIB));
+  const last = ZERO_PAGE + 0x2d0 + (count - 1) * 20; // PCI configuration space
+  assert.is(rig.memory.readBigUInt64LE(last), 0xd0000000n);
+  assert.is(rig.memory.readUInt32LE(last + 16), 2);
 });
 
 test("run starts the vCPU", () => {

@@ -7,6 +7,7 @@ import {
   ACCESS_READ,
   ACCESS_WRITE,
   CAP_LINK,
+  ENTROPY_MAX,
   EVENT_FREE,
   ExitMessageAt,
   ExitType,
@@ -14,12 +15,16 @@ import {
   Hypercall,
   InterruptKind,
   Reply,
+  Status,
   VcpuRegistersAt,
 } from "../../../control/gen/abi";
 import { GPA_GUEST } from "../../../control/gen/abi64-node";
 
 const KERNEL_GPA = 0x20000000n;
 const INITRD_GPA = 0x40000000n;
+const DISK_GPA = 0x60000000n;
+const DISK_IMAGE_GPA = 0xa0000000n;
+const DISK_STEP = 0x10000000n;
 const LINK_SIZE = 0x16000;
 const EVENT_LINK = BigInt(EVENT_FREE);
 const EVENT_TIMER = BigInt(EVENT_FREE + 1);
@@ -45,6 +50,14 @@ export interface Options {
   kernel?: Uint8Array;
   initrd?: Uint8Array;
   cmdline?: string;
+  /** Images of disks; the rig maps them and the disks made from them. */
+  disks?: Uint8Array[];
+  /** "virtio": its console is a virtio device. */
+  console?: string;
+  /** Disks that are read-only, by number. */
+  readOnly?: number[];
+  /** The CPU has no source of entropy. */
+  noEntropy?: boolean;
   /** Bytes of configuration instead of the usual map. */
   rawConfig?: Uint8Array;
   vcpus?: number;
@@ -70,6 +83,20 @@ const module_ = new WebAssembly.Module(
   readFileSync(process.env["DEVICE_MODEL_WASM"] ?? "build/device-model.wasm"),
 );
 
+/** MOV [rax], ecx and MOV ecx, [rax], by width. */
+const CODE_STORE: Record<number, number[]> = {
+  1: [0x88, 0x08],
+  2: [0x66, 0x89, 0x08],
+  4: [0x89, 0x08],
+  8: [0x48, 0x89, 0x08],
+};
+const CODE_LOAD: Record<number, number[]> = {
+  1: [0x8a, 0x08],
+  2: [0x66, 0x8b, 0x08],
+  4: [0x8b, 0x08],
+  8: [0x48, 0x8b, 0x08],
+};
+
 /** A trap of the component: a test that sees one has failed. */
 export class Trap extends Error {}
 
@@ -91,6 +118,9 @@ export class Rig {
   private readonly comm = Buffer.alloc(4096);
   private readonly kernel: Buffer;
   private readonly initrd: Buffer;
+  readonly disks: Buffer[];
+  private readonly images: Buffer[];
+  private readonly noEntropy: boolean;
   private deadline = 0n;
   private readonly wasm: Exports;
   private exits = 0;
@@ -99,6 +129,9 @@ export class Rig {
     this.memory = Buffer.alloc(options.memory ?? 64 * MIB);
     this.kernel = Buffer.from(options.kernel ?? tinyKernel());
     this.initrd = Buffer.from(options.initrd ?? []);
+    this.images = (options.disks ?? []).map((image) => Buffer.from(image));
+    this.disks = this.images.map((image) => Buffer.alloc(image.length));
+    this.noEntropy = options.noEntropy ?? false;
     this.writeConfig(options);
     const plinth = this.imports();
     this.wasm = new WebAssembly.Instance(module_, { plinth }).exports as unknown as Exports;
@@ -119,6 +152,13 @@ export class Rig {
         initrdSize: this.initrd.length,
         wallClock: WALL_CLOCK,
         tscHz: Number(TSC_HZ),
+        console: options.console ?? "serial",
+        disks: this.images.map((image, n) => ({
+          image: "disk",
+          size: image.length,
+          readOnly: options.readOnly?.includes(n) ?? false,
+          fresh: true,
+        })),
       });
     this.shared.writeUInt32LE(config.length, 0);
     this.shared.set(config, 4);
@@ -136,6 +176,8 @@ export class Rig {
       [INITRD_GPA, this.initrd],
       [BigInt(GPA_GUEST), this.memory],
     ];
+    this.disks.forEach((disk, n) => areas.push([DISK_GPA + BigInt(n) * DISK_STEP, disk]));
+    this.images.forEach((image, n) => areas.push([DISK_IMAGE_GPA + BigInt(n) * DISK_STEP, image]));
     for (const [base, bytes] of areas) {
       const offset = Number(gpa - base);
       if (gpa >= base && offset + length <= bytes.length) return bytes.subarray(offset, offset + length);
@@ -211,6 +253,10 @@ export class Rig {
       case Hypercall.TIMER_SET:
         this.timerSets++;
         this.deadline = b;
+        break;
+      case Hypercall.ENTROPY:
+        if (this.noEntropy || Number(a) > ENTROPY_MAX) return -BigInt(Status.BAD_STATE);
+        for (let i = 0; i < Number(a); i++) this.comm[i] = (i * 37 + 11) & 0xff;
         break;
       case Hypercall.CHANNEL_SIGNAL:
         if (Number(a) === CAP_LINK) this.signals++;
@@ -307,6 +353,22 @@ export class Rig {
     this.memory.set([0x8b, 0x08], 0x100000);
     this.message(ExitType.MMIO, this.codeAt(0x100000, gpa, ACCESS_READ));
     return this.exitMessage().readUInt32LE(ExitMessageAt.gpr + 8);
+  }
+
+  /** Writes 1, 2, 4 or 8 bytes. */
+  store(gpa: number, size: number, value: number | bigint): Answer {
+    this.memory.set(CODE_STORE[size]!, 0x100000);
+    return this.message(ExitType.MMIO, [
+      ...this.codeAt(0x100000, gpa, ACCESS_WRITE),
+      [ExitMessageAt.gpr + 8, BigInt.asUintN(64, BigInt(value))],
+    ]);
+  }
+
+  /** Reads 1, 2, 4 or 8 bytes. */
+  load(gpa: number, size: number): bigint {
+    this.memory.set(CODE_LOAD[size]!, 0x100000);
+    this.message(ExitType.MMIO, this.codeAt(0x100000, gpa, ACCESS_READ));
+    return BigInt.asUintN(8 * size, this.exitMessage().readBigUInt64LE(ExitMessageAt.gpr + 8));
   }
 
   private codeAt(rip: number, gpa: number, access: number): [number, number | bigint][] {

@@ -1,0 +1,106 @@
+// The disks of a VM: memory objects that live as long as the VM is known, filled from boot modules.
+//
+// A disk survives resets and stops of its VM. Its first device model copies the image to it; until that
+// one has said that it is ready, the next one copies again.
+
+import { PAGE_SIZE, Right } from "../gen/abi";
+import { capDrop, memCreate, memMap } from "../lib/binding";
+import { ErrorCode, FIELD_IMAGE, FIELD_READ_ONLY, FIELD_SIZE, LINK_FRESH } from "../protocol/schema";
+import { findModule } from "./host";
+import { Fault } from "./outcome";
+import { MAX_DISKS, VmSlot, vmSlot } from "./slots";
+import { DiskSpec } from "./spec";
+import { mib, quoted } from "./text";
+import { Value } from "./value";
+import { Vm } from "./vm";
+import { vmHolds } from "./vms";
+
+/* Where a device model finds the disks, and the images to fill them from. */
+const GPA_DISKS: u64 = 0x60000000;
+const DISK_STEP: u64 = 0x10000000;
+const GPA_DISK_IMAGES: u64 = GPA_DISKS + DISK_STEP * MAX_DISKS;
+
+function slotOf(vm: Vm, disk: u32): u32 {
+  return vmSlot(vm.index, VmSlot.DISK) + disk;
+}
+
+function pagesOf(disk: DiskSpec): u64 {
+  const image = findModule(disk.image);
+  return image != null ? image.pages : 0;
+}
+
+/** Whether the disks' images are there and fit. */
+export function disksAdmit(vm: Vm): Fault | null {
+  const disks = vm.spec.disks;
+  for (let i = 0; i < disks.length; i++) {
+    const image = findModule(disks[i].image);
+    const subject = "VM " + quoted(vm.name) + ": ";
+    if (image == null) {
+      const text = subject + "there is no image " + quoted(disks[i].image);
+      return new Fault(ErrorCode.NOT_FOUND, text, vm.name, "images");
+    }
+    if (image.size <= DISK_STEP) continue;
+    const text = subject + "image " + quoted(image.name) + " is larger than a disk, " + mib(DISK_STEP);
+    return new Fault(ErrorCode.FAILED, text, vm.name, "images");
+  }
+  return null;
+}
+
+/** Pages that the disks still need. */
+export function diskPages(vm: Vm): u64 {
+  let pages: u64 = 0;
+  for (let i = 0; i < vm.spec.disks.length; i++) {
+    if (!vmHolds(vm.index, VmSlot.DISK + i)) pages += pagesOf(vm.spec.disks[i]);
+  }
+  return pages;
+}
+
+/** Pages that a device model maps for the disks and their images. */
+export function diskMappedPages(vm: Vm): u64 {
+  let pages: u64 = 0;
+  for (let i = 0; i < vm.spec.disks.length; i++) pages += 2 * pagesOf(vm.spec.disks[i]);
+  return pages;
+}
+
+/** Creates what is missing and maps all of it for the device model. Returns a hypercall's result. */
+export function disksBuild(vm: Vm): i64 {
+  const disks = vm.spec.disks;
+  const model = vmSlot(vm.index, VmSlot.MODEL);
+  for (let i = 0; i < disks.length; i++) {
+    const image = findModule(disks[i].image);
+    if (image == null) return -1;
+    let status: i64 = 0;
+    if (!vmHolds(vm.index, VmSlot.DISK + i)) {
+      vm.disksFilled = false;
+      status = memCreate(slotOf(vm, i), image.pages);
+    }
+    const at = <u64>i * DISK_STEP;
+    if (status >= 0)
+      status = memMap(model, slotOf(vm, i), GPA_DISKS + at, 0, image.pages, Right.READ | Right.WRITE);
+    if (status >= 0) status = memMap(model, image.slot, GPA_DISK_IMAGES + at, 0, image.pages, Right.READ);
+    if (status < 0) return status;
+  }
+  return 0;
+}
+
+/** What the device model is told of them. */
+export function disksToLink(vm: Vm): Value {
+  const list = Value.list();
+  for (let i = 0; i < vm.spec.disks.length; i++) {
+    const disk = vm.spec.disks[i];
+    const image = findModule(disk.image);
+    list.add(
+      Value.map()
+        .putText(FIELD_IMAGE, disk.image)
+        .putUint(FIELD_SIZE, image != null ? image.size : 0)
+        .putBool(FIELD_READ_ONLY, disk.readOnly)
+        .putBool(LINK_FRESH, !vm.disksFilled),
+    );
+  }
+  return list;
+}
+
+/** Frees the disks, and what is on them. */
+export function disksForget(index: u32): void {
+  for (let i: u32 = 0; i < MAX_DISKS; i++) capDrop(vmSlot(index, VmSlot.DISK) + i);
+}

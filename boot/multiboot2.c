@@ -74,8 +74,7 @@ static void region_add(struct boot_info *out, u64 start, u64 end) {
         region_remove(out, i);
         i = 0;
     }
-    if (out->region_count == MAX_REGIONS)
-        return;
+    if (out->region_count == MAX_REGIONS) return;
     u32 at = 0;
     while (at < out->region_count && out->regions[at].start.v < start)
         at++;
@@ -94,10 +93,8 @@ static void region_subtract(struct boot_info *out, u64 start, u64 end) {
             continue;
         }
         region_remove(out, i);
-        if (other < start)
-            region_add(out, other, start);
-        if (other_end > end)
-            region_add(out, end, other_end);
+        if (other < start) region_add(out, other, start);
+        if (other_end > end) region_add(out, end, other_end);
         i = 0;
     }
 }
@@ -110,24 +107,20 @@ static void memory_pass(struct boot_info *out, const u8 *map, u32 size, bool ava
         struct memory_entry entry;
         memcpy(&entry, map + at, sizeof(entry));
         u64 end = entry.start + entry.size;
-        if (end < entry.start || end > PHYSICAL_LIMIT)
-            end = PHYSICAL_LIMIT;
-        if (entry.start >= end || (entry.type == MEMORY_AVAILABLE) != available)
-            continue;
+        if (end < entry.start || end > PHYSICAL_LIMIT) end = PHYSICAL_LIMIT;
+        if (entry.start >= end || (entry.type == MEMORY_AVAILABLE) != available) continue;
         if (!available) {
             region_subtract(out, entry.start & ~PAGE_MASK, (end + PAGE_MASK) & ~PAGE_MASK);
         } else {
             u64 first = (entry.start + PAGE_MASK) & ~PAGE_MASK, last = end & ~PAGE_MASK;
-            if (first < last)
-                region_add(out, first, last);
+            if (first < last) region_add(out, first, last);
         }
     }
 }
 
 static const char *memory_read(struct boot_info *out, const u8 *map, u32 size) {
     struct memory_tag head;
-    if (size < sizeof(head))
-        return "the memory map is truncated";
+    if (size < sizeof(head)) return "the memory map is truncated";
     memcpy(&head, map, sizeof(head));
     if (head.entry_size < sizeof(struct memory_entry) || head.entry_size > size)
         return "the memory map has entries of an impossible size";
@@ -138,15 +131,11 @@ static const char *memory_read(struct boot_info *out, const u8 *map, u32 size) {
 
 static const char *module_read(struct boot_info *out, const u8 *data, u32 size) {
     struct module_tag module;
-    if (size < sizeof(module))
-        return "a module's description is truncated";
+    if (size < sizeof(module)) return "a module's description is truncated";
     memcpy(&module, data, sizeof(module));
-    if (module.start >= module.end)
-        return "a module is empty";
-    if (module.start & PAGE_MASK)
-        return "a module is not on a page boundary";
-    if (out->module_count == MAX_MODULES)
-        return "there are too many modules";
+    if (module.start >= module.end) return "a module is empty";
+    if (module.start & PAGE_MASK) return "a module is not on a page boundary";
+    if (out->module_count == MAX_MODULES) return "there are too many modules";
     struct boot_module *to = &out->modules[out->module_count++];
     to->start = hpa(module.start);
     to->size = module.end - module.start;
@@ -155,8 +144,7 @@ static const char *module_read(struct boot_info *out, const u8 *data, u32 size) 
 }
 
 static void rsdp_read(struct boot_info *out, const u8 *data, u32 size) {
-    if (size <= out->rsdp_size)
-        return;
+    if (size <= out->rsdp_size) return;
     out->rsdp_size = size < sizeof(out->rsdp) ? size : sizeof(out->rsdp);
     memcpy(out->rsdp, data, out->rsdp_size);
 }
@@ -173,8 +161,7 @@ static const char *tag_read(struct boot_info *out, const u8 *data, struct tag ta
     case TAG_MODULE: return module_read(out, data, tag.size);
     case TAG_MEMORY_MAP: return memory_read(out, data, tag.size);
     case TAG_FRAMEBUFFER:
-        if (tag.size < sizeof(framebuffer))
-            return NULL;
+        if (tag.size < sizeof(framebuffer)) return NULL;
         memcpy(&framebuffer, data, sizeof(framebuffer));
         out->vga_text = out->vga_text && framebuffer.type == FRAMEBUFFER_EGA_TEXT;
         return NULL;
@@ -191,11 +178,9 @@ const char *multiboot2_parse(const void *info, u64 size, struct boot_info *out) 
     u32 total;
     memset(out, 0, sizeof(*out));
     out->vga_text = true;
-    if (size < 2 * sizeof(u32))
-        return "the boot information is truncated";
+    if (size < 2 * sizeof(u32)) return "the boot information is truncated";
     memcpy(&total, data, sizeof(total));
-    if (total > size)
-        return "the boot information is longer than memory";
+    if (total > size) return "the boot information is longer than memory";
     for (u64 at = 2 * sizeof(u32); at + sizeof(struct tag) <= total;) {
         struct tag tag;
         memcpy(&tag, data + at, sizeof(tag));
@@ -204,8 +189,7 @@ const char *multiboot2_parse(const void *info, u64 size, struct boot_info *out) 
         if (tag.type == TAG_END)
             return out->region_count ? NULL : "the boot information has no usable memory";
         const char *error = tag_read(out, data + at, tag);
-        if (error)
-            return error;
+        if (error) return error;
         at += ((u64)tag.size + 7) & ~7ull;
     }
     return "the boot information has no end";

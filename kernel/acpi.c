@@ -71,8 +71,7 @@ static bool table_open(struct hpa start, struct acpi_table *out) {
         table_read(out, at, piece, sizeof(piece));
         total += sum(piece, sizeof(piece));
     }
-    if (total)
-        log_info("acpi: table %s has a bad checksum: left out", out->signature);
+    if (total) log_info("acpi: table %s has a bad checksum: left out", out->signature);
     return !total;
 }
 
@@ -152,13 +151,10 @@ union madt_entry {
 };
 
 static void cpu_add(struct acpi_info *out, u32 apic_id, u32 flags) {
-    if (!(flags & CPU_ENABLED))
-        return;
+    if (!(flags & CPU_ENABLED)) return;
     for (u32 i = 0; i < out->cpu_count; i++)
-        if (out->cpu_apic_ids[i] == apic_id)
-            return;
-    if (out->cpu_count < ACPI_MAX_CPUS)
-        out->cpu_apic_ids[out->cpu_count++] = apic_id;
+        if (out->cpu_apic_ids[i] == apic_id) return;
+    if (out->cpu_count < ACPI_MAX_CPUS) out->cpu_apic_ids[out->cpu_count++] = apic_id;
 }
 
 static void madt_entry_read(const union madt_entry *e, struct acpi_info *out) {
@@ -210,8 +206,7 @@ static void root_read(const struct acpi_table *root, u32 entry_size, struct acpi
         u64 address = 0;
         struct acpi_table t;
         table_read(root, sizeof(struct header) + i * entry_size, &address, entry_size);
-        if (!address || !table_open(hpa(address), &t))
-            continue;
+        if (!address || !table_open(hpa(address), &t)) continue;
         if (!memcmp(t.signature, "APIC", 4))
             madt_read(&t, out);
         else if (!memcmp(t.signature, "FACP", 4))
@@ -221,11 +216,9 @@ static void root_read(const struct acpi_table *root, u32 entry_size, struct acpi
 
 static bool rsdp_check(const struct boot_info *boot, struct rsdp *rsdp) {
     memset(rsdp, 0, sizeof(*rsdp));
-    if (boot->rsdp_size < RSDP_1_SIZE)
-        return false;
+    if (boot->rsdp_size < RSDP_1_SIZE) return false;
     memcpy(rsdp, boot->rsdp, boot->rsdp_size);
-    if (memcmp(rsdp->signature, "RSD PTR ", 8) || sum(rsdp, RSDP_1_SIZE))
-        return false;
+    if (memcmp(rsdp->signature, "RSD PTR ", 8) || sum(rsdp, RSDP_1_SIZE)) return false;
     if (rsdp->revision < 2 || boot->rsdp_size < RSDP_2_SIZE || sum(rsdp, RSDP_2_SIZE))
         rsdp->xsdt = 0;
     return true;

@@ -33,11 +33,9 @@ u32 lapic_id(void) { return x2apic ? lapic_read(LAPIC_ID) : lapic_read(LAPIC_ID)
 void lapic_init(struct hpa address) {
     u64 base = rdmsr(MSR_IA32_APIC_BASE) | APIC_BASE_ENABLE;
     x2apic = cpuid(1, 0).ecx & CPUID_1_ECX_X2APIC;
-    if (!x2apic && !xapic)
-        xapic = mmio_map(address, PAGE_SIZE);
+    if (!x2apic && !xapic) xapic = mmio_map(address, PAGE_SIZE);
     wrmsr(MSR_IA32_APIC_BASE, base); /* xAPIC first: there is no way from off to x2APIC */
-    if (x2apic)
-        wrmsr(MSR_IA32_APIC_BASE, base | APIC_BASE_X2APIC);
+    if (x2apic) wrmsr(MSR_IA32_APIC_BASE, base | APIC_BASE_X2APIC);
     lapic_write(LAPIC_SPURIOUS, SPURIOUS_ENABLE | SPURIOUS_VECTOR);
     lapic_write(LAPIC_LVT_TIMER, LVT_MASKED);
     lapic_write(LAPIC_LVT_LINT0, LVT_MASKED);
@@ -92,8 +90,7 @@ static void ioapic_write(const struct ioapic *io, u32 reg, u32 value) {
 
 /* The IOAPIC of an ISA interrupt and its redirection register; NULL: none. */
 static const struct ioapic *input_find(u8 isa_irq, u32 *reg) {
-    if (isa_irq >= ARRAY_SIZE(isa))
-        return NULL;
+    if (isa_irq >= ARRAY_SIZE(isa)) return NULL;
     u32 gsi = isa[isa_irq].gsi;
     for (u32 i = 0; i < ioapic_count; i++) {
         const struct ioapic *io = &ioapics[i];
@@ -122,8 +119,7 @@ void ioapic_init(const struct acpi_info *acpi) {
 bool irq_route(u8 isa_irq, u8 vector) {
     u32 reg;
     const struct ioapic *io = input_find(isa_irq, &reg);
-    if (!io)
-        return false;
+    if (!io) return false;
     const struct acpi_route *route = &isa[isa_irq];
     ioapic_write(io, reg + 1, lapic_id() << 24);
     ioapic_write(io, reg,
@@ -135,8 +131,7 @@ bool irq_route(u8 isa_irq, u8 vector) {
 static void mask_set(u8 isa_irq, u32 masked) {
     u32 reg;
     const struct ioapic *io = input_find(isa_irq, &reg);
-    if (io)
-        ioapic_write(io, reg, (ioapic_read(io, reg) & ~REDIRECT_MASKED) | masked);
+    if (io) ioapic_write(io, reg, (ioapic_read(io, reg) & ~REDIRECT_MASKED) | masked);
 }
 
 void irq_mask(u8 isa_irq) { mask_set(isa_irq, REDIRECT_MASKED); }

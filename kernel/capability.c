@@ -7,22 +7,17 @@
 #include "vcpu.h"
 
 u32 cap_get(struct domain *domain, u64 slot, u32 type, u32 rights, struct cap **out) {
-    if (slot == CAP_NULL || slot >= domain->cap_slots)
-        return STATUS_BAD_CAP;
+    if (slot == CAP_NULL || slot >= domain->cap_slots) return STATUS_BAD_CAP;
     struct cap *cap = &domain->caps[slot];
-    if (!cap->object || (type != OBJECT_NONE && cap->object->type != type))
-        return STATUS_BAD_CAP;
-    if ((cap->rights & rights) != rights)
-        return STATUS_NO_RIGHT;
+    if (!cap->object || (type != OBJECT_NONE && cap->object->type != type)) return STATUS_BAD_CAP;
+    if ((cap->rights & rights) != rights) return STATUS_NO_RIGHT;
     *out = cap;
     return STATUS_OK;
 }
 
 u32 cap_empty(struct domain *domain, u64 slot, struct cap **out) {
-    if (slot == CAP_NULL || slot >= domain->cap_slots)
-        return STATUS_BAD_CAP;
-    if (domain->caps[slot].object)
-        return STATUS_IN_USE;
+    if (slot == CAP_NULL || slot >= domain->cap_slots) return STATUS_BAD_CAP;
+    if (domain->caps[slot].object) return STATUS_IN_USE;
     *out = &domain->caps[slot];
     return STATUS_OK;
 }
@@ -50,8 +45,7 @@ void cap_derive(struct cap *slot, struct domain *holder, struct cap *from, u32 r
     slot->end = from->end;
     slot->parent = from;
     slot->next = from->child;
-    if (from->child)
-        from->child->previous = slot;
+    if (from->child) from->child->previous = slot;
     from->child = slot;
 }
 
@@ -69,20 +63,14 @@ static void object_destroy(struct object *object) {
 /* Deletes a capability from which nothing derives. */
 static void delete_leaf(struct cap *cap) {
     struct object *object = cap->object;
-    if (object->type == OBJECT_MEMORY)
-        memory_unmap_through(memory_of(object), cap);
-    if (object->type == OBJECT_CHANNEL)
-        channel_unbind(object, cap);
-    if (cap->parent && cap->parent->child == cap)
-        cap->parent->child = cap->next;
-    if (cap->previous)
-        cap->previous->next = cap->next;
-    if (cap->next)
-        cap->next->previous = cap->previous;
+    if (object->type == OBJECT_MEMORY) memory_unmap_through(memory_of(object), cap);
+    if (object->type == OBJECT_CHANNEL) channel_unbind(object, cap);
+    if (cap->parent && cap->parent->child == cap) cap->parent->child = cap->next;
+    if (cap->previous) cap->previous->next = cap->next;
+    if (cap->next) cap->next->previous = cap->previous;
     cap->holder->caps_used--;
     *cap = (struct cap){0};
-    if (--object->references == 0)
-        object_destroy(object);
+    if (--object->references == 0) object_destroy(object);
 }
 
 /* Not recursive: a leaf at a time, from the top each time, since destroying an object may delete

@@ -25,8 +25,7 @@ _Static_assert(MAX_CPUID_ROWS < (NO_ROW & ~SEARCH), "an index holds a row and a 
 static bool sorted(const struct cpuid_row *rows, u64 count) {
     for (u64 i = 1; i < count; i++) {
         const struct cpuid_row *a = &rows[i - 1], *b = &rows[i];
-        if (a->leaf > b->leaf || (a->leaf == b->leaf && a->subleaf >= b->subleaf))
-            return false;
+        if (a->leaf > b->leaf || (a->leaf == b->leaf && a->subleaf >= b->subleaf)) return false;
     }
     return true;
 }
@@ -51,14 +50,11 @@ static void index_rows(struct cpuid_table *table) {
 
 u32 cpuid_set(struct domain *domain, const struct cpuid_row *rows, u64 count) {
     struct cpuid_table *table = domain->cpuid;
-    if (count > MAX_CPUID_ROWS)
-        return STATUS_BAD_ARGUMENT;
+    if (count > MAX_CPUID_ROWS) return STATUS_BAD_ARGUMENT;
     /* The comm page is the caller's: copied before it is checked. */
     struct cpuid_row copy[MAX_CPUID_ROWS];
-    if (count)
-        memcpy(copy, rows, count * sizeof(*rows));
-    if (!sorted(copy, count))
-        return STATUS_BAD_ARGUMENT;
+    if (count) memcpy(copy, rows, count * sizeof(*rows));
+    if (!sorted(copy, count)) return STATUS_BAD_ARGUMENT;
     memcpy(table->rows, copy, count * sizeof(*copy));
     table->count = (u32)count;
     index_rows(table);
@@ -66,13 +62,10 @@ u32 cpuid_set(struct domain *domain, const struct cpuid_row *rows, u64 count) {
 }
 
 static u32 first_row(const struct cpuid_table *table, u32 leaf) {
-    if (leaf < BASIC_LEAVES)
-        return table->basic[leaf];
-    if (leaf - EXTENDED_BASE < EXTENDED_LEAVES)
-        return table->extended[leaf - EXTENDED_BASE];
+    if (leaf < BASIC_LEAVES) return table->basic[leaf];
+    if (leaf - EXTENDED_BASE < EXTENDED_LEAVES) return table->extended[leaf - EXTENDED_BASE];
     for (u32 i = 0; i < table->count; i++)
-        if (table->rows[i].leaf == leaf)
-            return i | SEARCH;
+        if (table->rows[i].leaf == leaf) return i | SEARCH;
     return NO_ROW;
 }
 
@@ -81,11 +74,9 @@ static const struct cpuid_row no_row;
 static const struct cpuid_row *find(const struct cpuid_table *table, u32 first, u32 subleaf) {
     const struct cpuid_row *row = &table->rows[first], *end = &table->rows[table->count];
     u32 leaf = row->leaf;
-    if (row + 1 == end || row[1].leaf != leaf)
-        return row;
+    if (row + 1 == end || row[1].leaf != leaf) return row;
     for (; row < end && row->leaf == leaf; row++)
-        if (row->subleaf == subleaf)
-            return row;
+        if (row->subleaf == subleaf) return row;
     return &no_row;
 }
 
@@ -108,8 +99,7 @@ static COLD void answer_slowly(struct vcpu *vcpu, u32 first, u32 subleaf) {
     case 1:
         gpr[RBX] = (gpr[RBX] & 0x00ffffff) | vcpu->apic.id << 24;
         gpr[RCX] &= ~LEAF1_OSXSAVE;
-        if (vmread64(VMCS_GUEST_CR4) & CR4_OSXSAVE)
-            gpr[RCX] |= LEAF1_OSXSAVE;
+        if (vmread64(VMCS_GUEST_CR4) & CR4_OSXSAVE) gpr[RCX] |= LEAF1_OSXSAVE;
         break;
     case 0xb:
     case 0x1f: gpr[RDX] = vcpu->apic.id; break;

@@ -37,8 +37,7 @@ static const char *const failure_names[] = {
 
 void *domain_pages(struct domain *domain, unsigned order) {
     u32 count = 1u << order;
-    if (count > domain->kernel_quota - domain->kernel_pages)
-        return NULL;
+    if (count > domain->kernel_quota - domain->kernel_pages) return NULL;
     void *pages = kpage_alloc(order);
     if (pages) {
         domain->kernel_pages += count;
@@ -60,8 +59,7 @@ struct cell_page {
 void *cell_alloc(struct domain *domain) {
     if (!domain->free_cells) {
         struct cell_page *page = domain_pages(domain, 0);
-        if (!page)
-            return NULL;
+        if (!page) return NULL;
         page->next = domain->cell_pages;
         domain->cell_pages = page;
         for (u8 *cell = (u8 *)page + CELL_SIZE; cell < (u8 *)page + PAGE_SIZE; cell += CELL_SIZE) {
@@ -98,11 +96,9 @@ u32 domain_create(u32 role, const char label[LABEL_SIZE], u32 kernel_quota, u32 
     static u32 last_id;
     if (role > ROLE_VM || cap_slots < 2 || cap_slots > 4096 || kernel_quota < 8)
         return STATUS_BAD_ARGUMENT;
-    if (kernel_pages_reserved + kernel_quota > frame_free_count())
-        return STATUS_NO_MEMORY;
+    if (kernel_pages_reserved + kernel_quota > frame_free_count()) return STATUS_NO_MEMORY;
     struct domain *domain = kpage_alloc(0);
-    if (!domain)
-        return STATUS_NO_MEMORY;
+    if (!domain) return STATUS_NO_MEMORY;
     _Static_assert(sizeof(struct domain) <= PAGE_SIZE, "a domain is a page");
     object_init(&domain->object, OBJECT_DOMAIN);
     domain->role = role;
@@ -138,28 +134,24 @@ u32 domain_create(u32 role, const char label[LABEL_SIZE], u32 kernel_quota, u32 
 }
 
 static void pages_release(struct domain *domain, void *pages, unsigned order) {
-    if (pages)
-        domain_pages_free(domain, pages, order);
+    if (pages) domain_pages_free(domain, pages, order);
 }
 
 static void delete_caps(struct domain *domain) {
     for (u32 slot = 0; domain->caps && slot < domain->cap_slots; slot++)
-        if (domain->caps[slot].object)
-            cap_delete(&domain->caps[slot]);
+        if (domain->caps[slot].object) cap_delete(&domain->caps[slot]);
 }
 
 void domain_destroy(struct domain *domain) {
     for (u32 i = 0; i < MAX_VCPUS; i++)
-        if (domain->vcpus[i])
-            object_delete(&domain->vcpus[i]->object);
+        if (domain->vcpus[i]) object_delete(&domain->vcpus[i]->object);
     delete_caps(domain);
     memory_unmap_domain(domain);
     if (domain->vm) {
         domain->vm->model = NULL;
         domain_fail(domain->vm, FAILURE_ORPHAN, 0);
     }
-    if (domain->model)
-        domain->model->vm = NULL;
+    if (domain->model) domain->model->vm = NULL;
     vmx_flush_ept(&domain->ept);
     ept_destroy(&domain->ept);
     pages_release(domain, domain->caps, order_for(domain->cap_slots * sizeof(struct cap)));
@@ -184,29 +176,24 @@ void domain_pause(struct domain *domain) {
     domain->state = DOMAIN_PAUSED;
     domain->paused_at = rdtsc();
     for (u32 i = 0; i < MAX_VCPUS; i++)
-        if (domain->vcpus[i])
-            vcpu_freeze(domain->vcpus[i]);
+        if (domain->vcpus[i]) vcpu_freeze(domain->vcpus[i]);
 }
 
 void domain_resume(struct domain *domain) {
     domain->state = DOMAIN_ACTIVE;
     u64 away = rdtsc() - domain->paused_at;
-    if (domain->tsc_offset)
-        domain->tsc_offset -= away;
+    if (domain->tsc_offset) domain->tsc_offset -= away;
     for (u32 i = 0; i < MAX_VCPUS; i++)
-        if (domain->vcpus[i])
-            vcpu_thaw(domain->vcpus[i], away);
+        if (domain->vcpus[i]) vcpu_thaw(domain->vcpus[i], away);
 }
 
 static void fail_vcpus(struct domain *domain) {
     for (u32 i = 0; i < MAX_VCPUS; i++)
-        if (domain->vcpus[i])
-            vcpu_fail(domain->vcpus[i]);
+        if (domain->vcpus[i]) vcpu_fail(domain->vcpus[i]);
 }
 
 void domain_fail(struct domain *domain, u32 failure, u64 detail) {
-    if (domain->state == DOMAIN_FAILED)
-        return;
+    if (domain->state == DOMAIN_FAILED) return;
     domain->state = DOMAIN_FAILED;
     domain->failure = failure;
     domain->failure_detail = detail;
@@ -218,8 +205,7 @@ void domain_fail(struct domain *domain, u32 failure, u64 detail) {
         this_cpu()->attention = true;
         return;
     }
-    if (domain->vm)
-        domain_fail(domain->vm, FAILURE_ORPHAN, 0);
+    if (domain->vm) domain_fail(domain->vm, FAILURE_ORPHAN, 0);
     domain_signal(control_domain, 1ull << EVENT_DOMAIN);
 }
 
@@ -256,8 +242,7 @@ void component_reset(struct domain *domain) {
 
 static const struct mapping *mapping_at(const struct domain *domain, u64 start) {
     for (const struct mapping *m = domain->mappings; m; m = m->next_in_domain)
-        if (m->start.v == start)
-            return m;
+        if (m->start.v == start) return m;
     return NULL;
 }
 

@@ -48,8 +48,8 @@ struct domain {
     struct domain *vm;
 
     struct cpuid_table *cpuid;
-    u8 *io_bitmap; /* its own copy once a port is granted; else the shared one that denies all */
-    u64 paused_at; /* TSC */
+    u8 *io_bitmap;  /* its own copy once a port is granted; else the shared one that denies all */
+    u64 paused_at;  /* TSC */
     u64 tsc_offset; /* of its vCPUs when they start; 0: none has started */
     struct doorbell doorbells[MAX_DOORBELLS];
 };

@@ -39,8 +39,7 @@ static u64 *entry_make(struct ept *ept, u64 address, unsigned level) {
         u64 *entry = &table[index_at(address, l)];
         if (!*entry) {
             void *fresh = ept->table_alloc(ept->owner);
-            if (!fresh)
-                return NULL;
+            if (!fresh) return NULL;
             *entry = hpa_of(fresh).v | ENTRY_ACCESS;
         }
         table = table_of(*entry);
@@ -52,8 +51,7 @@ static unsigned page_level(u64 guest, u64 host, u64 left) {
     unsigned top = ept_has_1g ? 2 : 1;
     for (unsigned level = top; level > 0; level--) {
         u64 size = (u64)PAGE_SIZE << level_order(level);
-        if (((guest | host) & (size - 1)) == 0 && left >= size)
-            return level;
+        if (((guest | host) & (size - 1)) == 0 && left >= size) return level;
     }
     return 0;
 }
@@ -98,8 +96,7 @@ void ept_unmap(struct ept *ept, struct gpa start, u64 pages) {
     unsigned level;
     for (u64 at = start.v; at < end; at = next_at(at, level)) {
         u64 *entry = entry_find(ept, at, &level);
-        if (*entry)
-            ept->mapped -= 1ull << level_order(level);
+        if (*entry) ept->mapped -= 1ull << level_order(level);
         *entry = 0;
     }
 }
@@ -108,8 +105,7 @@ bool ept_is_free(const struct ept *ept, struct gpa start, u64 pages) {
     u64 end = start.v + (pages << PAGE_SHIFT);
     unsigned level;
     for (u64 at = start.v; at < end; at = next_at(at, level))
-        if (*entry_find(ept, at, &level))
-            return false;
+        if (*entry_find(ept, at, &level)) return false;
     return true;
 }
 
@@ -117,8 +113,7 @@ bool ept_is_free(const struct ept *ept, struct gpa start, u64 pages) {
 static bool free_below(struct ept *ept, u64 *table, unsigned level, bool all) {
     bool empty = true;
     for (unsigned i = 0; i < ENTRIES; i++) {
-        if (!table[i])
-            continue;
+        if (!table[i]) continue;
         if (!is_leaf(table[i], level) && free_below(ept, table_of(table[i]), level - 1, all)) {
             ept->table_free(ept->owner, table_of(table[i]));
             table[i] = 0;
@@ -132,8 +127,7 @@ static bool free_below(struct ept *ept, u64 *table, unsigned level, bool all) {
 void ept_free_tables(struct ept *ept) { free_below(ept, ept->root, LEVELS - 1, false); }
 
 void ept_destroy(struct ept *ept) {
-    if (!ept->root)
-        return;
+    if (!ept->root) return;
     free_below(ept, ept->root, LEVELS - 1, true);
     ept->table_free(ept->owner, ept->root);
     ept->root = NULL;

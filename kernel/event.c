@@ -19,8 +19,7 @@ _Static_assert(sizeof(struct channel) <= CELL_SIZE, "a channel is a cell");
 
 u32 channel_create(struct domain *domain, struct cap *a, struct cap *b) {
     struct channel *channel = cell_alloc(domain);
-    if (!channel)
-        return STATUS_NO_QUOTA;
+    if (!channel) return STATUS_NO_QUOTA;
     object_init(&channel->object, OBJECT_CHANNEL);
     channel->account = domain;
     cap_create(a, domain, &channel->object, RIGHT_ALL, 0);
@@ -45,8 +44,7 @@ void channel_signal(struct cap *end) {
 
 void channel_unbind(struct object *object, struct cap *cap) {
     struct channel *channel = (struct channel *)object;
-    if (channel->ends[cap->end].domain == cap->holder)
-        channel->ends[cap->end].domain = NULL;
+    if (channel->ends[cap->end].domain == cap->holder) channel->ends[cap->end].domain = NULL;
 }
 
 void channel_destroy(struct object *object) {
@@ -71,8 +69,7 @@ static void timer_fired(struct timeout *timeout) {
 
 u32 timer_create(struct domain *domain, struct cap *slot, unsigned event) {
     struct timer *timer = cell_alloc(domain);
-    if (!timer)
-        return STATUS_NO_QUOTA;
+    if (!timer) return STATUS_NO_QUOTA;
     object_init(&timer->object, OBJECT_TIMER);
     timer->domain = domain;
     timer->event = (u8)event;
@@ -84,8 +81,7 @@ u32 timer_create(struct domain *domain, struct cap *slot, unsigned event) {
 void timer_set(struct object *object, u64 tsc_deadline) {
     struct timer *timer = (struct timer *)object;
     timeout_cancel(&timer->timeout);
-    if (tsc_deadline)
-        timeout_set(&timer->timeout, tsc_deadline);
+    if (tsc_deadline) timeout_set(&timer->timeout, tsc_deadline);
 }
 
 void timer_destroy(struct object *object) {
@@ -110,19 +106,15 @@ static struct irq *irqs[ISA_IRQS];
 
 static void irq_arrived(u8 vector) {
     struct irq *irq = irqs[vector - VECTOR_IRQ_BASE];
-    if (!irq)
-        return;
+    if (!irq) return;
     domain_signal(irq->domain, 1ull << irq->event);
 }
 
 u32 irq_create(struct domain *domain, struct cap *slot, u8 isa_irq, unsigned event) {
-    if (isa_irq >= ISA_IRQS)
-        return STATUS_BAD_ARGUMENT;
-    if (irqs[isa_irq])
-        return STATUS_IN_USE;
+    if (isa_irq >= ISA_IRQS) return STATUS_BAD_ARGUMENT;
+    if (irqs[isa_irq]) return STATUS_IN_USE;
     struct irq *irq = cell_alloc(domain);
-    if (!irq)
-        return STATUS_NO_QUOTA;
+    if (!irq) return STATUS_NO_QUOTA;
     u8 vector = (u8)(VECTOR_IRQ_BASE + isa_irq);
     if (!irq_route(isa_irq, vector)) {
         cell_free(domain, irq);

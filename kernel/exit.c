@@ -83,7 +83,8 @@ static void exit_hlt(struct vcpu *vcpu) {
     u64 rflags = vmread64(VMCS_GUEST_RFLAGS);
     advance();
     vcpu->interruptible = rflags & RFLAGS_IF;
-    /* What came before STI, whose shadow held it off until now. A single step ends HLT by its trap. */
+    /* What came before STI, whose shadow held it off until now. A single step ends HLT by its trap.
+     */
     if (inject_waiting(vcpu) || vcpu->event || (rflags & RFLAGS_TF)) {
         vcpu->attention = true;
         return;
@@ -100,15 +101,13 @@ static NOINLINE void exit_hypercall(struct vcpu *vcpu) {
         hypercall_wait(vcpu);
         return sched_resume_next(quiet, vcpu);
     }
-    if (hypercall(vcpu))
-        advance();
+    if (hypercall(vcpu)) advance();
     sched_resume(vcpu);
 }
 
 /* A VM has no hypercalls. */
 static void exit_vmcall(struct vcpu *vcpu) {
-    if (!is_vm(vcpu))
-        return exit_hypercall(vcpu);
+    if (!is_vm(vcpu)) return exit_hypercall(vcpu);
     vcpu->gpr[RAX] = VM_NO_HYPERCALL;
     advance();
     sched_resume(vcpu);
@@ -142,8 +141,7 @@ static void exit_cr_access(struct vcpu *vcpu) {
         ok = value < 16 && vapic_write(vcpu, MSR_X2APIC_BASE + 8, value << 4);
     } else if (access == 1 && cr == 8) {
         vcpu->gpr[gpr] = vcpu->apic.tpr >> 4;
-        if (gpr == RSP)
-            vmwrite64(VMCS_GUEST_RSP, vcpu->apic.tpr >> 4);
+        if (gpr == RSP) vmwrite64(VMCS_GUEST_RSP, vcpu->apic.tpr >> 4);
         ok = true;
     } else if (access == 2) { /* CLTS */
         ok = vmx_cr0_write(vcpu, cr0 & ~CR0_TS);
@@ -162,8 +160,7 @@ static bool doorbell(struct vcpu *vcpu, u16 port, u32 value) {
         const struct doorbell *bell = &domain->doorbells[i];
         if (bell->event && bell->port == port &&
             (bell->value == DOORBELL_ANY || bell->value == value)) {
-            if (domain->model)
-                domain_signal(domain->model, 1ull << bell->event);
+            if (domain->model) domain_signal(domain->model, 1ull << bell->event);
             return true;
         }
     }
@@ -229,8 +226,7 @@ static COLD void exit_component_msr(struct vcpu *vcpu, bool write) {
 
 static void exit_rdmsr(struct vcpu *vcpu) {
     u64 value;
-    if (unlikely(!is_vm(vcpu)))
-        return exit_component_msr(vcpu, false);
+    if (unlikely(!is_vm(vcpu))) return exit_component_msr(vcpu, false);
     if (likely(msr_read(vcpu, (u32)vcpu->gpr[RCX], &value))) {
         vcpu->gpr[RAX] = (u32)value;
         vcpu->gpr[RDX] = value >> 32;
@@ -243,8 +239,7 @@ static void exit_rdmsr(struct vcpu *vcpu) {
 
 static void exit_wrmsr(struct vcpu *vcpu) {
     u64 value = vcpu->gpr[RDX] << 32 | (u32)vcpu->gpr[RAX];
-    if (unlikely(!is_vm(vcpu)))
-        return exit_component_msr(vcpu, true);
+    if (unlikely(!is_vm(vcpu))) return exit_component_msr(vcpu, true);
     advance_or_gp(vcpu, msr_write(vcpu, (u32)vcpu->gpr[RCX], value));
     sched_resume(vcpu);
 }
@@ -355,8 +350,7 @@ static void (*const handlers[MAX_EXIT_REASONS])(struct vcpu *) = {
    cut short: exceptions and EPT violations. */
 void exit_handle(struct vcpu *vcpu) {
     u32 reason = vmread32(VMCS_EXIT_REASON);
-    if (unlikely(reason >= MAX_EXIT_REASONS))
-        return exit_rare(vcpu);
+    if (unlikely(reason >= MAX_EXIT_REASONS)) return exit_rare(vcpu);
     vcpu->counters[reason]++;
     handlers[reason](vcpu);
 }

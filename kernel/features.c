@@ -17,8 +17,7 @@ struct machine machine;
 #define PROCBASED2_UNRESTRICTED (1ull << 39)
 
 static u64 secondary_controls(void) {
-    if (!(rdmsr(MSR_IA32_VMX_PROCBASED) & PROCBASED_SECONDARY))
-        return 0;
+    if (!(rdmsr(MSR_IA32_VMX_PROCBASED) & PROCBASED_SECONDARY)) return 0;
     return rdmsr(MSR_IA32_VMX_PROCBASED2);
 }
 
@@ -35,8 +34,7 @@ static void vmx_unlock(void) {
 }
 
 static void need(bool present, const char *missing) {
-    if (!present)
-        refuse("%s", missing);
+    if (!present) refuse("%s", missing);
 }
 
 void features_require(void) {
@@ -84,8 +82,7 @@ static const char *hypervisor_name(void) {
     struct cpuid_regs r = cpuid(CPUID_HYPERVISOR, 0);
     u32 signature[3] = {r.ebx, r.ecx, r.edx};
     for (u32 i = 0; i < ARRAY_SIZE(known); i++)
-        if (!memcmp(signature, known[i].signature, sizeof(signature)))
-            return known[i].name;
+        if (!memcmp(signature, known[i].signature, sizeof(signature))) return known[i].name;
     return "hypervisor";
 }
 
@@ -97,8 +94,7 @@ static const char *hypervisor_name(void) {
 static bool is_qemu(void) {
     outw(PORT_FW_CFG_SELECT, FW_CFG_SIGNATURE);
     for (const char *c = "QEMU"; *c; c++)
-        if (inb(PORT_FW_CFG_DATA) != (u8)*c)
-            return false;
+        if (inb(PORT_FW_CFG_DATA) != (u8)*c) return false;
     return true;
 }
 

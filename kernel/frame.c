@@ -32,8 +32,7 @@ static struct hpa frame_address(u64 number) { return hpa(number << PAGE_SHIFT); 
 static void list_push(struct zone *zone, u32 number, unsigned order) {
     u32 next = zone->heads[order];
     frames[number] = (struct frame){.next = next, .kind = (u8)zone->free_kind, .order = (u8)order};
-    if (next)
-        frames[next].previous = number;
+    if (next) frames[next].previous = number;
     zone->heads[order] = number;
 }
 
@@ -43,8 +42,7 @@ static void list_remove(struct zone *zone, u32 number) {
         frames[f->previous].next = f->next;
     else
         zone->heads[f->order] = f->next;
-    if (f->next)
-        frames[f->next].previous = f->previous;
+    if (f->next) frames[f->next].previous = f->previous;
     f->kind = FRAME_NONE;
 }
 
@@ -53,8 +51,7 @@ static u32 zone_take(struct zone *zone, unsigned order) {
     unsigned from = order;
     while (from <= zone->max_order && !zone->heads[from])
         from++;
-    if (from > zone->max_order)
-        return 0;
+    if (from > zone->max_order) return 0;
     u32 number = zone->heads[from];
     list_remove(zone, number);
     while (from > order) {
@@ -100,8 +97,7 @@ struct frame *frame_of(struct hpa address) {
     u64 number = address.v >> PAGE_SHIFT;
     for (unsigned order = 0; order <= FRAME_MAX_ORDER && number < frame_limit; order++) {
         struct frame *head = &frames[number & ~((1ull << order) - 1)];
-        if (head->kind != FRAME_NONE)
-            return head->order >= order ? head : NULL;
+        if (head->kind != FRAME_NONE) return head->order >= order ? head : NULL;
     }
     return NULL;
 }
@@ -112,19 +108,16 @@ enum frame_kind frame_kind(struct hpa address) {
 }
 
 bool frame_alloc(unsigned order, u32 owner, struct hpa *out) {
-    if (order > FRAME_MAX_ORDER)
-        return false;
+    if (order > FRAME_MAX_ORDER) return false;
     if (early_next.v < early_end.v && order == 0) {
         *out = early_next;
         early_next.v += PAGE_SIZE;
         return true;
     }
     u32 number = zone_take(&ram, order);
-    if (!number)
-        return false;
+    if (!number) return false;
     block_mark(number, order, FRAME_RAM, owner);
-    if (owner == OWNER_KERNEL)
-        kernel_own += 1ull << order;
+    if (owner == OWNER_KERNEL) kernel_own += 1ull << order;
     *out = frame_address(number);
     return true;
 }
@@ -139,8 +132,7 @@ static struct frame *block_check(struct hpa block, unsigned order, enum frame_ki
 
 void frame_free(struct hpa block, unsigned order) {
     struct frame *f = block_check(block, order, FRAME_RAM);
-    if (f->owner == OWNER_KERNEL)
-        kernel_own -= 1ull << order;
+    if (f->owner == OWNER_KERNEL) kernel_own -= 1ull << order;
     zone_give(&ram, frame_number(block), order);
 }
 
@@ -167,8 +159,7 @@ u64 frame_kernel_count(void) { return kernel_own + pool_total - pool.free; }
 /* Moves 2 MiB of RAM into the pool, for ever: chunks are never unmapped again. */
 static bool pool_grow(void) {
     u32 number = zone_take(&ram, FRAME_2M_ORDER);
-    if (!number)
-        return false;
+    if (!number) return false;
     physmap_map(frame_address(number));
     pool_total += 1ull << FRAME_2M_ORDER;
     zone_give(&pool, number, FRAME_2M_ORDER);
@@ -176,13 +167,10 @@ static bool pool_grow(void) {
 }
 
 void *kpage_alloc(unsigned order) {
-    if (order > POOL_MAX_ORDER)
-        return NULL;
+    if (order > POOL_MAX_ORDER) return NULL;
     u32 number = zone_take(&pool, order);
-    if (!number && pool_grow())
-        number = zone_take(&pool, order);
-    if (!number)
-        return NULL;
+    if (!number && pool_grow()) number = zone_take(&pool, order);
+    if (!number) return NULL;
     block_mark(number, order, FRAME_KERNEL, OWNER_KERNEL);
     void *pages = pool_pointer(frame_address(number));
     memset(pages, 0, (u64)PAGE_SIZE << order);
@@ -215,8 +203,7 @@ static const struct taken *taken_next(const struct taken_list *taken, u64 at) {
     const struct taken *next = NULL;
     for (unsigned i = 0; i < taken->count; i++) {
         const struct taken *t = &taken->list[i];
-        if (t->end > at && (!next || t->start < next->start))
-            next = t;
+        if (t->end > at && (!next || t->start < next->start)) next = t;
     }
     return next;
 }
@@ -228,8 +215,7 @@ static struct hpa carve(const struct boot_info *info, struct taken_list *taken, 
         u64 at = info->regions[i].start.v, end = at + info->regions[i].size;
         for (;;) {
             at = (at + align - 1) & ~(align - 1);
-            if (at >= end || end - at < size)
-                break;
+            if (at >= end || end - at < size) break;
             const struct taken *t = taken_next(taken, at);
             if (!t || t->start >= at + size) {
                 taken_add(taken, at, at + size);
@@ -246,8 +232,7 @@ static void region_give(const struct boot_region *region, const struct taken_lis
     while (at < end) {
         const struct taken *t = taken_next(taken, at);
         u64 stop = t && t->start < end ? t->start : end;
-        if (at < stop)
-            zone_give_range(&ram, at >> PAGE_SHIFT, stop >> PAGE_SHIFT);
+        if (at < stop) zone_give_range(&ram, at >> PAGE_SHIFT, stop >> PAGE_SHIFT);
         at = t && t->start < end ? t->end : end;
     }
 }
@@ -266,8 +251,7 @@ static void ram_measure(const struct boot_info *info) {
         u64 start = info->regions[i].start.v, end = start + info->regions[i].size;
         if (end > LOW_MEMORY)
             total += (end - (start > LOW_MEMORY ? start : LOW_MEMORY)) >> PAGE_SHIFT;
-        if (end >> PAGE_SHIFT > frame_limit)
-            frame_limit = end >> PAGE_SHIFT;
+        if (end >> PAGE_SHIFT > frame_limit) frame_limit = end >> PAGE_SHIFT;
     }
 }
 

@@ -26,8 +26,7 @@ struct call {
 #define TRY(expression)                                                                            \
     do {                                                                                           \
         u32 status_ = (expression);                                                                \
-        if (status_ != STATUS_OK)                                                                  \
-            return status_;                                                                        \
+        if (status_ != STATUS_OK) return status_;                                                  \
     } while (0)
 
 /* --- decoding --- */
@@ -67,8 +66,7 @@ enum { RAX = 0, RDX = 2, RSI = 6, RDI = 7, R8 = 8, R9 = 9, R10 = 10 };
 /* The VM goes on next if the device model has nothing else to do; else when it is done. */
 static void answer(struct domain *model, u64 index) {
     struct vcpu *vcpu = model->vm && index < MAX_VCPUS ? model->vm->vcpus[index] : NULL;
-    if (!vcpu || !vcpu_answer(vcpu) || !vcpu_runnable(vcpu))
-        return;
+    if (!vcpu || !vcpu_answer(vcpu) || !vcpu_runnable(vcpu)) return;
     if (model->events || !model->vcpus[0]->waiting)
         sched_queue_next(vcpu);
     else
@@ -79,21 +77,17 @@ static void answer(struct domain *model, u64 index) {
 void hypercall_wait(struct vcpu *vcpu) {
     u64 answered = vcpu->gpr[RDI];
     vcpu->waiting = true;
-    if (answered)
-        answer(vcpu->domain, answered - 1);
-    if (likely(!vcpu->domain->events))
-        vcpu->state = VCPU_HALTED;
+    if (answered) answer(vcpu->domain, answered - 1);
+    if (likely(!vcpu->domain->events)) vcpu->state = VCPU_HALTED;
     this_cpu()->attention = true;
 }
 
 static u32 text_of(struct call *c, char *to, u32 size) {
-    if (c->a[0] >= size)
-        return STATUS_BAD_ARGUMENT;
+    if (c->a[0] >= size) return STATUS_BAD_ARGUMENT;
     memcpy(to, c->domain->comm, c->a[0]);
     to[c->a[0]] = 0;
     for (char *p = to; *p; p++)
-        if ((*p < ' ' && *p != '\n') || *p == 0x7f)
-            *p = '.';
+        if ((*p < ' ' && *p != '\n') || *p == 0x7f) *p = '.';
     return STATUS_OK;
 }
 
@@ -117,8 +111,7 @@ static u32 hc_trap(struct call *c) {
 static u32 hc_cap_info(struct call *c) {
     struct cap *cap;
     struct cap_info info = {.slots = c->domain->cap_slots};
-    if (c->a[0] >= c->domain->cap_slots)
-        return STATUS_BAD_CAP;
+    if (c->a[0] >= c->domain->cap_slots) return STATUS_BAD_CAP;
     if (cap_get(c->domain, c->a[0], OBJECT_NONE, 0, &cap) == STATUS_OK) {
         info.type = cap->object->type;
         info.rights = cap->rights;
@@ -161,8 +154,7 @@ static u32 hc_cap_revoke(struct call *c) {
 static u32 hc_cap_drop(struct call *c) {
     struct cap *cap;
     TRY(cap_get(c->domain, c->a[0], OBJECT_NONE, 0, &cap));
-    if (cap->object == &c->domain->object)
-        return STATUS_BAD_STATE; /* nobody lets go of himself */
+    if (cap->object == &c->domain->object) return STATUS_BAD_STATE; /* nobody lets go of himself */
     cap_delete(cap);
     return STATUS_OK;
 }
@@ -180,16 +172,14 @@ static u32 hc_domain_create(struct call *c) {
     memcpy(label, c->domain->comm, LABEL_SIZE);
     TRY(domain_create((u32)c->a[1], label, (u32)c->a[2], (u32)c->a[3], &domain));
     cap_create(slot, c->domain, &domain->object, RIGHT_ALL, 0);
-    if (domain->role != ROLE_VM)
-        cap_derive(&domain->caps[CAP_SELF], domain, slot, RIGHT_READ);
+    if (domain->role != ROLE_VM) cap_derive(&domain->caps[CAP_SELF], domain, slot, RIGHT_READ);
     return STATUS_OK;
 }
 
 static u32 hc_domain_destroy(struct call *c) {
     struct domain *domain;
     TRY(get_domain(c, c->a[0], RIGHT_CONTROL, &domain));
-    if (domain == c->domain || domain == control_domain)
-        return STATUS_BAD_STATE;
+    if (domain == c->domain || domain == control_domain) return STATUS_BAD_STATE;
     object_delete(&domain->object);
     return STATUS_OK;
 }
@@ -197,8 +187,7 @@ static u32 hc_domain_destroy(struct call *c) {
 static u32 hc_domain_pause(struct call *c) {
     struct domain *domain;
     TRY(get_vm(c, c->a[0], RIGHT_CONTROL, &domain));
-    if (domain->state != DOMAIN_ACTIVE)
-        return STATUS_BAD_STATE;
+    if (domain->state != DOMAIN_ACTIVE) return STATUS_BAD_STATE;
     domain_pause(domain);
     return STATUS_OK;
 }
@@ -206,8 +195,7 @@ static u32 hc_domain_pause(struct call *c) {
 static u32 hc_domain_resume(struct call *c) {
     struct domain *domain;
     TRY(get_vm(c, c->a[0], RIGHT_CONTROL, &domain));
-    if (domain->state != DOMAIN_PAUSED)
-        return STATUS_BAD_STATE;
+    if (domain->state != DOMAIN_PAUSED) return STATUS_BAD_STATE;
     domain_resume(domain);
     return STATUS_OK;
 }
@@ -240,8 +228,7 @@ static u32 hc_mem_create(struct call *c) {
     struct cap *cap;
     if (cap_get(c->domain, c->a[0], OBJECT_MEMORY, 0, &cap) == STATUS_OK) {
         struct memory *memory = memory_of(cap->object);
-        if (memory->clean == memory->pages || memory->pages != c->a[1])
-            return STATUS_IN_USE;
+        if (memory->clean == memory->pages || memory->pages != c->a[1]) return STATUS_IN_USE;
         c->again = !memory_clean(memory);
         return STATUS_OK;
     }
@@ -256,8 +243,7 @@ static u32 hc_mem_create(struct call *c) {
 static u32 hc_mem_map(struct call *c) {
     struct domain *domain;
     struct cap *cap;
-    if (c->a[5] & ~7ull)
-        return STATUS_BAD_ARGUMENT;
+    if (c->a[5] & ~7ull) return STATUS_BAD_ARGUMENT;
     TRY(get_domain(c, c->a[0], RIGHT_CONTROL, &domain));
     TRY(cap_get(c->domain, c->a[1], OBJECT_MEMORY, (u32)c->a[5], &cap));
     return memory_map(domain, memory_of(cap->object), cap, gpa(c->a[2]), c->a[3], c->a[4],
@@ -279,14 +265,11 @@ static u32 hc_vcpu_create(struct call *c) {
     TRY(get_root(c)); /* so that no vCPU hangs on a capability of a domain that it may end */
     TRY(cap_empty(c->domain, c->a[0], &slot));
     TRY(get_domain(c, c->a[1], RIGHT_CONTROL, &domain));
-    if (c->a[3])
-        TRY(get_domain(c, c->a[3], RIGHT_CONTROL, &model));
-    if (c->a[2] >= MAX_VCPUS)
-        return STATUS_BAD_ARGUMENT;
+    if (c->a[3]) TRY(get_domain(c, c->a[3], RIGHT_CONTROL, &model));
+    if (c->a[2] >= MAX_VCPUS) return STATUS_BAD_ARGUMENT;
     TRY(vcpu_create(domain, (u32)c->a[2], model, &vcpu));
     cap_create(slot, c->domain, &vcpu->object, RIGHT_ALL, 0);
-    if (domain->role != ROLE_VM)
-        component_reset(domain);
+    if (domain->role != ROLE_VM) component_reset(domain);
     return STATUS_OK;
 }
 
@@ -294,8 +277,7 @@ static u32 hc_vcpu_set(struct call *c) {
     struct vcpu *vcpu;
     struct vcpu_state state;
     TRY(get_vcpu(c, c->a[0], RIGHT_CONTROL, &vcpu));
-    if (vcpu->domain->role != ROLE_VM || vcpu->state != VCPU_STOPPED)
-        return STATUS_BAD_STATE;
+    if (vcpu->domain->role != ROLE_VM || vcpu->state != VCPU_STOPPED) return STATUS_BAD_STATE;
     memcpy(&state, c->domain->comm, sizeof(state));
     vmx_state_write(vcpu, &state);
     return STATUS_OK;
@@ -304,8 +286,7 @@ static u32 hc_vcpu_set(struct call *c) {
 static u32 hc_vcpu_get(struct call *c) {
     struct vcpu *vcpu;
     TRY(get_vcpu(c, c->a[0], RIGHT_READ, &vcpu));
-    if (vcpu->domain->role != ROLE_VM)
-        return STATUS_BAD_STATE;
+    if (vcpu->domain->role != ROLE_VM) return STATUS_BAD_STATE;
     vmx_state_read(vcpu, c->domain->comm);
     return STATUS_OK;
 }
@@ -313,10 +294,8 @@ static u32 hc_vcpu_get(struct call *c) {
 static u32 hc_vcpu_start(struct call *c) {
     struct vcpu *vcpu;
     TRY(get_vcpu(c, c->a[0], RIGHT_CONTROL, &vcpu));
-    if (vcpu->state != VCPU_STOPPED)
-        return STATUS_BAD_STATE;
-    if (vcpu->domain->role != ROLE_VM)
-        component_info(vcpu->domain);
+    if (vcpu->state != VCPU_STOPPED) return STATUS_BAD_STATE;
+    if (vcpu->domain->role != ROLE_VM) component_info(vcpu->domain);
     vcpu_start(vcpu);
     return STATUS_OK;
 }
@@ -324,8 +303,7 @@ static u32 hc_vcpu_start(struct call *c) {
 static u32 hc_vcpu_stop(struct call *c) {
     struct vcpu *vcpu;
     TRY(get_vcpu(c, c->a[0], RIGHT_CONTROL, &vcpu));
-    if (vcpu == c->vcpu || vcpu->state == VCPU_FAILED)
-        return STATUS_BAD_STATE;
+    if (vcpu == c->vcpu || vcpu->state == VCPU_FAILED) return STATUS_BAD_STATE;
     vcpu_stop(vcpu);
     return STATUS_OK;
 }
@@ -361,8 +339,7 @@ static u32 hc_vcpu_info(struct call *c) {
 static u32 hc_msi(struct call *c) {
     struct domain *vm;
     TRY(get_vm(c, c->a[0], RIGHT_INTERRUPT, &vm));
-    if (c->a[1] >> 20 != 0xfee)
-        return STATUS_BAD_ARGUMENT;
+    if (c->a[1] >> 20 != 0xfee) return STATUS_BAD_ARGUMENT;
     vapic_message(vm, c->a[1], c->a[2]);
     return STATUS_OK;
 }
@@ -382,22 +359,17 @@ static u32 hc_doorbell(struct call *c) {
     unsigned last = 0;
     for (unsigned i = 0; i < MAX_DOORBELLS; i++) {
         struct doorbell *bell = &vm->doorbells[i];
-        if (bell->event)
-            last = i;
-        if (bell->event && bell->port == c->a[1] && bell->value == c->a[2])
-            found = bell;
+        if (bell->event) last = i;
+        if (bell->event && bell->port == c->a[1] && bell->value == c->a[2]) found = bell;
     }
     if (!c->a[3]) { /* remove: the last one takes its place, so that the used ones stay together */
-        if (!found)
-            return STATUS_BAD_ARGUMENT;
+        if (!found) return STATUS_BAD_ARGUMENT;
         *found = vm->doorbells[last];
         vm->doorbells[last] = (struct doorbell){0};
         return STATUS_OK;
     }
-    if (!found)
-        found = &vm->doorbells[vm->doorbells[last].event ? last + 1 : last];
-    if (found == vm->doorbells + MAX_DOORBELLS)
-        return STATUS_NO_QUOTA;
+    if (!found) found = &vm->doorbells[vm->doorbells[last].event ? last + 1 : last];
+    if (found == vm->doorbells + MAX_DOORBELLS) return STATUS_NO_QUOTA;
     *found = (struct doorbell){c->a[2], (u16)c->a[1], (u8)c->a[3]};
     return STATUS_OK;
 }
@@ -408,8 +380,7 @@ static u32 hc_channel_create(struct call *c) {
     struct cap *a, *b;
     TRY(cap_empty(c->domain, c->a[0], &a));
     TRY(cap_empty(c->domain, c->a[1], &b));
-    if (a == b)
-        return STATUS_BAD_ARGUMENT;
+    if (a == b) return STATUS_BAD_ARGUMENT;
     return channel_create(c->domain, a, b);
 }
 
@@ -471,15 +442,13 @@ static u32 hc_ports_map(struct call *c) {
         return STATUS_BAD_ARGUMENT;
     if (!domain->io_bitmap) {
         domain->io_bitmap = domain_pages(domain, 1);
-        if (!domain->io_bitmap)
-            return STATUS_NO_QUOTA;
+        if (!domain->io_bitmap) return STATUS_NO_QUOTA;
         memset(domain->io_bitmap, 0xff, 2 * PAGE_SIZE);
     }
     for (u64 port = c->a[1]; port < c->a[1] + c->a[2]; port++)
         domain->io_bitmap[port / 8] &= (u8) ~(1u << port % 8);
     vmx_io_bitmap_set(domain);
-    if (c->a[1] <= PORT_COM1 && PORT_COM1 < c->a[1] + c->a[2])
-        log_serial_release();
+    if (c->a[1] <= PORT_COM1 && PORT_COM1 < c->a[1] + c->a[2]) log_serial_release();
     return STATUS_OK;
 }
 
@@ -522,16 +491,13 @@ static u32 hc_host_log(struct call *c) {
 /* RDRAND; ten tries are what the SDM advises ("Random Number Generator Instructions"). */
 static u32 hc_entropy(struct call *c) {
     u64 length = c->a[0];
-    if (length > ENTROPY_MAX)
-        return STATUS_BAD_ARGUMENT;
-    if (!(cpuid(1, 0).ecx & CPUID_1_ECX_RDRAND))
-        return STATUS_BAD_STATE;
+    if (length > ENTROPY_MAX) return STATUS_BAD_ARGUMENT;
+    if (!(cpuid(1, 0).ecx & CPUID_1_ECX_RDRAND)) return STATUS_BAD_STATE;
     u64 words[ENTROPY_MAX / sizeof(u64)];
     for (u64 i = 0; i < (length + 7) / 8; i++) {
         unsigned tries = 10;
         while (!rdrand(&words[i]))
-            if (!--tries)
-                return STATUS_BAD_STATE;
+            if (!--tries) return STATUS_BAD_STATE;
     }
     memcpy(c->domain->comm, words, length);
     return STATUS_OK;
@@ -598,10 +564,8 @@ bool hypercall(struct vcpu *vcpu) {
     struct call call = {
         vcpu, vcpu->domain, {r[RDI], r[RSI], r[RDX], r[R10], r[R8], r[R9]}, 0, false};
     u32 status = STATUS_BAD_CALL;
-    if (number < HC_COUNT && handlers[number])
-        status = handlers[number](&call);
-    if (call.again)
-        return false;
+    if (number < HC_COUNT && handlers[number]) status = handlers[number](&call);
+    if (call.again) return false;
     vcpu->gpr[RAX] = status;
     vcpu->gpr[RDX] = call.value;
     return true;

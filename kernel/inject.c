@@ -19,8 +19,7 @@ static bool is_exception(u32 event) { return (event & EVENT_VALID) && (EVENT_TYP
 /* Whether a second exception while `first` is delivered makes a double fault. */
 static bool doubles(unsigned first, unsigned second) {
     bool contributory = CONTRIBUTORY >> second & 1;
-    if (first == VECTOR_PF)
-        return contributory || second == VECTOR_PF;
+    if (first == VECTOR_PF) return contributory || second == VECTOR_PF;
     return (CONTRIBUTORY >> first & 1) && contributory;
 }
 
@@ -46,11 +45,9 @@ void inject_exception(struct vcpu *vcpu, unsigned vector, u32 error_code) {
 
 void inject_requeue(struct vcpu *vcpu) {
     u32 info = vmread32(VMCS_VECTORING_EVENT);
-    if (likely(!(info & EVENT_VALID)))
-        return;
+    if (likely(!(info & EVENT_VALID))) return;
     vcpu->event = info & ~EVENT_NMI_UNBLOCKED;
-    if (info & EVENT_HAS_ERROR)
-        vcpu->event_error = vmread32(VMCS_VECTORING_ERROR_CODE);
+    if (info & EVENT_HAS_ERROR) vcpu->event_error = vmread32(VMCS_VECTORING_ERROR_CODE);
     if (EVENT_TYPE(info) >= EVENT_TYPE_SOFTWARE_INTERRUPT)
         vcpu->event_length = vmread32(VMCS_EXIT_LENGTH);
     if (EVENT_TYPE(info) == 2) /* the NMI did not arrive: it does not block others yet */
@@ -60,11 +57,9 @@ void inject_requeue(struct vcpu *vcpu) {
 
 static void put_event(struct vcpu *vcpu, u32 event) {
     /* In real mode nothing pushes an error code. */
-    if (!(vmread64(VMCS_GUEST_CR0) & CR0_PE))
-        event &= ~EVENT_HAS_ERROR;
+    if (!(vmread64(VMCS_GUEST_CR0) & CR0_PE)) event &= ~EVENT_HAS_ERROR;
     vmwrite32(VMCS_ENTRY_EVENT, event);
-    if (event & EVENT_HAS_ERROR)
-        vmwrite32(VMCS_ENTRY_ERROR_CODE, vcpu->event_error);
+    if (event & EVENT_HAS_ERROR) vmwrite32(VMCS_ENTRY_ERROR_CODE, vcpu->event_error);
     if (EVENT_TYPE(event) >= EVENT_TYPE_SOFTWARE_INTERRUPT)
         vmwrite32(VMCS_ENTRY_LENGTH, vcpu->event_length);
     vcpu->event = 0;
@@ -78,8 +73,7 @@ static void put_interrupt(struct vcpu *vcpu, u32 type, unsigned vector) {
 /* The vector that waits at the CPU's door, or -1. The PIC's interrupt goes before the local APIC's.
  */
 static int external_vector(const struct vcpu *vcpu) {
-    if (unlikely(vcpu->extint >= 0) && vapic_passes_extint(&vcpu->apic))
-        return vcpu->extint;
+    if (unlikely(vcpu->extint >= 0) && vapic_passes_extint(&vcpu->apic)) return vcpu->extint;
     return vapic_pending(&vcpu->apic);
 }
 
@@ -100,10 +94,8 @@ bool inject_waiting(const struct vcpu *vcpu) {
 
 static void set_windows(struct vcpu *vcpu, bool interrupt) {
     u32 controls = vcpu->primary_controls & ~(PRIMARY_INTERRUPT_WINDOW | PRIMARY_NMI_WINDOW);
-    if (unlikely(vcpu->nmi))
-        controls |= PRIMARY_NMI_WINDOW;
-    if (unlikely(interrupt))
-        controls |= PRIMARY_INTERRUPT_WINDOW;
+    if (unlikely(vcpu->nmi)) controls |= PRIMARY_NMI_WINDOW;
+    if (unlikely(interrupt)) controls |= PRIMARY_INTERRUPT_WINDOW;
     if (unlikely(controls != vcpu->primary_controls)) {
         vcpu->primary_controls = controls;
         vmwrite32(VMCS_PRIMARY_CONTROLS, controls);
@@ -132,8 +124,7 @@ void inject_prepare(struct vcpu *vcpu) {
     /* What an earlier pass gave to the CPU, and no entry has delivered yet, stays. */
     bool free = !(vmread32(VMCS_ENTRY_EVENT) & EVENT_VALID);
     u32 blocking = vmread32(VMCS_GUEST_BLOCKING);
-    if (unlikely(vcpu->event | vcpu->nmi) && free)
-        free = put_urgent(vcpu, blocking);
+    if (unlikely(vcpu->event | vcpu->nmi) && free) free = put_urgent(vcpu, blocking);
     int vector = external_vector(vcpu);
     if (free && vector >= 0 && !(blocking & (BLOCKING_STI | BLOCKING_MOV_SS)) &&
         (vmread64(VMCS_GUEST_RFLAGS) & RFLAGS_IF)) {

@@ -32,18 +32,15 @@ static void screen_put(char c) {
         screen_at += SCREEN_COLUMNS - screen_at % SCREEN_COLUMNS;
     else if (c != '\r')
         screen[screen_at++] = SCREEN_ATTRIBUTE | (u8)c;
-    if (screen_at >= SCREEN_COLUMNS * SCREEN_ROWS)
-        screen_scroll();
+    if (screen_at >= SCREEN_COLUMNS * SCREEN_ROWS) screen_scroll();
 }
 
 static void put(char c) {
     ring[written++ % LOG_RING_SIZE] = c;
     outb(PORT_E9, (u8)c);
-    if (screen)
-        screen_put(c);
+    if (screen) screen_put(c);
     if (serial_owned) {
-        if (c == '\n')
-            serial_put('\r');
+        if (c == '\n') serial_put('\r');
         serial_put(c);
     }
 }
@@ -52,8 +49,7 @@ void log_init(void) { serial_init(); }
 
 void log_screen_set(void *vga_text) {
     screen = vga_text;
-    if (!screen)
-        return;
+    if (!screen) return;
     for (unsigned i = 0; i < SCREEN_COLUMNS * SCREEN_ROWS; i++)
         screen[i] = SCREEN_ATTRIBUTE | ' ';
     for (u64 i = written > LOG_RING_SIZE ? written - LOG_RING_SIZE : 0; i < written; i++)
@@ -95,11 +91,9 @@ bool log_permit(struct log_limit *limit, u32 burst) {
     if (now - limit->since > tsc_hz) {
         u32 dropped = limit->dropped;
         *limit = (struct log_limit){.since = now};
-        if (dropped)
-            log_info("(%u lines like the next left out)", dropped);
+        if (dropped) log_info("(%u lines like the next left out)", dropped);
     }
-    if (limit->count++ < burst)
-        return true;
+    if (limit->count++ < burst) return true;
     limit->dropped++;
     return false;
 }
@@ -108,8 +102,7 @@ u64 log_position(void) { return written; }
 
 unsigned log_read(u64 *position, char *to, unsigned max) {
     u64 oldest = written > LOG_RING_SIZE ? written - LOG_RING_SIZE : 0;
-    if (*position < oldest || *position > written)
-        *position = oldest;
+    if (*position < oldest || *position > written) *position = oldest;
     unsigned n = 0;
     for (; n < max && *position < written; n++)
         to[n] = ring[(*position)++ % LOG_RING_SIZE];
@@ -119,8 +112,7 @@ unsigned log_read(u64 *position, char *to, unsigned max) {
 void log_serial_release(void) { serial_owned = false; }
 
 void log_serial_reclaim(void) {
-    if (serial_owned)
-        return;
+    if (serial_owned) return;
     serial_init();
     serial_owned = true;
     put('\n');

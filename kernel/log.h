@@ -30,8 +30,7 @@ MUST_USE bool log_permit(struct log_limit *limit, u32 burst);
 #define log_limited(...)                                                                           \
     do {                                                                                           \
         static struct log_limit limit_;                                                            \
-        if (log_permit(&limit_, 10))                                                               \
-            log_info(__VA_ARGS__);                                                                 \
+        if (log_permit(&limit_, 10)) log_info(__VA_ARGS__);                                        \
     } while (0)
 
 /* Bytes ever written. */
@@ -52,6 +51,5 @@ NORETURN COLD void panic_trap(const struct trap_frame *frame, const char *what);
 NORETURN COLD void refuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
 #define assert(condition)                                                                          \
     do {                                                                                           \
-        if (unlikely(!(condition)))                                                                \
-            panic("%s:%d: %s", __FILE__, __LINE__, #condition);                                    \
+        if (unlikely(!(condition))) panic("%s:%d: %s", __FILE__, __LINE__, #condition);            \
     } while (0)

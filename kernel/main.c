@@ -37,17 +37,14 @@ NORETURN void kernel_main(u32 magic, u32 information, u64 entry_tsc) {
     cpu_init_early();
     log_info("Plinth %s, kernel ABI %u", PLINTH_VERSION, ABI_VERSION);
     features_require();
-    if (magic != MULTIBOOT2_MAGIC)
-        refuse("the boot loader does not speak Multiboot 2.");
+    if (magic != MULTIBOOT2_MAGIC) refuse("the boot loader does not speak Multiboot 2.");
     const void *low = (const void *)(uintptr_t)information;
     const char *wrong = multiboot2_parse(low, EARLY_MAP_END - information, &boot);
-    if (wrong)
-        refuse("%s.", wrong);
+    if (wrong) refuse("%s.", wrong);
     boot.entry_tsc = entry_tsc;
 
     paging_init();
-    if (boot.vga_text)
-        log_screen_set(mmio_map(hpa(VGA_TEXT), PAGE_SIZE));
+    if (boot.vga_text) log_screen_set(mmio_map(hpa(VGA_TEXT), PAGE_SIZE));
     frame_init(&boot);
     acpi_init(&boot, &acpi);
     features_name(&acpi);

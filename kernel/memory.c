@@ -36,8 +36,7 @@ static struct cursor cursor_start(struct memory *memory) {
 /* The place of the next extent; NULL: there is no room for one more. */
 static u64 *cursor_next(struct cursor *c) {
     if (c->index == c->count) {
-        if (!c->page)
-            return NULL;
+        if (!c->page) return NULL;
         *c = (struct cursor){c->page->extents, c->page->next, 0, PAGE_EXTENTS};
     }
     return &c->extents[c->index++];
@@ -50,11 +49,9 @@ static u64 cursor_read(struct cursor *c) {
 }
 
 static bool room_for_extent(struct memory *memory, struct cursor *c) {
-    if (c->index < c->count || c->page)
-        return true;
+    if (c->index < c->count || c->page) return true;
     struct extent_page *page = domain_pages(memory->account, 0);
-    if (!page)
-        return false;
+    if (!page) return false;
     struct extent_page **link = &memory->more;
     while (*link)
         link = &(*link)->next;
@@ -69,13 +66,11 @@ static unsigned largest_order(u64 pages) {
 }
 
 u32 memory_create(struct domain *account, u64 pages, struct memory **out) {
-    if (pages == 0)
-        return STATUS_BAD_ARGUMENT;
+    if (pages == 0) return STATUS_BAD_ARGUMENT;
     if (pages > frame_total_count() || pages + kernel_pages_reserved > frame_free_count())
         return STATUS_NO_MEMORY;
     struct memory *memory = cell_alloc(account);
-    if (!memory)
-        return STATUS_NO_QUOTA;
+    if (!memory) return STATUS_NO_QUOTA;
     object_init(&memory->object, OBJECT_MEMORY);
     memory->account = account;
 
@@ -87,8 +82,7 @@ u32 memory_create(struct domain *account, u64 pages, struct memory **out) {
             return STATUS_NO_QUOTA;
         }
         u64 left = pages - memory->pages;
-        if (order > largest_order(left))
-            order = largest_order(left);
+        if (order > largest_order(left)) order = largest_order(left);
         struct hpa block;
         while (!frame_alloc(order, account->id, &block)) {
             if (order-- == 0) {
@@ -106,8 +100,7 @@ u32 memory_create(struct domain *account, u64 pages, struct memory **out) {
 bool memory_clean(struct memory *memory) {
     struct cursor cursor = cursor_start(memory);
     u64 at = 0, stop = memory->clean + CLEAN_STEP;
-    if (stop > memory->pages)
-        stop = memory->pages;
+    if (stop > memory->pages) stop = memory->pages;
     for (u64 extent; memory->clean < stop && (extent = cursor_read(&cursor));) {
         u64 size = 1ull << extent_order(extent);
         while (memory->clean < stop && memory->clean < at + size) {
@@ -137,8 +130,7 @@ void memory_from_module(struct memory *memory, struct hpa start, u64 pages) {
 }
 
 void memory_destroy(struct memory *memory) {
-    if (!memory->account)
-        return; /* a boot module: its frames are not ours to free */
+    if (!memory->account) return; /* a boot module: its frames are not ours to free */
     struct cursor cursor = cursor_start(memory);
     for (u64 extent; (extent = cursor_read(&cursor));)
         frame_free(extent_start(extent), extent_order(extent));
@@ -185,18 +177,15 @@ static u32 map_extents(struct mapping *m, struct cursor cursor) {
 
 u32 memory_map(struct domain *domain, struct memory *memory, struct cap *through, struct gpa start,
                u64 first, u64 pages, u32 access) {
-    if (memory->clean != memory->pages)
-        return STATUS_BAD_STATE;
+    if (memory->clean != memory->pages) return STATUS_BAD_STATE;
     if (pages == 0 || first >= memory->pages || pages > memory->pages - first ||
         (start.v & (PAGE_SIZE - 1)) || start.v >= EPT_ADDRESS_LIMIT ||
         pages > (EPT_ADDRESS_LIMIT - start.v) >> PAGE_SHIFT || !(access & RIGHT_READ) ||
         (access & ~(RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE)))
         return STATUS_BAD_ARGUMENT;
-    if (!ept_is_free(&domain->ept, start, pages))
-        return STATUS_IN_USE;
+    if (!ept_is_free(&domain->ept, start, pages)) return STATUS_IN_USE;
     struct mapping *m = cell_alloc(domain);
-    if (!m)
-        return STATUS_NO_QUOTA;
+    if (!m) return STATUS_NO_QUOTA;
     *m = (struct mapping){
         domain->mappings, memory->mappings, domain, memory, through, start, first, pages, access};
     u32 status = map_extents(m, cursor_start(memory));
@@ -236,8 +225,7 @@ u32 memory_unmap(struct domain *domain, struct gpa start, u64 pages) {
 void memory_unmap_through(struct memory *memory, struct cap *cap) {
     for (struct mapping *m = memory->mappings; m;) {
         struct mapping *next = m->next_in_memory;
-        if (m->through == cap)
-            mapping_delete(m);
+        if (m->through == cap) mapping_delete(m);
         m = next;
     }
 }

@@ -14,12 +14,10 @@
 
 /* A VM's memory is write-back whatever these say (ept.c): they are stored for it to read. */
 static u64 *mtrr_register(struct mtrrs *mtrrs, u32 msr) {
-    if (msr == MSR_IA32_MTRR_DEF_TYPE)
-        return &mtrrs->def_type;
+    if (msr == MSR_IA32_MTRR_DEF_TYPE) return &mtrrs->def_type;
     if (msr >= MSR_IA32_MTRR_PHYSBASE0 && msr < MSR_IA32_MTRR_PHYSBASE0 + 2 * MTRR_VARIABLE)
         return &mtrrs->variable[msr - MSR_IA32_MTRR_PHYSBASE0];
-    if (msr == MSR_IA32_MTRR_FIX64K)
-        return &mtrrs->fixed[0];
+    if (msr == MSR_IA32_MTRR_FIX64K) return &mtrrs->fixed[0];
     if (msr == MSR_IA32_MTRR_FIX16K_0 || msr == MSR_IA32_MTRR_FIX16K_1)
         return &mtrrs->fixed[1 + msr - MSR_IA32_MTRR_FIX16K_0];
     if (msr >= MSR_IA32_MTRR_FIX4K_0 && msr <= MSR_IA32_MTRR_FIX4K_7)
@@ -35,29 +33,25 @@ static bool mtrr_valid(u32 msr, u64 value) {
     if (msr < MSR_IA32_MTRR_FIX64K) /* base: type; mask: valid bit */
         return msr & 1 ? !(value & 0x7ff) : !(value & 0xf00) && memory_type_valid(value & 0xff);
     for (unsigned i = 0; i < 64; i += 8)
-        if (!memory_type_valid(value >> i & 0xff))
-            return false;
+        if (!memory_type_valid(value >> i & 0xff)) return false;
     return true;
 }
 
 static COLD bool mtrr_read(struct mtrrs *mtrrs, u32 msr, u64 *value) {
     const u64 *mtrr = mtrr_register(mtrrs, msr);
-    if (mtrr)
-        *value = *mtrr;
+    if (mtrr) *value = *mtrr;
     return mtrr;
 }
 
 static COLD bool mtrr_write(struct mtrrs *mtrrs, u32 msr, u64 value) {
     u64 *mtrr = mtrr_register(mtrrs, msr);
-    if (!mtrr || !mtrr_valid(msr, value))
-        return false;
+    if (!mtrr || !mtrr_valid(msr, value)) return false;
     *mtrr = value;
     return true;
 }
 
 bool msr_read(struct vcpu *vcpu, u32 msr, u64 *value) {
-    if (msr >= MSR_X2APIC_BASE && msr <= MSR_X2APIC_LAST)
-        return vapic_read(vcpu, msr, value);
+    if (msr >= MSR_X2APIC_BASE && msr <= MSR_X2APIC_LAST) return vapic_read(vcpu, msr, value);
     switch (msr) {
     case MSR_EFER: *value = vmread64(VMCS_GUEST_EFER); return true;
     case MSR_IA32_APIC_BASE: *value = vcpu->apic.base; return true;
@@ -75,8 +69,7 @@ bool msr_read(struct vcpu *vcpu, u32 msr, u64 *value) {
 }
 
 bool msr_write(struct vcpu *vcpu, u32 msr, u64 value) {
-    if (msr >= MSR_X2APIC_BASE && msr <= MSR_X2APIC_LAST)
-        return vapic_write(vcpu, msr, value);
+    if (msr >= MSR_X2APIC_BASE && msr <= MSR_X2APIC_LAST) return vapic_write(vcpu, msr, value);
     switch (msr) {
     case MSR_EFER: return vmx_efer_write(value);
     case MSR_IA32_APIC_BASE: return vapic_base_write(&vcpu->apic, value);

@@ -81,10 +81,8 @@ void paging_init(void) {
 
     struct cpuid_regs features = cpuid(7, 0);
     u64 cr4 = CR4_PAE | CR4_MCE;
-    if (features.ebx & CPUID_7_EBX_SMEP)
-        cr4 |= CR4_SMEP;
-    if (features.ebx & CPUID_7_EBX_SMAP)
-        cr4 |= CR4_SMAP;
+    if (features.ebx & CPUID_7_EBX_SMEP) cr4 |= CR4_SMEP;
+    if (features.ebx & CPUID_7_EBX_SMAP) cr4 |= CR4_SMAP;
     wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_NXE);
     wrmsr(MSR_IA32_PAT, PAT_RESET);
     write_cr3(paging_root());
@@ -157,8 +155,7 @@ static struct hpa entry_place(u64 address, enum level level) {
     struct hpa in = hpa(paging_root());
     for (enum level l = LEVEL_ROOT;; l--) {
         struct hpa place = hpa(in.v + entry_index(address, l) * sizeof(u64));
-        if (l == level)
-            return place;
+        if (l == level) return place;
         u64 entry;
         physical_read(&entry, place, sizeof(entry));
         if (!(entry & ENTRY_PRESENT)) {
@@ -190,8 +187,7 @@ void *stack_alloc(unsigned pages) {
     stack_next += PAGE_SIZE; /* the guard page */
     for (unsigned i = 0; i < pages; i++, stack_next += PAGE_SIZE) {
         struct hpa frame;
-        if (!frame_alloc(0, OWNER_KERNEL, &frame))
-            panic("no memory for a kernel stack");
+        if (!frame_alloc(0, OWNER_KERNEL, &frame)) panic("no memory for a kernel stack");
         frame_scrub(frame, 0);
         entry_write(stack_next, LEVEL_4K, frame.v | ENTRY_DATA);
     }

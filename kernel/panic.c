@@ -11,14 +11,11 @@
 /* Frame pointers are followed upwards only, and only inside what holds stacks. */
 static void backtrace(u64 frame) {
     for (unsigned i = 0; i < BACKTRACE_DEPTH; i++) {
-        if (frame < KERNEL_BASE || frame % 8)
-            return;
+        if (frame < KERNEL_BASE || frame % 8) return;
         const u64 *saved = (const u64 *)frame;
-        if (!saved[1])
-            return;
+        if (!saved[1]) return;
         log_info("  at %lx", saved[1]);
-        if (saved[0] <= frame)
-            return;
+        if (saved[0] <= frame) return;
         frame = saved[0];
     }
 }

@@ -24,8 +24,7 @@
 static void deadline_update(struct cpu *cpu) {
     u64 first = cpu->timeouts ? cpu->timeouts->deadline : ~0ull;
     cpu->deadline = first < cpu->slice_end ? first : cpu->slice_end;
-    if (unlikely(!vmx_timer.present))
-        host_timer_set(cpu->deadline);
+    if (unlikely(!vmx_timer.present)) host_timer_set(cpu->deadline);
 }
 
 static void unlink_timeout(struct cpu *cpu, struct timeout *timeout) {
@@ -38,8 +37,7 @@ static void unlink_timeout(struct cpu *cpu, struct timeout *timeout) {
 
 void timeout_set(struct timeout *timeout, u64 deadline) {
     struct cpu *cpu = this_cpu();
-    if (timeout->armed)
-        unlink_timeout(cpu, timeout);
+    if (timeout->armed) unlink_timeout(cpu, timeout);
     struct timeout **link = &cpu->timeouts;
     while (*link && (*link)->deadline <= deadline)
         link = &(*link)->next;
@@ -51,8 +49,7 @@ void timeout_set(struct timeout *timeout, u64 deadline) {
 }
 
 void timeout_cancel(struct timeout *timeout) {
-    if (!timeout->armed)
-        return;
+    if (!timeout->armed) return;
     struct cpu *cpu = this_cpu();
     unlink_timeout(cpu, timeout);
     deadline_update(cpu);
@@ -94,8 +91,7 @@ static void slice_start(struct cpu *cpu, bool alone) {
 static void push_front(struct cpu *cpu, struct vcpu *vcpu) {
     vcpu->queue_next = cpu->queue;
     cpu->queue = vcpu;
-    if (!cpu->queue_last)
-        cpu->queue_last = vcpu;
+    if (!cpu->queue_last) cpu->queue_last = vcpu;
     vcpu->queued = true;
 }
 
@@ -111,11 +107,9 @@ static void push_back(struct cpu *cpu, struct vcpu *vcpu) {
 
 static struct vcpu *pop(struct cpu *cpu) {
     struct vcpu *vcpu = cpu->queue;
-    if (!vcpu)
-        return NULL;
+    if (!vcpu) return NULL;
     cpu->queue = vcpu->queue_next;
-    if (!cpu->queue)
-        cpu->queue_last = NULL;
+    if (!cpu->queue) cpu->queue_last = NULL;
     vcpu->queued = false;
     return vcpu;
 }
@@ -128,16 +122,14 @@ static void unlink_queued(struct cpu *cpu, struct vcpu *vcpu) {
         before->queue_next = vcpu->queue_next;
     else
         cpu->queue = vcpu->queue_next;
-    if (cpu->queue_last == vcpu)
-        cpu->queue_last = before;
+    if (cpu->queue_last == vcpu) cpu->queue_last = before;
     vcpu->queued = false;
 }
 
 void sched_wake(struct vcpu *vcpu, bool urgent) {
     struct cpu *cpu = this_cpu();
     vcpu->state = VCPU_READY;
-    if (vcpu->queued || vcpu == cpu->current || vcpu == cpu->next || !vcpu_runnable(vcpu))
-        return;
+    if (vcpu->queued || vcpu == cpu->current || vcpu == cpu->next || !vcpu_runnable(vcpu)) return;
     if (urgent)
         push_front(cpu, vcpu);
     else
@@ -150,18 +142,14 @@ void sched_wake(struct vcpu *vcpu, bool urgent) {
 
 void sched_remove(struct vcpu *vcpu) {
     struct cpu *cpu = this_cpu();
-    if (vcpu->queued)
-        unlink_queued(cpu, vcpu);
-    if (cpu->next == vcpu)
-        cpu->next = NULL;
-    if (cpu->current == vcpu)
-        cpu->attention = true;
+    if (vcpu->queued) unlink_queued(cpu, vcpu);
+    if (cpu->next == vcpu) cpu->next = NULL;
+    if (cpu->current == vcpu) cpu->attention = true;
 }
 
 void sched_hand_over(struct vcpu *to) {
     struct cpu *cpu = this_cpu();
-    if (to->queued)
-        unlink_queued(cpu, to);
+    if (to->queued) unlink_queued(cpu, to);
     cpu->next = to;
     cpu->attention = true;
 }
@@ -173,11 +161,9 @@ void sched_yield(void) {
 
 void sched_queue_next(struct vcpu *vcpu) {
     struct cpu *cpu = this_cpu();
-    if (vcpu->queued || vcpu == cpu->next)
-        return;
+    if (vcpu->queued || vcpu == cpu->next) return;
     push_front(cpu, vcpu);
-    if (cpu->alone)
-        slice_start(cpu, false);
+    if (cpu->alone) slice_start(cpu, false);
 }
 
 u64 sched_idle_time(void) { return this_cpu()->idle_time; }
@@ -220,16 +206,14 @@ static struct vcpu *choose(struct cpu *cpu, struct vcpu *current) {
     if (cpu->next) {
         struct vcpu *next = cpu->next;
         cpu->next = NULL;
-        if (can && next != current)
-            push_front(cpu, current);
+        if (can && next != current) push_front(cpu, current);
         if (vcpu_runnable(next)) {
             cpu->attention |= cpu->reschedule; /* who woke with urgency comes at once */
             return next;
         }
         can = false;
     }
-    if (can && !cpu->reschedule && !cpu->slice_over)
-        return current;
+    if (can && !cpu->reschedule && !cpu->slice_over) return current;
     struct vcpu *next = pop(cpu);
     if (can) {
         if (!next)
@@ -252,8 +236,7 @@ static struct vcpu *choose(struct cpu *cpu, struct vcpu *current) {
 /* The time since the last call is the current vCPU's. */
 static void account(struct cpu *cpu) {
     u64 now = rdtsc();
-    if (cpu->current)
-        cpu->current->run_time += now - cpu->accounted;
+    if (cpu->current) cpu->current->run_time += now - cpu->accounted;
     cpu->accounted = now;
 }
 
@@ -304,31 +287,26 @@ static void arrive(struct vcpu *vcpu) {
         vcpu->domain->events = 0;
         vcpu->busy_since = vcpu->run_time;
     }
-    if (vcpu->answered)
-        vcpu_apply_answer(vcpu);
+    if (vcpu->answered) vcpu_apply_answer(vcpu);
 }
 
 /* The slow path: returns the vCPU to enter, which may need attention in its turn. */
 static struct vcpu *attend(struct cpu *cpu, struct vcpu *current) {
     cpu->attention = false;
-    if (cpu->restart_control)
-        domain_restart_control();
+    if (cpu->restart_control) domain_restart_control();
     if (cpu->slice_over && current) {
         account(cpu);
         check_hang(current);
-        if (cpu->masked)
-            cpu_take_interrupts();
+        if (cpu->masked) cpu_take_interrupts();
     }
     struct vcpu *next;
     while (!(next = choose(cpu, current))) {
         account(cpu);
         cpu->current = current = NULL;
         idle(cpu);
-        if (cpu->restart_control)
-            domain_restart_control();
+        if (cpu->restart_control) domain_restart_control();
     }
-    if (next != cpu->current)
-        switch_to(cpu, next);
+    if (next != cpu->current) switch_to(cpu, next);
     arrive(next);
     return next;
 }

@@ -36,6 +36,5 @@ void serial_put(char c) {
     static bool dead;
     for (unsigned i = 0; !dead && !(inb(UART_LINE_STATUS) & STATUS_TRANSMIT_EMPTY); i++)
         dead = i == PATIENCE;
-    if (!dead)
-        outb(UART_DATA, (u8)c);
+    if (!dead) outb(UART_DATA, (u8)c);
 }

@@ -7,8 +7,7 @@ struct output {
 };
 
 static void put(struct output *out, char c) {
-    if (out->at + 1 < out->size)
-        out->to[out->at++] = c;
+    if (out->at + 1 < out->size) out->to[out->at++] = c;
 }
 
 struct field {
@@ -19,8 +18,7 @@ struct field {
 static void put_field(struct output *out, struct field field, const char *text, unsigned length) {
     unsigned padding = field.width > length ? field.width - length : 0;
     bool negative = field.zero && length && *text == '-';
-    if (negative)
-        put(out, '-');
+    if (negative) put(out, '-');
     for (unsigned i = 0; !field.left && i < padding; i++)
         put(out, field.zero ? '0' : ' ');
     for (unsigned i = negative; i < length; i++)
@@ -36,15 +34,13 @@ static void put_number(struct output *out, struct field field, u64 value, unsign
     do
         digits[--at] = "0123456789abcdef"[value % base];
     while ((value /= base));
-    if (negative)
-        digits[--at] = '-';
+    if (negative) digits[--at] = '-';
     put_field(out, field, digits + at, sizeof(digits) - at);
 }
 
 static void put_string(struct output *out, struct field field, const char *text) {
     unsigned length = 0;
-    if (!text)
-        text = "(null)";
+    if (!text) text = "(null)";
     while (text[length])
         length++;
     put_field(out, field, text, length);
@@ -91,12 +87,10 @@ unsigned text_format_list(char *to, unsigned size, const char *format, va_list l
             put(&out, '?');
             while (*format && format[1])
                 format++;
-            if (!*format)
-                format--;
+            if (!*format) format--;
         }
     }
-    if (size)
-        to[out.at] = 0;
+    if (size) to[out.at] = 0;
     va_end(arguments);
     return out.at;
 }

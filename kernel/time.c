@@ -58,8 +58,7 @@ static u32 pit_wait(void) {
     outb(PIT_CHANNEL2, (u8)(count >> 8));
     measure_start();
     while (!(inb(PORT_B) & PORT_B_OUT))
-        if (i++ == PATIENCE)
-            return 0;
+        if (i++ == PATIENCE) return 0;
     return count;
 }
 
@@ -74,8 +73,7 @@ static const char *measure(const struct acpi_info *acpi) {
         clock_hz = PIT_HZ;
         passed = pit_wait();
     }
-    if (!passed)
-        refuse("neither the ACPI timer nor the PIT runs, so time cannot be measured.");
+    if (!passed) refuse("neither the ACPI timer nor the PIT runs, so time cannot be measured.");
     tsc_hz = (rdtsc() - start_tsc) * clock_hz / passed;
     lapic_hz = (~0u - lapic_read(LAPIC_TIMER_CURRENT)) * clock_hz / passed;
     lapic_write(LAPIC_TIMER_INITIAL, 0);
@@ -86,14 +84,11 @@ static const char *measure(const struct acpi_info *acpi) {
    measurement. SDM volume 2, "CPUID", leaf 15H. */
 static const char *refine(const char *source) {
     struct cpuid_regs r = {0};
-    if (cpuid(0, 0).eax >= 0x15)
-        r = cpuid(0x15, 0);
-    if (!r.eax || !r.ebx || !r.ecx)
-        return source;
+    if (cpuid(0, 0).eax >= 0x15) r = cpuid(0x15, 0);
+    if (!r.eax || !r.ebx || !r.ecx) return source;
     u64 stated = (u64)r.ecx * r.ebx / r.eax;
     u64 difference = stated > tsc_hz ? stated - tsc_hz : tsc_hz - stated;
-    if (difference > tsc_hz / 500)
-        return source;
+    if (difference > tsc_hz / 500) return source;
     tsc_hz = stated;
     return "CPUID";
 }
@@ -123,8 +118,7 @@ void time_init(const struct acpi_info *acpi) {
 /* For the one-shot counter: rounded up, and no more than it can hold. */
 static u32 counter_value(u64 tsc_deadline) {
     u64 now = rdtsc(), ticks = tsc_deadline > now ? tsc_deadline - now : 0;
-    if (ticks >= tsc_hz)
-        ticks = tsc_hz; /* on_timer sets it again */
+    if (ticks >= tsc_hz) ticks = tsc_hz; /* on_timer sets it again */
     u64 count = ticks * lapic_hz / tsc_hz + 1;
     return count > ~0u ? ~0u : (u32)count;
 }

@@ -40,8 +40,7 @@ static const char *const exception_names[VECTOR_EXCEPTIONS] = {
 void irq_handler(u8 vector, void (*handler)(u8 vector)) { handlers[vector] = handler; }
 
 void irq_dispatch(u8 vector) {
-    if (vector == SPURIOUS_VECTOR)
-        return;
+    if (vector == SPURIOUS_VECTOR) return;
     if (handlers[vector])
         handlers[vector](vector);
     else

@@ -68,8 +68,7 @@ void vapic_reset(struct vapic *apic, u32 id) {
     for (unsigned i = 0; i < ARRAY_SIZE(apic->lvt); i++)
         apic->lvt[i] = LVT_MASKED;
     /* As firmware leaves it to a kernel that it starts: the PIC's line passes on the boot CPU. */
-    if (id == 0)
-        apic->lvt[LVT_LINT0] = MODE_EXTINT << 8;
+    if (id == 0) apic->lvt[LVT_LINT0] = MODE_EXTINT << 8;
     apic->lvt[LVT_LINT1] = MODE_NMI << 8;
 }
 
@@ -80,8 +79,7 @@ static struct vcpu *vcpu_of_apic(struct vapic *apic) {
 /* --- priorities --- */
 
 static int highest(const struct vectors *set) {
-    if (!set->any)
-        return -1;
+    if (!set->any) return -1;
     int word = 31 - __builtin_clz(set->any);
     return 32 * word + 31 - __builtin_clz(set->words[word]);
 }
@@ -93,8 +91,7 @@ static void vector_add(struct vectors *set, unsigned vector) {
 
 static void vector_remove(struct vectors *set, unsigned vector) {
     set->words[vector / 32] &= ~(1u << vector % 32);
-    if (!set->words[vector / 32])
-        set->any &= ~(1u << vector / 32);
+    if (!set->words[vector / 32]) set->any &= ~(1u << vector / 32);
 }
 
 static u32 processor_priority(const struct vapic *apic) {
@@ -105,8 +102,7 @@ static u32 processor_priority(const struct vapic *apic) {
 
 int vapic_pending(const struct vapic *apic) {
     int vector = highest(&apic->irr);
-    if (vector < 0 || !(apic->spurious & SPURIOUS_ENABLE))
-        return -1;
+    if (vector < 0 || !(apic->spurious & SPURIOUS_ENABLE)) return -1;
     return ((u32)vector & 0xf0) > (processor_priority(apic) & 0xf0) ? vector : -1;
 }
 
@@ -127,8 +123,7 @@ static void accept_fixed(struct vcpu *vcpu, unsigned vector, bool level) {
         apic->error |= ERROR_RECEIVE_ILLEGAL;
         return;
     }
-    if (!(apic->spurious & SPURIOUS_ENABLE))
-        return;
+    if (!(apic->spurious & SPURIOUS_ENABLE)) return;
     vector_add(&apic->irr, vector);
     if (level)
         vector_add(&apic->tmr, vector);
@@ -156,10 +151,8 @@ static void deliver(struct vcpu *vcpu, unsigned mode, unsigned vector, bool leve
 static u32 logical_id(u32 id) { return (id >> 4) << 16 | 1u << (id & 15); }
 
 static bool addressed(const struct vapic *apic, u32 destination, u32 broadcast, bool logical) {
-    if (destination == broadcast)
-        return true;
-    if (!logical)
-        return apic->id == destination;
+    if (destination == broadcast) return true;
+    if (!logical) return apic->id == destination;
     u32 own = logical_id(apic->id);
     return own >> 16 == destination >> 16 && (own & destination & 0xffff);
 }
@@ -168,11 +161,9 @@ static void broadcast(struct domain *vm, u32 destination, u32 all, bool logical,
                       unsigned vector, bool level) {
     for (unsigned i = 0; i < MAX_VCPUS; i++) {
         struct vcpu *vcpu = vm->vcpus[i];
-        if (!vcpu || !addressed(&vcpu->apic, destination, all, logical))
-            continue;
+        if (!vcpu || !addressed(&vcpu->apic, destination, all, logical)) continue;
         deliver(vcpu, mode, vector, level);
-        if (mode == MODE_LOWEST)
-            return; /* one of them: the first is as good as any */
+        if (mode == MODE_LOWEST) return; /* one of them: the first is as good as any */
     }
 }
 
@@ -214,10 +205,8 @@ void vapic_timer_stop(struct vapic *apic) { timeout_cancel(&apic->timer); }
 
 /* Guest TSC of the timer's next interrupt; 0: none. The counting modes run at the TSC's rate. */
 static u64 timer_next(const struct vapic *apic) {
-    if (LVT_TIMER_MODE(apic->lvt[LVT_TIMER]) == TIMER_DEADLINE)
-        return apic->deadline;
-    if (apic->initial_count == 0 || apic->count_over)
-        return 0;
+    if (LVT_TIMER_MODE(apic->lvt[LVT_TIMER]) == TIMER_DEADLINE) return apic->deadline;
+    if (apic->initial_count == 0 || apic->count_over) return 0;
     return apic->count_start + (u64)apic->initial_count * divider(apic);
 }
 
@@ -254,8 +243,7 @@ static void timer_fired(struct timeout *timeout) {
     case TIMER_DEADLINE: apic->deadline = 0; break;
     default: apic->count_over = true; break;
     }
-    if (!(lvt & LVT_MASKED))
-        accept_fixed(vcpu, lvt & 0xff, false);
+    if (!(lvt & LVT_MASKED)) accept_fixed(vcpu, lvt & 0xff, false);
 }
 
 void vapic_deadline_write(struct vcpu *vcpu, u64 deadline) {
@@ -274,8 +262,7 @@ static u32 current_count(const struct vcpu *vcpu) {
         LVT_TIMER_MODE(apic->lvt[LVT_TIMER]) == TIMER_DEADLINE)
         return 0;
     u64 ticks = (guest_tsc(vcpu) - apic->count_start) / divider(apic);
-    if (LVT_TIMER_MODE(apic->lvt[LVT_TIMER]) == TIMER_PERIODIC)
-        ticks %= apic->initial_count;
+    if (LVT_TIMER_MODE(apic->lvt[LVT_TIMER]) == TIMER_PERIODIC) ticks %= apic->initial_count;
     return ticks >= apic->initial_count ? 0 : apic->initial_count - (u32)ticks;
 }
 
@@ -284,11 +271,9 @@ static u32 current_count(const struct vcpu *vcpu) {
 static void end_of_interrupt(struct vcpu *vcpu) {
     struct vapic *apic = &vcpu->apic;
     int vector = highest(&apic->isr);
-    if (vector < 0)
-        return;
+    if (vector < 0) return;
     vector_remove(&apic->isr, (unsigned)vector);
-    if (highest(&apic->irr) >= 0)
-        vcpu_kick(vcpu);
+    if (highest(&apic->irr) >= 0) vcpu_kick(vcpu);
     bool level = apic->tmr.words[vector / 32] >> vector % 32 & 1;
     if (level && !(apic->spurious & SPURIOUS_NO_BROADCAST) && vcpu->exit) {
         vcpu->exit->value = (u64)vector;
@@ -297,8 +282,7 @@ static void end_of_interrupt(struct vcpu *vcpu) {
 }
 
 static int lvt_index(u32 reg) {
-    if (reg == REG_LVT_CMCI)
-        return LVT_CMCI;
+    if (reg == REG_LVT_CMCI) return LVT_CMCI;
     return reg >= REG_LVT_TIMER && reg <= REG_LVT_ERROR ? (int)(reg - REG_LVT_TIMER + LVT_TIMER)
                                                         : -1;
 }
@@ -306,8 +290,7 @@ static int lvt_index(u32 reg) {
 bool vapic_read(struct vcpu *vcpu, u32 msr, u64 *value) {
     const struct vapic *apic = &vcpu->apic;
     u32 reg = msr - MSR_X2APIC_BASE;
-    if (!(apic->base & APIC_BASE_X2APIC))
-        return false;
+    if (!(apic->base & APIC_BASE_X2APIC)) return false;
     if (reg >= REG_ISR && reg < REG_ERROR) {
         const struct vectors *set = reg < REG_TMR   ? &apic->isr
                                     : reg < REG_IRR ? &apic->tmr
@@ -337,8 +320,7 @@ bool vapic_read(struct vcpu *vcpu, u32 msr, u64 *value) {
 
 static bool write_lvt(struct vcpu *vcpu, int index, u64 value) {
     struct vapic *apic = &vcpu->apic;
-    if (value & ~(u64)lvt_writable[index])
-        return false;
+    if (value & ~(u64)lvt_writable[index]) return false;
     u32 before = apic->lvt[index];
     apic->lvt[index] = (u32)value | (apic->spurious & SPURIOUS_ENABLE ? 0 : LVT_MASKED);
     if (index == LVT_TIMER && LVT_TIMER_MODE(before) != LVT_TIMER_MODE((u32)value)) {
@@ -353,23 +335,19 @@ static bool write_lvt(struct vcpu *vcpu, int index, u64 value) {
 bool vapic_write(struct vcpu *vcpu, u32 msr, u64 value) {
     struct vapic *apic = &vcpu->apic;
     u32 reg = msr - MSR_X2APIC_BASE;
-    if (!(apic->base & APIC_BASE_X2APIC) || (reg != REG_ICR && value >> 32))
-        return false;
+    if (!(apic->base & APIC_BASE_X2APIC) || (reg != REG_ICR && value >> 32)) return false;
     switch (reg) {
     case REG_EOI:
-        if (value)
-            return false;
+        if (value) return false;
         end_of_interrupt(vcpu);
         return true;
     case REG_TPR:
-        if (value & ~0xffull)
-            return false;
+        if (value & ~0xffull) return false;
         apic->tpr = (u32)value;
         vcpu_kick(vcpu);
         return true;
     case REG_SPURIOUS:
-        if (value & ~(0x1ffull | SPURIOUS_NO_BROADCAST))
-            return false;
+        if (value & ~(0x1ffull | SPURIOUS_NO_BROADCAST)) return false;
         apic->spurious = (u32)value;
         if (!(value & SPURIOUS_ENABLE))
             for (unsigned i = 0; i < ARRAY_SIZE(apic->lvt); i++)
@@ -377,34 +355,29 @@ bool vapic_write(struct vcpu *vcpu, u32 msr, u64 value) {
         vcpu_kick(vcpu);
         return true;
     case REG_ERROR:
-        if (value)
-            return false;
+        if (value) return false;
         apic->error_written = apic->error;
         apic->error = 0;
         return true;
     case REG_ICR:
-        if (value & ICR_RESERVED)
-            return false;
+        if (value & ICR_RESERVED) return false;
         apic->icr = value;
         send_ipi(vcpu, value);
         return true;
     case REG_INITIAL_COUNT:
-        if (LVT_TIMER_MODE(apic->lvt[LVT_TIMER]) == TIMER_DEADLINE)
-            return true;
+        if (LVT_TIMER_MODE(apic->lvt[LVT_TIMER]) == TIMER_DEADLINE) return true;
         apic->initial_count = (u32)value;
         apic->count_start = guest_tsc(vcpu);
         apic->count_over = false;
         vapic_timer_start(vcpu);
         return true;
     case REG_DIVIDE:
-        if (value & ~0xbull)
-            return false;
+        if (value & ~0xbull) return false;
         apic->divide = (u32)value;
         vapic_timer_start(vcpu);
         return true;
     case REG_SELF_IPI:
-        if (value & ~0xffull)
-            return false;
+        if (value & ~0xffull) return false;
         accept_fixed(vcpu, (unsigned)value, false);
         return true;
     default: return lvt_index(reg) >= 0 && write_lvt(vcpu, lvt_index(reg), value);

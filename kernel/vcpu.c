@@ -14,16 +14,13 @@ static struct gpa exit_page_at(u32 index) { return gpa(GPA_EXIT + (u64)index * P
 u32 vcpu_create(struct domain *domain, u32 index, struct domain *model, struct vcpu **out) {
     if (index >= (domain->role == ROLE_VM ? MAX_VCPUS : 1) || (domain->role == ROLE_VM) != !!model)
         return STATUS_BAD_ARGUMENT;
-    if (domain->vcpus[index])
-        return STATUS_IN_USE;
+    if (domain->vcpus[index]) return STATUS_IN_USE;
     if (model && (model->role != ROLE_DEVICE_MODEL || (model->vm && model->vm != domain) ||
                   (domain->model && domain->model != model)))
         return STATUS_BAD_ARGUMENT;
-    if (model && !ept_is_free(&model->ept, exit_page_at(index), 1))
-        return STATUS_IN_USE;
+    if (model && !ept_is_free(&model->ept, exit_page_at(index), 1)) return STATUS_IN_USE;
     struct vcpu *vcpu = domain_pages(domain, 0);
-    if (!vcpu)
-        return STATUS_NO_QUOTA;
+    if (!vcpu) return STATUS_NO_QUOTA;
     _Static_assert(sizeof(struct vcpu) <= PAGE_SIZE, "a vCPU is a page");
     _Static_assert(offsetof(struct vcpu, gpr) == 0 && offsetof(struct vcpu, stack_top) == 128,
                    "known to vmx_entry.S");
@@ -62,10 +59,8 @@ void vcpu_destroy(struct vcpu *vcpu) {
         ept_free_tables(&domain->model->ept);
     }
     vmx_vcpu_destroy(vcpu);
-    if (vcpu->exit)
-        domain_pages_free(domain, vcpu->exit, 0);
-    if (vcpu->unswitched.xsave)
-        domain_pages_free(domain, vcpu->unswitched.xsave, xstate_order());
+    if (vcpu->exit) domain_pages_free(domain, vcpu->exit, 0);
+    if (vcpu->unswitched.xsave) domain_pages_free(domain, vcpu->unswitched.xsave, xstate_order());
     domain->vcpus[vcpu->index] = NULL;
     domain->vcpu_count--;
     domain_pages_free(domain, vcpu, 0);
@@ -128,8 +123,7 @@ static void real_mode_reset(struct vcpu *vcpu, unsigned vector) {
 }
 
 void vcpu_init(struct vcpu *vcpu) {
-    if (vcpu->state == VCPU_FAILED)
-        return;
+    if (vcpu->state == VCPU_FAILED) return;
     u64 base = vcpu->apic.base;
     vcpu_reset(vcpu);
     vcpu->apic.base = base;
@@ -137,8 +131,7 @@ void vcpu_init(struct vcpu *vcpu) {
 }
 
 void vcpu_startup(struct vcpu *vcpu, unsigned vector) {
-    if (vcpu->state != VCPU_STOPPED || !vcpu->waits_for_startup)
-        return;
+    if (vcpu->state != VCPU_STOPPED || !vcpu->waits_for_startup) return;
     vcpu->waits_for_startup = false;
     real_mode_reset(vcpu, vector);
     vcpu_start(vcpu);
@@ -159,14 +152,12 @@ void vcpu_thaw(struct vcpu *vcpu, u64 away) {
         vmx_tsc_offset_write(vcpu);
     }
     vapic_timer_start(vcpu);
-    if (vcpu->state == VCPU_READY)
-        sched_wake(vcpu, false);
+    if (vcpu->state == VCPU_READY) sched_wake(vcpu, false);
 }
 
 void vcpu_kick(struct vcpu *vcpu) {
     vcpu->attention = true;
-    if (vcpu->state == VCPU_HALTED && inject_waiting(vcpu))
-        sched_wake(vcpu, true);
+    if (vcpu->state == VCPU_HALTED && inject_waiting(vcpu)) sched_wake(vcpu, true);
 }
 
 /* --- exits that the device model answers --- */
@@ -182,8 +173,7 @@ void vcpu_forward(struct vcpu *vcpu, u32 type) {
     vcpu->forwarded++;
     model->events |= 1ull << vcpu->index;
     struct vcpu *companion = model->vcpus[0];
-    if (companion->state == VCPU_HALTED)
-        companion->state = VCPU_READY;
+    if (companion->state == VCPU_HALTED) companion->state = VCPU_READY;
     if (companion->state == VCPU_READY)
         sched_hand_over(companion);
     else
@@ -191,8 +181,7 @@ void vcpu_forward(struct vcpu *vcpu, u32 type) {
 }
 
 bool vcpu_answer(struct vcpu *vcpu) {
-    if (vcpu->state != VCPU_EXITED)
-        return false;
+    if (vcpu->state != VCPU_EXITED) return false;
     vcpu->state = VCPU_READY;
     vcpu->answered = true;
     return true;
@@ -211,10 +200,8 @@ static u64 merge_in(u64 rax, u64 value, u32 size) {
 
 static void take_gprs(struct vcpu *vcpu, u32 which) {
     for (unsigned i = 0; i < 16; i++)
-        if ((which >> i & 1) && i != 4)
-            vcpu->gpr[i] = vcpu->exit->gpr[i];
-    if (which & 1u << 4)
-        vmwrite64(VMCS_GUEST_RSP, vcpu->exit->gpr[4]);
+        if ((which >> i & 1) && i != 4) vcpu->gpr[i] = vcpu->exit->gpr[i];
+    if (which & 1u << 4) vmwrite64(VMCS_GUEST_RSP, vcpu->exit->gpr[4]);
     if (which & REPLY_SET_RFLAGS) {
         u64 change = RFLAGS_STATUS | RFLAGS_RF;
         vmwrite64(VMCS_GUEST_RFLAGS,
@@ -227,23 +214,20 @@ void vcpu_apply_answer(struct vcpu *vcpu) {
     volatile struct exit_message *message = vcpu->exit;
     u32 reply = message->reply;
     vcpu->answered = false;
-    if (vcpu->exit_type > EXIT_MMIO)
-        return; /* nothing of the guest is in question */
+    if (vcpu->exit_type > EXIT_MMIO) return; /* nothing of the guest is in question */
     if (reply == REPLY_STOP) {
         vcpu_stop(vcpu);
         return;
     }
     if (reply == REPLY_INJECT) {
         u32 vector = message->reply_vector & 31;
-        if (vector == VECTOR_PF)
-            write_cr2(message->reply_cr2);
+        if (vector == VECTOR_PF) write_cr2(message->reply_cr2);
         inject_exception(vcpu, vector == 2 ? VECTOR_GP : vector, message->reply_error);
         return;
     }
     if (vcpu->exit_type == EXIT_PORT_IN && reply == REPLY_ADVANCE)
         vcpu->gpr[0] = merge_in(vcpu->gpr[0], message->reply_value, vcpu->exit_size);
-    if (vcpu->exit_type >= EXIT_PORT_STRING)
-        take_gprs(vcpu, message->reply_gprs);
+    if (vcpu->exit_type >= EXIT_PORT_STRING) take_gprs(vcpu, message->reply_gprs);
     if (reply == REPLY_ADVANCE) {
         u32 length = vcpu->exit_length ? vcpu->exit_length : message->reply_length;
         vmcs_advance(length & 15);

@@ -69,7 +69,8 @@ void vcpu_reset(struct vcpu *vcpu); /* stopped, nothing pending */
 void vcpu_start(struct vcpu *vcpu);
 void vcpu_stop(struct vcpu *vcpu);
 void vcpu_fail(struct vcpu *vcpu);
-/* INIT: to the state after reset, where it waits for a start-up IPI, which begins at page `vector`. */
+/* INIT: to the state after reset, where it waits for a start-up IPI, which begins at page `vector`.
+ */
 void vcpu_init(struct vcpu *vcpu);
 void vcpu_startup(struct vcpu *vcpu, unsigned vector);
 /* Its domain is paused; resumed after `away` ticks that it shall not see. */

@@ -63,8 +63,8 @@ struct vmcs64 { /* 64-bit and natural-width fields */
 #define VMCS_ENTRY_EVENT          FIELD32(0x4016)
 #define VMCS_ENTRY_ERROR_CODE     FIELD32(0x4018)
 #define VMCS_ENTRY_LENGTH         FIELD32(0x401a)
-#define VMCS_PLE_GAP FIELD32(0x4020)    /* PAUSE-loop exiting */
-#define VMCS_PLE_WINDOW FIELD32(0x4022) /* PAUSE-loop exiting */
+#define VMCS_PLE_GAP              FIELD32(0x4020) /* PAUSE-loop exiting */
+#define VMCS_PLE_WINDOW           FIELD32(0x4022) /* PAUSE-loop exiting */
 #define VMCS_SECONDARY_CONTROLS   FIELD32(0x401e)
 
 /* 32-bit read-only */
@@ -144,7 +144,7 @@ struct vmcs64 { /* 64-bit and natural-width fields */
 #define SECONDARY_UNRESTRICTED       (1u << 7)
 #define SECONDARY_APIC_REGISTERS     (1u << 8)
 #define SECONDARY_VIRTUAL_INTERRUPTS (1u << 9)
-#define SECONDARY_PAUSE_LOOP (1u << 10)
+#define SECONDARY_PAUSE_LOOP         (1u << 10)
 #define SECONDARY_INVPCID            (1u << 12)
 #define SECONDARY_PML                (1u << 17)
 #define SECONDARY_TSC_SCALING        (1u << 25)
@@ -218,14 +218,12 @@ NORETURN COLD void vmcs_failed(u32 encoding);
 
 static ALWAYS_INLINE u64 vmread_raw(u32 encoding) {
     u64 value;
-    if (unlikely(!vmread(encoding, &value)))
-        vmcs_failed(encoding);
+    if (unlikely(!vmread(encoding, &value))) vmcs_failed(encoding);
     return value;
 }
 
 static ALWAYS_INLINE void vmwrite_raw(u32 encoding, u64 value) {
-    if (unlikely(!vmwrite(encoding, value)))
-        vmcs_failed(encoding);
+    if (unlikely(!vmwrite(encoding, value))) vmcs_failed(encoding);
 }
 
 static ALWAYS_INLINE u16 vmread16(struct vmcs16 field) { return (u16)vmread_raw(field.encoding); }

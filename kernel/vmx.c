@@ -113,8 +113,7 @@ static u32 optional(u32 msr, u32 bits) { return (u32)(rdmsr(msr) >> 32) & bits; 
 static void negotiate_all(void) {
     u64 basic = rdmsr(MSR_IA32_VMX_BASIC);
     bool true_controls = basic >> 55 & 1;
-    if (!true_controls)
-        refuse("VT-x on this CPU lacks what Plinth needs: TRUE control MSRs");
+    if (!true_controls) refuse("VT-x on this CPU lacks what Plinth needs: TRUE control MSRs");
     vmx.revision = (u32)basic & 0x7fffffff;
     if ((basic >> 32 & 0x1fff) > PAGE_SIZE || (basic >> 50 & 15) != 6 || (basic >> 48 & 1))
         refuse("VT-x on this CPU wants a VMCS that is not one write-back page");
@@ -180,16 +179,14 @@ static void choose_mitigations(void) {
 
 static void *kernel_pages_or_refuse(unsigned order) {
     void *pages = kpage_alloc(order);
-    if (!pages)
-        refuse("not enough memory for the VT-x tables");
+    if (!pages) refuse("not enough memory for the VT-x tables");
     return pages;
 }
 
 static void msr_allow(u8 *bitmap, u32 msr, bool write) {
     u32 bit = msr & 0x1fff;
     bitmap[(msr >= 0xc0000000 ? 1024 : 0) + bit / 8] &= (u8) ~(1u << bit % 8);
-    if (write)
-        bitmap[(msr >= 0xc0000000 ? 3072 : 2048) + bit / 8] &= (u8) ~(1u << bit % 8);
+    if (write) bitmap[(msr >= 0xc0000000 ? 3072 : 2048) + bit / 8] &= (u8) ~(1u << bit % 8);
 }
 
 static void make_bitmaps(void) {
@@ -213,8 +210,7 @@ static void make_bitmaps(void) {
                                  MSR_KERNEL_GS_BASE};
     for (unsigned i = 0; i < ARRAY_SIZE(passed); i++)
         msr_allow(msr_bitmap_vm, passed[i], true);
-    if (vmx.secondary_vm & SECONDARY_RDTSCP)
-        msr_allow(msr_bitmap_vm, MSR_TSC_AUX, true);
+    if (vmx.secondary_vm & SECONDARY_RDTSCP) msr_allow(msr_bitmap_vm, MSR_TSC_AUX, true);
     msr_allow(msr_bitmap_vm, MSR_IA32_TSC, false);
 }
 
@@ -255,8 +251,7 @@ static void invvpid_single(u16 vpid) {
 }
 
 void vmx_flush_ept(const struct ept *ept) {
-    if (!ept->root)
-        return;
+    if (!ept->root) return;
     struct invalidation what = {ept_pointer(ept, vmx.accessed_dirty), 0};
     bool done = invept(VMX_SINGLE_CONTEXT, what);
     assert(done);
@@ -264,8 +259,7 @@ void vmx_flush_ept(const struct ept *ept) {
 
 static u16 vpid_alloc(void) {
     for (unsigned i = 0; i < ARRAY_SIZE(vpid_used); i++) {
-        if (~vpid_used[i] == 0)
-            continue;
+        if (~vpid_used[i] == 0) continue;
         unsigned bit = (unsigned)__builtin_ctzll(~vpid_used[i]);
         vpid_used[i] |= 1ull << bit;
         u16 vpid = (u16)(64 * i + bit);
@@ -286,8 +280,7 @@ static void vmcs_clear(struct vcpu *vcpu) {
 
 void vmx_load(struct vcpu *vcpu) {
     struct cpu *cpu = this_cpu();
-    if (cpu->loaded == vcpu)
-        return;
+    if (cpu->loaded == vcpu) return;
     bool done = vmptrld(hpa_of(vcpu->vmcs));
     assert(done);
     cpu->loaded = vcpu;
@@ -366,8 +359,7 @@ static void point_to_io_bitmap(struct domain *domain) {
 bool vmx_vcpu_init(struct vcpu *vcpu) {
     vcpu->vmcs = domain_pages(vcpu->domain, 0);
     vcpu->vpid = vcpu->vmcs ? vpid_alloc() : 0;
-    if (!vcpu->vpid)
-        return false;
+    if (!vcpu->vpid) return false;
     *(u32 *)vcpu->vmcs = vmx.revision;
     vmcs_clear(vcpu);
     struct cpu *cpu = this_cpu();
@@ -377,8 +369,7 @@ bool vmx_vcpu_init(struct vcpu *vcpu) {
     write_controls(vcpu);
     point_to_io_bitmap(vcpu->domain);
     vmwrite64(VMCS_GUEST_PAT, 0x0007040600070406ull); /* its value after reset */
-    if (before)
-        vmx_load(before);
+    if (before) vmx_load(before);
     return true;
 }
 
@@ -386,21 +377,18 @@ void vmx_vcpu_destroy(struct vcpu *vcpu) {
     struct cpu *cpu = this_cpu();
     if (vcpu->vpid) {
         vmcs_clear(vcpu);
-        if (cpu->loaded == vcpu)
-            cpu->loaded = NULL;
+        if (cpu->loaded == vcpu) cpu->loaded = NULL;
         invvpid_single(vcpu->vpid);
         vpid_free(vcpu->vpid);
     }
     unswitched_evict(vcpu);
-    if (vcpu->vmcs)
-        domain_pages_free(vcpu->domain, vcpu->vmcs, 0);
+    if (vcpu->vmcs) domain_pages_free(vcpu->domain, vcpu->vmcs, 0);
 }
 
 void vmx_io_bitmap_set(struct domain *domain) {
     struct vcpu *before = this_cpu()->loaded;
     for (unsigned i = 0; i < MAX_VCPUS; i++) {
-        if (!domain->vcpus[i])
-            continue;
+        if (!domain->vcpus[i]) continue;
         vmx_load(domain->vcpus[i]);
         point_to_io_bitmap(domain);
     }
@@ -411,8 +399,7 @@ void vmx_tsc_offset_write(struct vcpu *vcpu) {
     struct vcpu *before = this_cpu()->loaded;
     vmx_load(vcpu);
     vmwrite64(VMCS_TSC_OFFSET, vcpu->tsc_offset);
-    if (before)
-        vmx_load(before);
+    if (before) vmx_load(before);
 }
 
 /* --- control registers --- */
@@ -429,8 +416,7 @@ static u64 cr4_allowed(const struct vcpu *vcpu) {
 /* What the hardware gets: CR0.NE is always 1, caching stays on, a component has no vector unit. */
 static void put_cr0(struct vcpu *vcpu, u64 value) {
     u64 hardware = (value | CR0_NE | CR0_ET) & ~(CR0_CD | CR0_NW);
-    if (vcpu->domain->role != ROLE_VM)
-        hardware |= CR0_TS;
+    if (vcpu->domain->role != ROLE_VM) hardware |= CR0_TS;
     vmwrite64(VMCS_GUEST_CR0, hardware);
     vmwrite64(VMCS_CR0_SHADOW, value);
 }
@@ -456,11 +442,9 @@ static void put_long_mode(u64 cr0, u64 efer) {
 static bool load_pdptes(struct vcpu *vcpu, u64 cr0, u64 cr4, u64 efer) {
     unsigned order;
     u64 cr3 = vmread64(VMCS_GUEST_CR3) & CR3_PDPT, entries[4];
-    if (!(cr0 & CR0_PG) || !(cr4 & CR4_PAE) || (efer & EFER_LME))
-        return true;
+    if (!(cr0 & CR0_PG) || !(cr4 & CR4_PAE) || (efer & EFER_LME)) return true;
     u64 frame = ept_lookup(&vcpu->domain->ept, gpa(cr3), &order);
-    if (!(frame & RIGHT_READ))
-        return false;
+    if (!(frame & RIGHT_READ)) return false;
     u64 size = (u64)PAGE_SIZE << order;
     physical_read(entries, hpa((frame & EPT_FRAME & ~(size - 1)) + (cr3 & (size - 1))),
                   sizeof(entries));
@@ -488,16 +472,14 @@ bool vmx_cr0_write(struct vcpu *vcpu, u64 value) {
         return false;
     put_cr0(vcpu, value & CR0_KNOWN);
     put_long_mode(value, efer);
-    if ((value ^ old) & CR0_PG)
-        invvpid_single(vcpu->vpid);
+    if ((value ^ old) & CR0_PG) invvpid_single(vcpu->vpid);
     return true;
 }
 
 bool vmx_cr4_write(struct vcpu *vcpu, u64 value) {
     u64 old = vmread64(VMCS_GUEST_CR4);
     bool lma = vmread64(VMCS_GUEST_EFER) & EFER_LMA;
-    if ((value & ~cr4_allowed(vcpu)) || (lma && !(value & CR4_PAE)))
-        return false;
+    if ((value & ~cr4_allowed(vcpu)) || (lma && !(value & CR4_PAE))) return false;
     if ((value & CR4_PCIDE) && !(old & CR4_PCIDE) &&
         (!lma || (vmread64(VMCS_GUEST_CR3) & (PAGE_SIZE - 1))))
         return false;
@@ -512,8 +494,7 @@ bool vmx_cr4_write(struct vcpu *vcpu, u64 value) {
 
 bool vmx_efer_write(u64 value) {
     u64 old = vmread64(VMCS_GUEST_EFER), cr0 = vmread64(VMCS_GUEST_CR0);
-    if (value & ~EFER_KNOWN || ((value ^ old) & EFER_LME && (cr0 & CR0_PG)))
-        return false;
+    if (value & ~EFER_KNOWN || ((value ^ old) & EFER_LME && (cr0 & CR0_PG))) return false;
     put_long_mode(cr0, value);
     return true;
 }
@@ -560,8 +541,7 @@ void vmx_state_write(struct vcpu *vcpu, const struct vcpu_state *state) {
         vmwrite64(VMCS_TSC_OFFSET, state->tsc_offset);
     }
     invvpid_single(vcpu->vpid);
-    if (before)
-        vmx_load(before);
+    if (before) vmx_load(before);
 }
 
 void vmx_state_read(struct vcpu *vcpu, struct vcpu_state *state) {
@@ -589,8 +569,7 @@ void vmx_state_read(struct vcpu *vcpu, struct vcpu_state *state) {
             segments[s].access = vmread32(VMCS_GUEST_ACCESS(s));
         }
     }
-    if (before)
-        vmx_load(before);
+    if (before) vmx_load(before);
 }
 
 void vmx_dump(struct vcpu *vcpu) {

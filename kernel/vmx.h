@@ -9,13 +9,13 @@ struct vcpu;
 struct domain;
 
 /* Access rights of segments, in VMX format. */
-#define SEGMENT_ACCESS_CODE     0xc09bu
-#define SEGMENT_ACCESS_DATA     0xc093u
-#define SEGMENT_ACCESS_TSS      0x008bu
+#define SEGMENT_ACCESS_CODE      0xc09bu
+#define SEGMENT_ACCESS_DATA      0xc093u
+#define SEGMENT_ACCESS_TSS       0x008bu
 #define SEGMENT_ACCESS_REAL_CODE 0x009bu
 #define SEGMENT_ACCESS_REAL_DATA 0x0093u
 #define SEGMENT_ACCESS_LDT       0x0082u
-#define SEGMENT_ACCESS_UNUSABLE 0x10000u
+#define SEGMENT_ACCESS_UNUSABLE  0x10000u
 
 /* Chooses the controls, says in the log what is missing, and turns VMX on. Stops the machine with
    one line when it cannot do. */

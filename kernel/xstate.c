@@ -27,19 +27,16 @@ void xstate_init(void) {
     write_cr4(read_cr4() | CR4_OSXSAVE | CR4_OSFXSR | CR4_OSXMMEXCPT);
     struct cpuid_regs all = cpuid(0xd, 0);
     mask = ((u64)all.edx << 32 | all.eax) & (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512);
-    if ((mask & XCR0_AVX512) != XCR0_AVX512)
-        mask &= ~XCR0_AVX512;
+    if ((mask & XCR0_AVX512) != XCR0_AVX512) mask &= ~XCR0_AVX512;
     for (unsigned i = 2; i < COMPONENTS; i++)
-        if (mask >> i & 1)
-            component_end[i] = cpuid(0xd, i).ebx + cpuid(0xd, i).eax;
+        if (mask >> i & 1) component_end[i] = cpuid(0xd, i).ebx + cpuid(0xd, i).eax;
     xsetbv(0, mask);
 }
 
 u32 xstate_size(u64 xcr0) {
     u32 size = XSAVE_LEGACY;
     for (unsigned i = 2; i < COMPONENTS; i++)
-        if ((xcr0 >> i & 1) && component_end[i] > size)
-            size = component_end[i];
+        if ((xcr0 >> i & 1) && component_end[i] > size) size = component_end[i];
     return size;
 }
 
@@ -55,8 +52,7 @@ void unswitched_reset(struct vcpu *vcpu) {
     struct unswitched *u = &vcpu->unswitched;
     void *area = u->xsave;
     *u = (struct unswitched){.xsave = area, .dr6 = 0xffff0ff0, .xcr0 = XCR0_X87};
-    if (!area)
-        return;
+    if (!area) return;
     memset(area, 0, xstate_size(mask));
     /* FCW and MXCSR after reset; a zero XSTATE_BV gives the rest its initial value. */
     *(u16 *)area = 0x37f;
@@ -79,8 +75,7 @@ void unswitched_save(struct vcpu *vcpu) {
     u->cstar = rdmsr(MSR_CSTAR);
     u->fmask = rdmsr(MSR_FMASK);
     u->kernel_gs_base = rdmsr(MSR_KERNEL_GS_BASE);
-    if (has_rdtscp)
-        u->tsc_aux = rdmsr(MSR_TSC_AUX);
+    if (has_rdtscp) u->tsc_aux = rdmsr(MSR_TSC_AUX);
     /* Those that a component can reach, the first by SWAPGS. */
     wrmsr(MSR_KERNEL_GS_BASE, 0);
     write_cr2(0);
@@ -88,8 +83,7 @@ void unswitched_save(struct vcpu *vcpu) {
 
 void unswitched_evict(struct vcpu *vcpu) {
     struct cpu *cpu = this_cpu();
-    if (cpu->unswitched != vcpu)
-        return;
+    if (cpu->unswitched != vcpu) return;
     unswitched_save(vcpu);
     cpu->unswitched = NULL;
 }
@@ -110,6 +104,5 @@ void unswitched_load(struct vcpu *vcpu) {
     wrmsr(MSR_CSTAR, u->cstar);
     wrmsr(MSR_FMASK, u->fmask);
     wrmsr(MSR_KERNEL_GS_BASE, u->kernel_gs_base);
-    if (has_rdtscp)
-        wrmsr(MSR_TSC_AUX, u->tsc_aux);
+    if (has_rdtscp) wrmsr(MSR_TSC_AUX, u->tsc_aux);
 }

@@ -55,6 +55,7 @@ import { hostNameGet, vmsAll } from "./vms";
 
 const domainPage: usize = memory.data(128, 16);
 const vcpuPage: usize = memory.data(704, 16);
+const totalPage: usize = memory.data(704, 16);
 
 class FeatureName {
   constructor(
@@ -132,6 +133,22 @@ function kernelPagesOf(slot: u32): u64 {
   return domainInfo(slot, domainPage) >= 0 ? changetype<DomainInfo>(domainPage).kernel_pages : 0;
 }
 
+/** What the kernel counts, added up over a VM's vCPUs; zeros where it is not up. */
+function countVcpus(vm: Vm): VcpuInfo {
+  const total = changetype<VcpuInfo>(totalPage);
+  const vcpu = changetype<VcpuInfo>(vcpuPage);
+  memory.fill(totalPage, 0, VcpuInfoAt.SIZE);
+  for (let n: u32 = 0; vm.alive && n < vm.spec.vcpus; n++) {
+    if (vcpuInfo(vmSlot(vm.index, VmSlot.VCPU) + n, vcpuPage) < 0) continue;
+    total.exits += vcpu.exits;
+    total.interrupts += vcpu.interrupts;
+    total.forwarded += vcpu.forwarded;
+    total.run_time += vcpu.run_time;
+    for (let reason = 0; reason < MAX_EXIT_REASONS; reason++) total.counters[reason] += vcpu.counters[reason];
+  }
+  return total;
+}
+
 /** The result of `show`: its row, and what the kernel counts while it is up. */
 export function showResult(vm: Vm): Value {
   const out = vm
@@ -139,12 +156,10 @@ export function showResult(vm: Vm): Value {
     .put(FIELD_SPEC, vm.spec.toValue())
     .putUint(FIELD_RESTARTS, vm.restartCount)
     .putText(FIELD_LAST_EXIT, vm.lastExit);
+  const total = countVcpus(vm);
   const counters = Value.map();
-  const vcpu = changetype<VcpuInfo>(vcpuPage);
-  if (!vm.alive || vcpuInfo(vmSlot(vm.index, VmSlot.VCPU), vcpuPage) < 0)
-    memory.fill(vcpuPage, 0, VcpuInfoAt.SIZE);
   for (let reason = 0; reason < MAX_EXIT_REASONS; reason++)
-    if (vcpu.counters[reason] != 0) counters.putUint(exitReasonName(reason), vcpu.counters[reason]);
+    if (total.counters[reason] != 0) counters.putUint(exitReasonName(reason), total.counters[reason]);
   const model = vm.alive ? kernelPagesOf(vmSlot(vm.index, VmSlot.MODEL)) : 0;
   const domain = vm.alive ? kernelPagesOf(vmSlot(vm.index, VmSlot.DOMAIN)) : 0;
   const mapped = domain > 0 ? changetype<DomainInfo>(domainPage).mapped_pages : 0;
@@ -152,11 +167,11 @@ export function showResult(vm: Vm): Value {
     .putUint(FIELD_KERNEL_BYTES, (model + domain) * PAGE_SIZE)
     .putUint(FIELD_MODEL_BYTES, vm.alive ? modelBytes() : 0);
   return out
-    .putUint(FIELD_EXITS, vcpu.exits)
-    .putUint(FIELD_INTERRUPTS, vcpu.interrupts)
-    .putUint(FIELD_FORWARDED, vcpu.forwarded)
+    .putUint(FIELD_EXITS, total.exits)
+    .putUint(FIELD_INTERRUPTS, total.interrupts)
+    .putUint(FIELD_FORWARDED, total.forwarded)
     .put(FIELD_COUNTERS, counters)
-    .putUint(FIELD_RUNTIME_MS, ticksToMs(vcpu.run_time))
+    .putUint(FIELD_RUNTIME_MS, ticksToMs(total.run_time))
     .put(FIELD_OVERHEAD, overhead)
     .putUint(FIELD_MAPPED, mapped * PAGE_SIZE);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "abi.h"
+#include "screen.h"
 #include "types.h"
 
 #define MAX_REGIONS 96
@@ -25,7 +26,8 @@ struct boot_info {
     struct boot_module modules[MAX_MODULES];
     u8 rsdp[36];   /* the loader's copy of the ACPI root pointer */
     u32 rsdp_size; /* 0: none, 20: ACPI 1.0, 36: ACPI 2.0 */
-    bool vga_text;
+    struct screen screen;
+    bool efi;
     u64 entry_tsc; /* at the boot loader's hand-over */
     char command_line[256];
     char loader[64];

@@ -4,6 +4,10 @@
 #define PHYSICAL_LIMIT (1ull << 42) /* RAM above 4 TiB is not used: frame.c */
 #define PAGE_MASK      ((u64)PAGE_SIZE - 1)
 
+#define VGA_TEXT    0xb8000
+#define VGA_COLUMNS 80
+#define VGA_ROWS    25
+
 enum tag_type {
     TAG_END = 0,
     TAG_COMMAND_LINE = 1,
@@ -43,7 +47,9 @@ struct framebuffer_tag {
     u32 pitch, width, height;
     u8 depth, type;
 };
+#define FRAMEBUFFER_RGB      1
 #define FRAMEBUFFER_EGA_TEXT 2
+#define FRAMEBUFFER_LIMIT    (16 * MIB) /* what a larger one shows below is left black */
 
 /* Copies a string that may lack its zero. */
 static void string_copy(char *to, size_t to_size, const u8 *from, size_t from_size) {
@@ -133,7 +139,8 @@ static const char *module_read(struct boot_info *out, const u8 *data, u32 size) 
     struct module_tag module;
     if (size < sizeof(module)) return "a module's description is truncated";
     memcpy(&module, data, sizeof(module));
-    if (module.start >= module.end) return "a module is empty";
+    if (module.start == module.end) return NULL; /* who looks for it says that it is missing */
+    if (module.start > module.end) return "a module ends before it begins";
     if (module.start & PAGE_MASK) return "a module is not on a page boundary";
     if (out->module_count == MAX_MODULES) return "there are too many modules";
     struct boot_module *to = &out->modules[out->module_count++];
@@ -149,10 +156,25 @@ static void rsdp_read(struct boot_info *out, const u8 *data, u32 size) {
     memcpy(out->rsdp, data, out->rsdp_size);
 }
 
+/* Text memory, or pixels of 32 bits; with anything else there is no screen. */
+static void framebuffer_read(struct boot_info *out, const u8 *data) {
+    struct framebuffer_tag f;
+    memcpy(&f, data, sizeof(f));
+    if (f.type == FRAMEBUFFER_EGA_TEXT) return;
+    memset(&out->screen, 0, sizeof(out->screen));
+    if (f.type != FRAMEBUFFER_RGB || f.depth != 32 || f.pitch % sizeof(u32) ||
+        f.pitch / sizeof(u32) < f.width || f.address % sizeof(u32) || f.address > PHYSICAL_LIMIT)
+        return;
+    u64 rows = f.height / FONT_HEIGHT, row_size = (u64)f.pitch * FONT_HEIGHT;
+    if (row_size && rows > FRAMEBUFFER_LIMIT / row_size) rows = FRAMEBUFFER_LIMIT / row_size;
+    out->screen =
+        (struct screen){hpa(f.address), rows * row_size, f.width / FONT_WIDTH, (u32)rows, f.pitch};
+    if (!out->screen.columns) out->screen.size = 0;
+}
+
 static const char *tag_read(struct boot_info *out, const u8 *data, struct tag tag) {
     const u8 *body = data + sizeof(tag);
     u32 body_size = tag.size - sizeof(tag);
-    struct framebuffer_tag framebuffer;
     switch (tag.type) {
     case TAG_COMMAND_LINE:
         string_copy(out->command_line, sizeof(out->command_line), body, body_size);
@@ -161,12 +183,13 @@ static const char *tag_read(struct boot_info *out, const u8 *data, struct tag ta
     case TAG_MODULE: return module_read(out, data, tag.size);
     case TAG_MEMORY_MAP: return memory_read(out, data, tag.size);
     case TAG_FRAMEBUFFER:
-        if (tag.size < sizeof(framebuffer)) return NULL;
-        memcpy(&framebuffer, data, sizeof(framebuffer));
-        out->vga_text = out->vga_text && framebuffer.type == FRAMEBUFFER_EGA_TEXT;
+        if (tag.size >= sizeof(struct framebuffer_tag)) framebuffer_read(out, data);
         return NULL;
     case TAG_EFI32:
-    case TAG_EFI64: out->vga_text = false; return NULL;
+    case TAG_EFI64:
+        out->efi = true;
+        if (!out->screen.pitch) out->screen.size = 0; /* no text memory there */
+        return NULL;
     case TAG_RSDP_1:
     case TAG_RSDP_2: rsdp_read(out, body, body_size); return NULL;
     default: return NULL;
@@ -177,7 +200,8 @@ const char *multiboot2_parse(const void *info, u64 size, struct boot_info *out) 
     const u8 *data = info;
     u32 total;
     memset(out, 0, sizeof(*out));
-    out->vga_text = true;
+    out->screen =
+        (struct screen){hpa(VGA_TEXT), VGA_COLUMNS * VGA_ROWS * 2, VGA_COLUMNS, VGA_ROWS, 0};
     if (size < 2 * sizeof(u32)) return "the boot information is truncated";
     memcpy(&total, data, sizeof(total));
     if (total > size) return "the boot information is longer than memory";
@@ -186,8 +210,12 @@ const char *multiboot2_parse(const void *info, u64 size, struct boot_info *out) 
         memcpy(&tag, data + at, sizeof(tag));
         if (tag.size < sizeof(tag) || tag.size > total - at)
             return "the boot information has a tag of an impossible size";
-        if (tag.type == TAG_END)
+        if (tag.type == TAG_END) {
+            u64 screen = out->screen.memory.v;
+            region_subtract(out, screen & ~PAGE_MASK,
+                            (screen + out->screen.size + PAGE_MASK) & ~PAGE_MASK);
             return out->region_count ? NULL : "the boot information has no usable memory";
+        }
         const char *error = tag_read(out, data + at, tag);
         if (error) return error;
         at += ((u64)tag.size + 7) & ~7ull;

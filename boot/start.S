@@ -7,24 +7,20 @@
  *
  * The early tables map the low 4 GiB twice over: at 0, and the first 2 GiB of it at KERNEL_BASE.
  */
-#define KERNEL_BASE 0xffffffff80000000
-#define PHYSICAL(symbol) ((symbol) - KERNEL_BASE)
+#include "early.h"
 
 #define MAGIC 0xe85250d6
 #define ARCHITECTURE_I386 0
 #define TAG_END 0
+#define TAG_FRAMEBUFFER 5
 #define TAG_MODULE_ALIGN 6
-
-#define SELECTOR_CODE 0x08
-#define SELECTOR_DATA 0x10
+#define OPTIONAL 1
 
 #define CPUID_EXTENDED 0x80000000
 #define CPUID_EXTENDED_FEATURES 0x80000001
-#define CPUID_LONG_MODE_BIT 29
+#define CPUID_LONG_MODE_BIT 29 /* EDX */
+#define CPUID_SVM_BIT 2        /* ECX */
 #define CR0_PG_BIT 31
-#define CR4_PAE 0x20
-#define MSR_EFER 0xc0000080
-#define EFER_LME 0x100
 
 #define ENTRY_TABLE 0x3  /* present, writable */
 #define ENTRY_LARGE 0x83 /* present, writable, 2 MiB */
@@ -40,11 +36,27 @@ header:
     .short TAG_MODULE_ALIGN, 0
     .long 8
     .balign 8
+    .short TAG_FRAMEBUFFER, OPTIONAL /* UEFI has no text screen; any size, pixels of 32 bits */
+    .long 20
+    .long 0, 0, 32
+    .balign 8
     .short TAG_END, 0
     .long 8
 header_end:
 
     .code32
+/* A CPU with AMD-V goes to the image for it, which begins with a copy of this file. */
+    .global choose
+choose:
+    movl %eax, %ebp
+    movl %ebx, %esi
+    movl $CPUID_EXTENDED_FEATURES, %eax
+    cpuid
+    movl %ebp, %eax
+    movl %esi, %ebx
+    btl $CPUID_SVM_BIT, %ecx
+    jnc start
+    jmp other_start
     .global start
 start:
     cli
@@ -148,12 +160,13 @@ start64:
     jmp *%rax
 
     .balign 8
-boot_gdt: /* the same selectors as kernel/cpu.h's, so that they stay loaded */
+    .global boot_gdt
+boot_gdt:
     .quad 0
     .quad 0x00af9b000000ffff
     .quad 0x00cf93000000ffff
 boot_gdt_register:
-    .short boot_gdt_register - boot_gdt - 1
+    .short BOOT_GDT_LIMIT
     .long boot_gdt
 
     .text
@@ -167,6 +180,7 @@ stack_enter:
 
     .bss
     .balign 4096
+    .global early_root
 early_root:
     .skip 4096
 early_low:

@@ -30,6 +30,7 @@ struct acpi_info {
     bool pm_timer_32bit;
 };
 
+extern struct acpi_info acpi; /* main.c */
 /* Always leaves usable contents: what a PC has without ACPI, then what the tables say. Tables with
    a bad length or checksum are left out and logged. */
 void acpi_init(const struct boot_info *boot, struct acpi_info *out);

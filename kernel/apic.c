@@ -11,6 +11,7 @@
 #define SPURIOUS_ENABLE 0x100
 #define LVT_MASKED      (1u << 16)
 #define LVT_NMI         (4u << 8)
+#define ICR_PENDING     (1u << 12)
 
 static bool x2apic;
 static volatile u32 *xapic; /* mapped only without x2APIC */
@@ -25,6 +26,18 @@ void lapic_write(unsigned reg, u32 value) {
 }
 
 void lapic_eoi(void) { lapic_write(LAPIC_EOI, 0); }
+
+void lapic_ipi(u32 apic_id, u32 command) {
+    memory_fence(); /* in x2APIC mode a command does not wait for what was written before it */
+    if (x2apic) {
+        wrmsr(MSR_X2APIC_BASE + LAPIC_ICR, (u64)apic_id << 32 | command);
+        return;
+    }
+    while (lapic_read(LAPIC_ICR) & ICR_PENDING)
+        cpu_pause();
+    lapic_write(LAPIC_ICR_HIGH, apic_id << 24);
+    lapic_write(LAPIC_ICR, command);
+}
 
 bool lapic_x2apic(void) { return x2apic; }
 

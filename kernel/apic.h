@@ -9,6 +9,13 @@
 void lapic_init(struct hpa address);
 u32 lapic_id(void);
 void lapic_eoi(void);
+
+/* Interrupt commands: SDM "Interrupt Command Register (ICR)". */
+#define IPI_FIXED   0u /* and a vector */
+#define IPI_NMI     (4u << 8)
+#define IPI_INIT    (5u << 8 | 1u << 14)
+#define IPI_STARTUP (6u << 8 | 1u << 14) /* and a page below 1 MiB */
+void lapic_ipi(u32 apic_id, u32 command);
 bool lapic_x2apic(void);
 
 enum { /* register numbers: offset in the xAPIC page / 16, MSR 0x800 + n in x2APIC mode */
@@ -17,6 +24,7 @@ enum { /* register numbers: offset in the xAPIC page / 16, MSR 0x800 + n in x2AP
        LAPIC_EOI = 0x0b,
        LAPIC_SPURIOUS = 0x0f,
        LAPIC_ICR = 0x30,
+       LAPIC_ICR_HIGH = 0x31, /* xAPIC only */
        LAPIC_LVT_TIMER = 0x32,
        LAPIC_LVT_LINT0 = 0x35,
        LAPIC_LVT_LINT1 = 0x36,

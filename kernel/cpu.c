@@ -17,7 +17,6 @@
 
 #define IDT_INTERRUPT_GATE 0x8e00 /* present, ring 0, interrupts off */
 
-#define STACK_PAGES     4 /* of a CPU */
 #define IST_STACK_PAGES 2 /* of NMI, #DF and #MC: enough for a panic */
 
 struct idt_gate {
@@ -54,7 +53,7 @@ static void tss_describe(struct cpu *cpu) {
 }
 
 /* start.S has loaded CS, DS, ES and SS with the same selectors. */
-static void tables_load(struct cpu *cpu) {
+void cpu_load(struct cpu *cpu) {
     struct table_register gdtr = {TABLE_LIMIT, (u64)gdt};
     struct table_register idtr = {sizeof(idt) - 1, (u64)idt};
     cpu->self = cpu;
@@ -71,7 +70,7 @@ void cpu_init_early(void) {
     gdt[SELECTOR_DATA / 8] = GDT_DATA;
     for (unsigned vector = 0; vector < ARRAY_SIZE(idt); vector++)
         gate_set(vector, 0);
-    tables_load(&cpus[0]);
+    cpu_load(&cpus[0]);
 }
 
 void cpu_init_stacks(struct cpu *cpu) {

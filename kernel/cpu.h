@@ -1,12 +1,11 @@
 /* What each CPU has of its own, and the descriptor tables. */
 #pragma once
 
+#include "early.h"
 #include "types.h"
 
 #define MAX_CPUS 64
 
-#define SELECTOR_CODE        0x08
-#define SELECTOR_DATA        0x10
 #define SELECTOR_TSS(cpu_id) (0x20 + 16 * (cpu_id))
 
 struct tss {
@@ -19,6 +18,24 @@ struct tss {
     u16 io_map;
 } PACKED;
 
+#define STACK_PAGES 4 /* of a CPU */
+
+/* What a CPU did last: trace.h. */
+#define TRACE_EVENTS 32
+enum trace_kind {
+    TRACE_SWITCH, /* to this vCPU */
+    TRACE_CALL,   /* a hypercall of it has returned: number << 8 | status */
+    TRACE_FAIL,   /* the domain has failed: Failure */
+};
+struct trace_event {
+    u64 time; /* TSC */
+    u32 domain;
+    u16 value;
+    u8 kind, vcpu;
+};
+
+#define ATTENTION_NEXT 2
+
 struct domain;
 struct timeout;
 struct vcpu;
@@ -30,14 +47,18 @@ struct cpu {
     struct vcpu *current;
     u32 id; /* 0 is the boot CPU */
     u32 apic_id;
-    u32 nmi_pending; /* NMIs since someone last looked and cleared it */
-    u64 nmi_count;
     u32 windows;        /* in use: paging.c */
     u64 timer_deadline; /* TIMER_OFF or a TSC value: time.c */
     struct tss tss;
 
     /* VT-x and the scheduler. */
-    bool attention;  /* look around before the next entry: sched.c */
+    union { /* look around before the next entry: sched.c */
+        struct {
+            u8 attention; /* ATTENTION_NEXT alone: the current vCPU waits, `next` takes over */
+            bool poked;   /* another CPU wants something: smp.c */
+        };
+        u16 look;
+    };
     bool reschedule; /* someone else should run */
     bool slice_over;
     bool masked; /* the guest held off interrupts at the end of its slice */
@@ -52,6 +73,16 @@ struct cpu {
     struct domain *last_domain; /* that ran: a barrier stands between two */
     u64 accounted;              /* up to this TSC value time has been given to a vCPU */
     u64 idle_time;
+    u32 traced; /* events ever; the last of them: */
+    struct trace_event trace[TRACE_EVENTS];
+
+    /* What other CPUs read and write: smp.c. */
+    bool ring ALIGNED(64); /* a poke is under way */
+    bool idling;
+    bool online;
+    u32 vms;                  /* vCPUs of VMs whose home it is */
+    struct vcpu *inbox;       /* vCPUs to look at */
+    bool reading ALIGNED(64); /* holds the kernel lock, with others */
 };
 
 static inline struct cpu *this_cpu(void) {
@@ -60,10 +91,13 @@ static inline struct cpu *this_cpu(void) {
     return cpu;
 }
 
-/* Loads the tables on the boot CPU, with no stacks of their own for NMI, #DF and #MC yet. */
+/* Makes the tables and loads them on the boot CPU, with no stacks of their own for NMI, #DF and #MC
+   yet. */
 void cpu_init_early(void);
 /* Gives a CPU its stacks. */
 void cpu_init_stacks(struct cpu *cpu);
+/* Loads the tables on this CPU. */
+void cpu_load(struct cpu *cpu);
 
 extern struct cpu cpus[MAX_CPUS];
 

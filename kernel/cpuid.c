@@ -2,10 +2,10 @@
 #include "cpuid.h"
 
 #include "domain.h"
+#include "guest.h"
 #include "regs.h"
 #include "vcpu.h"
-#include "vmcs.h"
-#include "vmx.h"
+#include "x86.h"
 
 #define BASIC_LEAVES    32
 #define EXTENDED_LEAVES 16
@@ -90,6 +90,7 @@ static void put(u64 *gpr, const struct cpuid_row *row) {
 }
 
 #define LEAF1_OSXSAVE (1u << 27)
+#define LEAFD1_XSAVEC (1u << 1) /* EAX */
 
 static COLD void answer_slowly(struct vcpu *vcpu, u32 first, u32 subleaf) {
     u64 *gpr = vcpu->gpr;
@@ -99,16 +100,18 @@ static COLD void answer_slowly(struct vcpu *vcpu, u32 first, u32 subleaf) {
     case 1:
         gpr[RBX] = (gpr[RBX] & 0x00ffffff) | vcpu->apic.id << 24;
         gpr[RCX] &= ~LEAF1_OSXSAVE;
-        if (vmread64(VMCS_GUEST_CR4) & CR4_OSXSAVE) gpr[RCX] |= LEAF1_OSXSAVE;
+        if (guest_cr4(vcpu) & CR4_OSXSAVE) gpr[RCX] |= LEAF1_OSXSAVE;
+        if (!(vcpu->apic.base & APIC_BASE_ENABLE)) gpr[RDX] &= ~(u64)CPUID_1_EDX_APIC;
         break;
     case 0xb:
     case 0x1f: gpr[RDX] = vcpu->apic.id; break;
     case 0xd: /* the sizes for what is enabled now, and for all that may be */
         if (subleaf == 0) {
             u64 possible = gpr[RDX] << 32 | gpr[RAX];
-            gpr[RBX] = xstate_size(vcpu->unswitched.xcr0);
+            gpr[RBX] = xstate_size(xgetbv(0));
             gpr[RCX] = xstate_size(possible);
-        }
+        } else if (subleaf == 1 && gpr[RAX] & LEAFD1_XSAVEC)
+            gpr[RBX] = xstate_compacted_size(xgetbv(0));
         break;
     }
 }

@@ -6,13 +6,15 @@
 #include "cpuid.h"
 #include "features.h"
 #include "frame.h"
+#include "guest.h"
 #include "log.h"
 #include "memory.h"
 #include "regs.h"
 #include "sched.h"
+#include "smp.h"
 #include "time.h"
+#include "trace.h"
 #include "vcpu.h"
-#include "vmx.h"
 #include "x86.h"
 
 struct domain *domains;
@@ -31,6 +33,7 @@ static const char *const failure_names[] = {
     "forbidden exit",
     "does not come back",
     "lost its device model",
+    "no memory for a page of it",
 };
 
 /* --- the account --- */
@@ -82,6 +85,12 @@ static void *table_alloc(void *owner) { return domain_pages(owner, 0); }
 
 static void table_free(void *owner, void *table) { domain_pages_free(owner, table, 0); }
 
+bool domain_tables(struct domain *domain, struct ept *ept, unsigned levels) {
+    *ept = (struct ept){
+        .table_alloc = table_alloc, .table_free = table_free, .owner = domain, .levels = levels};
+    return ept_init(ept);
+}
+
 /* --- life --- */
 
 static unsigned order_for(u64 bytes) {
@@ -108,22 +117,20 @@ u32 domain_create(u32 role, const char label[LABEL_SIZE], u32 kernel_quota, u32 
     memcpy(domain->label, label, LABEL_SIZE - 1);
     domain->id = ++last_id;
     domain->cap_slots = cap_slots;
-    domain->ept =
-        (struct ept){.table_alloc = table_alloc, .table_free = table_free, .owner = domain};
     domain->next = domains;
     domains = domain;
 
     domain->caps = domain_pages(domain, order_for(cap_slots * sizeof(struct cap)));
     domain->cpuid = domain_pages(domain, 0);
-    bool made = domain->caps && domain->cpuid && ept_init(&domain->ept) &&
+    bool made = domain->caps && domain->cpuid && domain_tables(domain, &domain->ept, EPT_LEVELS) &&
                 cpuid_set(domain, NULL, 0) == STATUS_OK;
     if (made && role != ROLE_VM) {
         domain->info = domain_pages(domain, 0);
         domain->comm = domain_pages(domain, 0);
         made =
             domain->info && domain->comm &&
-            ept_map(&domain->ept, gpa(GPA_INFO), hpa_of(domain->info), 0, RIGHT_READ) &&
-            ept_map(&domain->ept, gpa(GPA_COMM), hpa_of(domain->comm), 0, RIGHT_READ | RIGHT_WRITE);
+            ept_map(&domain->ept, gpa(GPA_INFO), hpa_of(domain->info), 1, RIGHT_READ) &&
+            ept_map(&domain->ept, gpa(GPA_COMM), hpa_of(domain->comm), 1, RIGHT_READ | RIGHT_WRITE);
     }
     if (!made) {
         domain_destroy(domain);
@@ -143,22 +150,24 @@ static void delete_caps(struct domain *domain) {
 }
 
 void domain_destroy(struct domain *domain) {
+    domain->state = DOMAIN_FAILED;
     for (u32 i = 0; i < MAX_VCPUS; i++)
         if (domain->vcpus[i]) object_delete(&domain->vcpus[i]->object);
     delete_caps(domain);
     memory_unmap_domain(domain);
-    if (domain->vm) {
-        domain->vm->model = NULL;
-        domain_fail(domain->vm, FAILURE_ORPHAN, 0);
-    }
-    if (domain->model) domain->model->vm = NULL;
-    vmx_flush_ept(&domain->ept);
+    struct domain *vm = domain->vm, *model = domain->model;
+    pair_take(domain);
+    if (vm) vm->model = NULL;
+    if (model) model->vm = NULL;
+    pair_place(domain);
+    if (vm) domain_fail(vm, FAILURE_ORPHAN, 0);
+    guest_flush(&domain->ept);
     ept_destroy(&domain->ept);
     pages_release(domain, domain->caps, order_for(domain->cap_slots * sizeof(struct cap)));
     pages_release(domain, domain->cpuid, 0);
     pages_release(domain, domain->info, 0);
     pages_release(domain, domain->comm, 0);
-    pages_release(domain, domain->io_bitmap, 1);
+    pages_release(domain, domain->io_bitmap, IO_BITMAP_ORDER);
     for (struct cell_page *page = domain->cell_pages; page;) {
         struct cell_page *next = page->next;
         domain_pages_free(domain, page, 0);
@@ -172,31 +181,50 @@ void domain_destroy(struct domain *domain) {
     kpage_free(domain, 0);
 }
 
-void domain_pause(struct domain *domain) {
-    domain->state = DOMAIN_PAUSED;
-    domain->paused_at = rdtsc();
-    for (u32 i = 0; i < MAX_VCPUS; i++)
-        if (domain->vcpus[i]) vcpu_freeze(domain->vcpus[i]);
+/* Another CPU may end the domain at the same time. */
+static bool state_change(struct domain *domain, u32 from, u32 to) {
+    return atomic_replace(&domain->state, &from, to);
 }
 
-void domain_resume(struct domain *domain) {
-    domain->state = DOMAIN_ACTIVE;
+static void take_vcpus(struct domain *domain) {
+    for (u32 i = 0; i < MAX_VCPUS; i++)
+        if (domain->vcpus[i]) sched_take(domain->vcpus[i]);
+}
+
+bool domain_pause(struct domain *domain) {
+    if (!state_change(domain, DOMAIN_ACTIVE, DOMAIN_PAUSED)) return false;
+    take_vcpus(domain);
+    domain->paused_at = rdtsc();
+    return true;
+}
+
+bool domain_resume(struct domain *domain) {
+    if (domain->state != DOMAIN_PAUSED) return false;
+    take_vcpus(domain); /* they may have been placed meanwhile */
+    domain->failure = FAILURE_NONE;
+    if (!state_change(domain, DOMAIN_PAUSED, DOMAIN_ACTIVE)) return false;
     u64 away = rdtsc() - domain->paused_at;
     if (domain->tsc_offset) domain->tsc_offset -= away;
     for (u32 i = 0; i < MAX_VCPUS; i++)
         if (domain->vcpus[i]) vcpu_thaw(domain->vcpus[i], away);
+    return !domain->model || domain->model->state != DOMAIN_PAUSED || domain_resume(domain->model);
 }
 
 static void fail_vcpus(struct domain *domain) {
-    for (u32 i = 0; i < MAX_VCPUS; i++)
-        if (domain->vcpus[i]) vcpu_fail(domain->vcpus[i]);
+    for (u32 i = 0; i < MAX_VCPUS; i++) {
+        struct vcpu *vcpu = domain->vcpus[i];
+        if (vcpu && atomic_load(&vcpu->home) == this_cpu())
+            vcpu_look(vcpu);
+        else if (vcpu)
+            sched_mail(vcpu);
+    }
 }
 
 void domain_fail(struct domain *domain, u32 failure, u64 detail) {
-    if (domain->state == DOMAIN_FAILED) return;
-    domain->state = DOMAIN_FAILED;
+    if (atomic_swap(&domain->state, DOMAIN_FAILED) == DOMAIN_FAILED) return;
     domain->failure = failure;
     domain->failure_detail = detail;
+    trace(rdtsc(), TRACE_FAIL, domain, 0, failure);
     log_info("domain %u (%s %s) ended: %s, 0x%lx", domain->id, role_names[domain->role],
              domain->label, failure_names[failure], detail);
     fail_vcpus(domain);
@@ -209,13 +237,29 @@ void domain_fail(struct domain *domain, u32 failure, u64 detail) {
     domain_signal(control_domain, 1ull << EVENT_DOMAIN);
 }
 
+void domain_starve(struct domain *domain) {
+    struct domain *vm = domain->role == ROLE_VM ? domain : domain->vm;
+    if (!vm) {
+        domain_fail(domain, FAILURE_NO_MEMORY, 0);
+        return;
+    }
+    domain_pause(vm);
+    if (domain != vm) domain_pause(domain);
+    vm->failure = FAILURE_NO_MEMORY;
+    domain_signal(control_domain, 1ull << EVENT_DOMAIN);
+}
+
 /* --- components --- */
 
 void domain_signal(struct domain *domain, u64 events) {
-    domain->events |= events;
+    u64 before = atomic_or(&domain->events, events);
     struct vcpu *vcpu = domain->vcpus[0];
-    if (vcpu && vcpu->state == VCPU_HALTED && domain->state == DOMAIN_ACTIVE)
-        sched_wake(vcpu, true);
+    if (!vcpu) return;
+    if (atomic_load(&vcpu->home) == this_cpu()) {
+        if (vcpu->state == VCPU_HALTED) vcpu_look(vcpu);
+    } else if (!before) { /* else it is told already */
+        sched_mail(vcpu);
+    }
 }
 
 void component_reset(struct domain *domain) {
@@ -237,22 +281,16 @@ void component_reset(struct domain *domain) {
     state.cr0 = CR0_PE | CR0_ET | CR0_NE;
     domain->events = 0;
     vcpu_reset(domain->vcpus[0]);
-    vmx_state_write(domain->vcpus[0], &state);
-}
-
-static const struct mapping *mapping_at(const struct domain *domain, u64 start) {
-    for (const struct mapping *m = domain->mappings; m; m = m->next_in_domain)
-        if (m->start.v == start) return m;
-    return NULL;
+    guest_state_write(domain->vcpus[0], &state);
 }
 
 static u64 mapped_size(const struct domain *domain, u64 start) {
-    const struct mapping *m = mapping_at(domain, start);
+    const struct mapping *m = mapping_at(domain, gpa(start));
     return m ? m->pages << PAGE_SHIFT : 0;
 }
 
 static u32 host_features(void) {
-    return vmx_features() | FEATURE_XSAVE | (lapic_x2apic() ? FEATURE_X2APIC : 0) |
+    return virt_features() | FEATURE_XSAVE | (lapic_x2apic() ? FEATURE_X2APIC : 0) |
            (host_timer_deadline_mode() ? FEATURE_TSC_DEADLINE : 0) |
            (cpuid(0x80000007, 0).edx >> 8 & 1 ? FEATURE_INVARIANT_TSC : 0);
 }
@@ -265,7 +303,7 @@ void component_info(struct domain *domain) {
     info->ram_size = mapped_size(domain, GPA_RAM);
     info->image_size = mapped_size(domain, GPA_IMAGE);
     info->tsc_hz = tsc_hz;
-    info->cpus = 1;
+    info->cpus = cpus_online;
     info->features = host_features();
     memcpy(info->cpu_name, machine.cpu_name, sizeof(info->cpu_name));
     memcpy(info->rig, machine.rig, sizeof(info->rig));
@@ -286,9 +324,9 @@ void domain_restart_control(void) {
                  in_window);
         return;
     }
-    struct memory *ram = mapping_at(control, GPA_RAM)->memory;
+    struct memory *ram = mapping_at(control, gpa(GPA_RAM))->memory;
     ram->clean = 0;
-    while (!memory_clean(ram))
+    while (memory_fill(ram) == STATUS_OK && ram->clean < ram->pages)
         ;
     memset(control->comm, 0, PAGE_SIZE);
     control->info->restarts++;

@@ -69,17 +69,25 @@ void domain_destroy(struct domain *domain);
 MUST_USE void *domain_pages(struct domain *domain, unsigned order);
 void domain_pages_free(struct domain *domain, void *pages, unsigned order);
 
+/* Second-level tables, empty, on the domain's account; false: no page for the root. */
+MUST_USE bool domain_tables(struct domain *domain, struct ept *ept, unsigned levels);
+
 /* A zeroed cell of CELL_SIZE bytes on the domain's account, for its small objects. */
 #define CELL_SIZE 128
 MUST_USE void *cell_alloc(struct domain *domain);
 void cell_free(struct domain *domain, void *cell);
 
-void domain_pause(struct domain *domain);
-void domain_resume(struct domain *domain);
+/* False: it is not active, or not paused. */
+bool domain_pause(struct domain *domain);
+bool domain_resume(struct domain *domain);
 
 /* The end of a domain by its own doing: it stops, the log says why, the control domain hears of it;
    its frames stay until DOMAIN_DESTROY. The control domain itself is started again. */
 void domain_fail(struct domain *domain, u32 failure, u64 detail);
+
+/* There is no frame for a page that it touched: its VM is paused, and if it is the device model, so
+   is that, until both are resumed; the control domain hears of it. */
+void domain_starve(struct domain *domain);
 
 /* Sets event bits of a component, and wakes it. */
 void domain_signal(struct domain *domain, u64 events);

@@ -80,13 +80,13 @@ u32 timer_create(struct domain *domain, struct cap *slot, unsigned event) {
 
 void timer_set(struct object *object, u64 tsc_deadline) {
     struct timer *timer = (struct timer *)object;
-    timeout_cancel(&timer->timeout);
+    timeout_end(&timer->timeout);
     if (tsc_deadline) timeout_set(&timer->timeout, tsc_deadline);
 }
 
 void timer_destroy(struct object *object) {
     struct timer *timer = (struct timer *)object;
-    timeout_cancel(&timer->timeout);
+    timeout_end(&timer->timeout);
     cell_free(timer->domain, timer);
 }
 
@@ -136,5 +136,6 @@ void irq_destroy(struct object *object) {
     struct irq *irq = (struct irq *)object;
     irq_mask(irq->isa_irq);
     irqs[irq->isa_irq] = NULL;
+    sched_settle(); /* nobody delivers it any more */
     cell_free(irq->domain, irq);
 }

@@ -1,6 +1,7 @@
 /* Names the machine, and refuses one that lacks what Plinth needs. */
 #include "features.h"
 
+#include "guest.h"
 #include "log.h"
 #include "regs.h"
 #include "x86.h"
@@ -11,28 +12,6 @@ struct machine machine;
 #define CPUID_EXTENDED   0x80000000u
 #define CPUID_BRAND      0x80000002u
 
-#define PROCBASED_SECONDARY     (1ull << 63) /* allowed-1 half of IA32_VMX_PROCBASED_CTLS */
-#define PROCBASED2_EPT          (1ull << 33) /* and of IA32_VMX_PROCBASED_CTLS2 */
-#define PROCBASED2_VPID         (1ull << 37)
-#define PROCBASED2_UNRESTRICTED (1ull << 39)
-
-static u64 secondary_controls(void) {
-    if (!(rdmsr(MSR_IA32_VMX_PROCBASED) & PROCBASED_SECONDARY)) return 0;
-    return rdmsr(MSR_IA32_VMX_PROCBASED2);
-}
-
-/* A firmware that left the register unlocked leaves the choice to us. */
-static void vmx_unlock(void) {
-    u64 control = rdmsr(MSR_IA32_FEATURE_CONTROL);
-    if (!(control & FEATURE_CONTROL_LOCKED)) {
-        wrmsr(MSR_IA32_FEATURE_CONTROL, control | FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMXON);
-        return;
-    }
-    if (!(control & FEATURE_CONTROL_VMXON))
-        refuse("VT-x is disabled by firmware: IA32_FEATURE_CONTROL is locked without VMXON. "
-               "Enable \"Intel Virtualization Technology\" in the firmware setup.");
-}
-
 static void need(bool present, const char *missing) {
     if (!present) refuse("%s", missing);
 }
@@ -40,16 +19,7 @@ static void need(bool present, const char *missing) {
 void features_require(void) {
     struct cpuid_regs basic = cpuid(1, 0), extended = cpuid(CPUID_EXTENDED + 1, 0);
     need(basic.edx & CPUID_1_EDX_APIC, "this CPU has no local APIC, or firmware disabled it.");
-    if (!(basic.ecx & CPUID_1_ECX_VMX)) {
-        need(!(extended.ecx & CPUID_EXT_1_ECX_SVM),
-             "this CPU has AMD-V, and Plinth drives only Intel VT-x so far.");
-        refuse("this CPU has no VT-x (CPUID.1:ECX.VMX is 0), or firmware hides it.");
-    }
-    vmx_unlock();
-    u64 controls = secondary_controls();
-    need(controls & PROCBASED2_EPT, "this CPU's VT-x has no EPT (second-level page tables).");
-    need(controls & PROCBASED2_UNRESTRICTED, "this CPU's VT-x has no unrestricted guest.");
-    need(controls & PROCBASED2_VPID, "this CPU's VT-x has no VPID (tagged TLB).");
+    virt_require();
     need(extended.edx & CPUID_EXT_1_EDX_NX,
          "this CPU has no NX (execute-disable), or firmware disabled it.");
     need(extended.edx & CPUID_EXT_1_EDX_PAGE_1G, "this CPU has no 1 GiB pages.");

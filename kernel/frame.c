@@ -16,6 +16,7 @@ struct zone {
 };
 
 static struct zone ram = {.free_kind = FRAME_FREE, .max_order = FRAME_MAX_ORDER};
+static struct zone clean = {.free_kind = FRAME_CLEAN, .max_order = FRAME_MAX_ORDER};
 static struct zone pool = {.free_kind = FRAME_POOL_FREE, .max_order = POOL_MAX_ORDER};
 
 static struct frame *frames;  /* by frame number */
@@ -107,14 +108,16 @@ enum frame_kind frame_kind(struct hpa address) {
     return f ? (enum frame_kind)f->kind : FRAME_NONE;
 }
 
-bool frame_alloc(unsigned order, u32 owner, struct hpa *out) {
+bool frame_alloc(unsigned order, u32 owner, struct hpa *out, bool *is_clean) {
     if (order > FRAME_MAX_ORDER) return false;
     if (early_next.v < early_end.v && order == 0) {
         *out = early_next;
         early_next.v += PAGE_SIZE;
         return true;
     }
-    u32 number = zone_take(&ram, order);
+    u32 number = zone_take(is_clean ? &clean : &ram, order);
+    if (is_clean) *is_clean = number;
+    if (!number) number = zone_take(is_clean ? &ram : &clean, order);
     if (!number) return false;
     block_mark(number, order, FRAME_RAM, owner);
     if (owner == OWNER_KERNEL) kernel_own += 1ull << order;
@@ -136,6 +139,20 @@ void frame_free(struct hpa block, unsigned order) {
     zone_give(&ram, frame_number(block), order);
 }
 
+void frame_split(struct hpa block, unsigned order, unsigned into) {
+    u32 owner = block_check(block, order, FRAME_RAM)->owner, number = frame_number(block);
+    for (u32 i = 0; i < 1u << order; i += 1u << into)
+        block_mark(number + i, into, FRAME_RAM, owner);
+}
+
+bool frame_clean(void) {
+    u32 number = zone_take(&ram, 0);
+    if (!number) return false;
+    frame_scrub(frame_address(number), 0);
+    zone_give(&clean, number, 0);
+    return true;
+}
+
 void frame_scrub(struct hpa block, unsigned order) {
     u64 end = block.v + ((u64)PAGE_SIZE << order);
     if (order >= FRAME_2M_ORDER) {
@@ -152,13 +169,15 @@ void frame_scrub(struct hpa block, unsigned order) {
     }
 }
 
-u64 frame_free_count(void) { return ram.free + pool.free; }
+u64 frame_free_count(void) { return ram.free + clean.free + pool.free; }
+u64 frame_clean_count(void) { return clean.free; }
 u64 frame_total_count(void) { return total; }
 u64 frame_kernel_count(void) { return kernel_own + pool_total - pool.free; }
 
 /* Moves 2 MiB of RAM into the pool, for ever: chunks are never unmapped again. */
 static bool pool_grow(void) {
     u32 number = zone_take(&ram, FRAME_2M_ORDER);
+    if (!number) number = zone_take(&clean, FRAME_2M_ORDER);
     if (!number) return false;
     physmap_map(frame_address(number));
     pool_total += 1ull << FRAME_2M_ORDER;

@@ -13,6 +13,7 @@
 enum frame_kind {
     FRAME_NONE, /* not the first frame of a block; or no RAM at all */
     FRAME_FREE,
+    FRAME_CLEAN,  /* free, and zero */
     FRAME_RAM,    /* given out by frame_alloc */
     FRAME_MODULE, /* holds a boot module; never freed */
     FRAME_POOL_FREE,
@@ -40,10 +41,15 @@ _Static_assert(sizeof(struct frame) == 12, "the frame table is compact");
 
 void frame_init(const struct boot_info *info);
 
-/* A block of 2^order frames, naturally aligned, contents unknown; false: there is none. */
-MUST_USE bool frame_alloc(unsigned order, u32 owner, struct hpa *out);
+/* A block of 2^order frames, naturally aligned; false: there is none. `clean`: one that is zero is
+   preferred, and whether it is; NULL: contents do not matter. */
+MUST_USE bool frame_alloc(unsigned order, u32 owner, struct hpa *out, bool *clean);
 /* Frees a whole block. */
 void frame_free(struct hpa block, unsigned order);
+/* Makes many blocks of one. */
+void frame_split(struct hpa block, unsigned order, unsigned into);
+/* Zeroes a free frame; false: all that is free is clean. */
+bool frame_clean(void);
 
 /* Zeroes a block that the kernel does not map. */
 void frame_scrub(struct hpa block, unsigned order);
@@ -54,6 +60,7 @@ enum frame_kind frame_kind(struct hpa frame);
 
 /* In frames of 4 KiB. */
 u64 frame_free_count(void);   /* for anything: domain RAM and what is free in the pool */
+u64 frame_clean_count(void);  /* of these, known to be zero */
 u64 frame_total_count(void);  /* all RAM above 1 MiB */
 u64 frame_kernel_count(void); /* the kernel's image, tables and objects */
 

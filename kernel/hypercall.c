@@ -7,11 +7,14 @@
 #include "domain.h"
 #include "event.h"
 #include "frame.h"
+#include "guest.h"
 #include "log.h"
 #include "memory.h"
 #include "regs.h"
+#include "smp.h"
+#include "start.h"
+#include "trace.h"
 #include "vcpu.h"
-#include "vmx.h"
 #include "x86.h"
 
 /* A call under way; a[] are its arguments, `value` what it returns beside the status. */
@@ -64,9 +67,9 @@ enum { RAX = 0, RDX = 2, RSI = 6, RDI = 7, R8 = 8, R9 = 9, R10 = 10 };
 /* --- of the caller itself --- */
 
 /* The VM goes on next if the device model has nothing else to do; else when it is done. */
-static void answer(struct domain *model, u64 index) {
+static ALWAYS_INLINE void answer(struct domain *model, u64 index) {
     struct vcpu *vcpu = model->vm && index < MAX_VCPUS ? model->vm->vcpus[index] : NULL;
-    if (!vcpu || !vcpu_answer(vcpu) || !vcpu_runnable(vcpu)) return;
+    if (!vcpu || !vcpu_answer(vcpu) || model->vm->state != DOMAIN_ACTIVE) return;
     if (model->events || !model->vcpus[0]->waiting)
         sched_queue_next(vcpu);
     else
@@ -79,7 +82,7 @@ void hypercall_wait(struct vcpu *vcpu) {
     vcpu->waiting = true;
     if (answered) answer(vcpu->domain, answered - 1);
     if (likely(!vcpu->domain->events)) vcpu->state = VCPU_HALTED;
-    this_cpu()->attention = true;
+    this_cpu()->attention |= ATTENTION_NEXT;
 }
 
 static u32 text_of(struct call *c, char *to, u32 size) {
@@ -126,6 +129,7 @@ static u32 hc_cap_info(struct call *c) {
             info.index = vcpu_of(cap->object)->index;
         } else if (info.type == OBJECT_MEMORY) {
             info.pages = memory_of(cap->object)->pages;
+            info.present = memory_of(cap->object)->map.mapped;
         } else if (info.type == OBJECT_CHANNEL) {
             info.index = cap->end;
         }
@@ -187,17 +191,13 @@ static u32 hc_domain_destroy(struct call *c) {
 static u32 hc_domain_pause(struct call *c) {
     struct domain *domain;
     TRY(get_vm(c, c->a[0], RIGHT_CONTROL, &domain));
-    if (domain->state != DOMAIN_ACTIVE) return STATUS_BAD_STATE;
-    domain_pause(domain);
-    return STATUS_OK;
+    return domain_pause(domain) ? STATUS_OK : STATUS_BAD_STATE;
 }
 
 static u32 hc_domain_resume(struct call *c) {
     struct domain *domain;
     TRY(get_vm(c, c->a[0], RIGHT_CONTROL, &domain));
-    if (domain->state != DOMAIN_PAUSED) return STATUS_BAD_STATE;
-    domain_resume(domain);
-    return STATUS_OK;
+    return domain_resume(domain) ? STATUS_OK : STATUS_BAD_STATE;
 }
 
 static u32 hc_domain_info(struct call *c) {
@@ -222,22 +222,39 @@ static u32 hc_domain_info(struct call *c) {
 
 /* --- memory --- */
 
-/* Long: it zeroes a little at a time, and lets others run between. */
-static u32 hc_mem_create(struct call *c) {
-    TRY(get_root(c));
-    struct cap *cap;
-    if (cap_get(c->domain, c->a[0], OBJECT_MEMORY, 0, &cap) == STATUS_OK) {
-        struct memory *memory = memory_of(cap->object);
-        if (memory->clean == memory->pages || memory->pages != c->a[1]) return STATUS_IN_USE;
-        c->again = !memory_clean(memory);
+static u32 mem_create(struct call *c) {
+    struct cap *slot, *own;
+    struct domain *payer = c->domain;
+    struct memory *memory;
+    TRY(cap_empty(c->domain, c->a[0], &slot));
+    if (c->a[2]) {
+        TRY(get_domain(c, c->a[2], RIGHT_CONTROL, &payer));
+        TRY(cap_empty(payer, CAP_MEMORY, &own));
+    }
+    TRY(memory_create(payer, c->a[1], &memory));
+    if (!c->a[2]) {
+        cap_create(slot, c->domain, &memory->object, RIGHT_ALL, 0);
         return STATUS_OK;
     }
-    struct memory *memory;
-    TRY(cap_empty(c->domain, c->a[0], &cap));
-    TRY(memory_create(c->domain, c->a[1], &memory));
-    cap_create(cap, c->domain, &memory->object, RIGHT_ALL, 0);
-    c->again = !memory_clean(memory);
+    cap_create(own, payer, &memory->object, RIGHT_ALL, 0);
+    cap_derive(slot, c->domain, own, RIGHT_ALL);
     return STATUS_OK;
+}
+
+/* Long: a little at a time, so that others can run between. */
+static u32 hc_mem_create(struct call *c) {
+    struct cap *cap;
+    TRY(get_root(c));
+    if (cap_get(c->domain, c->a[0], OBJECT_MEMORY, 0, &cap) != STATUS_OK) {
+        TRY(mem_create(c));
+        TRY(cap_get(c->domain, c->a[0], OBJECT_MEMORY, 0, &cap));
+    }
+    struct memory *memory = memory_of(cap->object);
+    if (memory->clean == memory->pages || memory->pages != c->a[1]) return STATUS_IN_USE;
+    u32 status = memory_fill(memory);
+    if (status != STATUS_OK) object_delete(&memory->object);
+    c->again = status == STATUS_OK && memory->clean < memory->pages;
+    return status;
 }
 
 static u32 hc_mem_map(struct call *c) {
@@ -254,6 +271,12 @@ static u32 hc_mem_unmap(struct call *c) {
     struct domain *domain;
     TRY(get_domain(c, c->a[0], RIGHT_CONTROL, &domain));
     return memory_unmap(domain, gpa(c->a[1]), c->a[2]);
+}
+
+static u32 hc_mem_release(struct call *c) {
+    struct cap *cap;
+    TRY(cap_get(c->domain, c->a[0], OBJECT_MEMORY, RIGHT_WRITE, &cap));
+    return memory_release(memory_of(cap->object), c->a[1], c->a[2]);
 }
 
 /* --- vCPUs --- */
@@ -273,13 +296,21 @@ static u32 hc_vcpu_create(struct call *c) {
     return STATUS_OK;
 }
 
+static u32 take_stopped(struct vcpu *vcpu) {
+    sched_take(vcpu);
+    if (vcpu->state == VCPU_STOPPED) return STATUS_OK;
+    sched_place(vcpu);
+    return STATUS_BAD_STATE;
+}
+
 static u32 hc_vcpu_set(struct call *c) {
     struct vcpu *vcpu;
     struct vcpu_state state;
     TRY(get_vcpu(c, c->a[0], RIGHT_CONTROL, &vcpu));
-    if (vcpu->domain->role != ROLE_VM || vcpu->state != VCPU_STOPPED) return STATUS_BAD_STATE;
+    if (vcpu->domain->role != ROLE_VM) return STATUS_BAD_STATE;
+    TRY(take_stopped(vcpu));
     memcpy(&state, c->domain->comm, sizeof(state));
-    vmx_state_write(vcpu, &state);
+    guest_state_write(vcpu, &state);
     return STATUS_OK;
 }
 
@@ -287,14 +318,16 @@ static u32 hc_vcpu_get(struct call *c) {
     struct vcpu *vcpu;
     TRY(get_vcpu(c, c->a[0], RIGHT_READ, &vcpu));
     if (vcpu->domain->role != ROLE_VM) return STATUS_BAD_STATE;
-    vmx_state_read(vcpu, c->domain->comm);
+    sched_take(vcpu);
+    guest_state_read(vcpu, c->domain->comm);
+    sched_place(vcpu);
     return STATUS_OK;
 }
 
 static u32 hc_vcpu_start(struct call *c) {
     struct vcpu *vcpu;
     TRY(get_vcpu(c, c->a[0], RIGHT_CONTROL, &vcpu));
-    if (vcpu->state != VCPU_STOPPED) return STATUS_BAD_STATE;
+    TRY(take_stopped(vcpu));
     if (vcpu->domain->role != ROLE_VM) component_info(vcpu->domain);
     vcpu_start(vcpu);
     return STATUS_OK;
@@ -304,6 +337,7 @@ static u32 hc_vcpu_stop(struct call *c) {
     struct vcpu *vcpu;
     TRY(get_vcpu(c, c->a[0], RIGHT_CONTROL, &vcpu));
     if (vcpu == c->vcpu || vcpu->state == VCPU_FAILED) return STATUS_BAD_STATE;
+    sched_take(vcpu);
     vcpu_stop(vcpu);
     return STATUS_OK;
 }
@@ -314,10 +348,10 @@ static u32 hc_vcpu_interrupt(struct call *c) {
     if (vcpu->domain->role != ROLE_VM || c->a[1] > INTERRUPT_NMI || c->a[2] > 255)
         return STATUS_BAD_ARGUMENT;
     if (c->a[1] == INTERRUPT_NMI)
-        vcpu->nmi = true;
+        vcpu_post(vcpu, POSTED_NMI);
     else
-        vcpu->extint = c->a[1] == INTERRUPT_EXTINT ? (int)c->a[2] : -1;
-    vcpu_kick(vcpu);
+        atomic_set(&vcpu->extint, c->a[1] == INTERRUPT_EXTINT ? (int)c->a[2] : -1);
+    if (c->a[1] == INTERRUPT_EXTINT) vcpu_kick(vcpu);
     return STATUS_OK;
 }
 
@@ -332,7 +366,7 @@ static u32 hc_vcpu_info(struct call *c) {
     info->forwarded = vcpu->forwarded;
     memcpy(info->counters, vcpu->counters, sizeof(info->counters));
     for (unsigned reason = 0; reason < MAX_EXIT_REASONS; reason++)
-        info->exits += vcpu->counters[reason];
+        info->exits += info->counters[reason]; /* the copy: it may run */
     return STATUS_OK;
 }
 
@@ -341,6 +375,26 @@ static u32 hc_msi(struct call *c) {
     TRY(get_vm(c, c->a[0], RIGHT_INTERRUPT, &vm));
     if (c->a[1] >> 20 != 0xfee) return STATUS_BAD_ARGUMENT;
     vapic_message(vm, c->a[1], c->a[2]);
+    return STATUS_OK;
+}
+
+/* MMIO to the page of a local APIC in xAPIC mode, decoded by the device model. */
+static u32 hc_apic_access(struct call *c) {
+    struct vcpu *vcpu;
+    TRY(get_vcpu(c, c->a[0], RIGHT_INTERRUPT, &vcpu));
+    if (vcpu->domain->role != ROLE_VM || vcpu->domain->model != c->domain) return STATUS_BAD_STATE;
+    if (vcpu->home != this_cpu()) { /* only its home may touch it: that is here now */
+        sched_take(vcpu);
+        vapic_timer_start(vcpu);
+    }
+    if (vcpu->state != VCPU_EXITED) {
+        sched_place(vcpu);
+        return STATUS_BAD_STATE;
+    }
+    if (!vapic_has_page(&vcpu->apic, c->a[1])) return STATUS_BAD_ARGUMENT;
+    u32 offset = c->a[1] & (PAGE_SIZE - 1);
+    c->value = c->a[3] ? (u64)(1 + vapic_page_write(vcpu, offset, (u32)c->a[2]))
+                       : vapic_page_read(vcpu, offset);
     return STATUS_OK;
 }
 
@@ -441,13 +495,13 @@ static u32 hc_ports_map(struct call *c) {
         domain->role == ROLE_VM || domain->role == ROLE_DEVICE_MODEL)
         return STATUS_BAD_ARGUMENT;
     if (!domain->io_bitmap) {
-        domain->io_bitmap = domain_pages(domain, 1);
+        domain->io_bitmap = domain_pages(domain, IO_BITMAP_ORDER);
         if (!domain->io_bitmap) return STATUS_NO_QUOTA;
-        memset(domain->io_bitmap, 0xff, 2 * PAGE_SIZE);
+        memset(domain->io_bitmap, 0xff, PAGE_SIZE << IO_BITMAP_ORDER);
     }
     for (u64 port = c->a[1]; port < c->a[1] + c->a[2]; port++)
         domain->io_bitmap[port / 8] &= (u8) ~(1u << port % 8);
-    vmx_io_bitmap_set(domain);
+    guest_io_bitmap_set(domain);
     if (c->a[1] <= PORT_COM1 && PORT_COM1 < c->a[1] + c->a[2]) log_serial_release();
     return STATUS_OK;
 }
@@ -462,7 +516,8 @@ static u32 hc_host_info(struct call *c) {
         .log_position = log_position(),
         .idle_time = sched_idle_time(),
         .uptime = rdtsc(),
-        .cpus = 1,
+        .cpus = cpus_online,
+        .clean_pages = frame_clean_count(),
     };
     for (struct domain *domain = domains; domain; domain = domain->next)
         info.domains++;
@@ -474,6 +529,23 @@ static u32 hc_host_cpuid(struct call *c) {
     TRY(get_root(c));
     struct cpuid_regs r = cpuid((u32)c->a[0], (u32)c->a[1]);
     memcpy(c->domain->comm, &r, sizeof(r));
+    return STATUS_OK;
+}
+
+/* RAM or not is the same for all of a page. */
+static bool is_ram(u64 address) {
+    for (u32 i = 0; i < boot.region_count; i++)
+        if (address - boot.regions[i].start.v < boot.regions[i].size) return true;
+    return false;
+}
+
+static u32 hc_firmware_read(struct call *c) {
+    u64 from = c->a[0];
+    TRY(get_root(c));
+    if (from >> (cpuid(CPUID_ADDRESS_SIZES, 0).eax & 0x3f) || is_ram(from) ||
+        c->a[1] > PAGE_SIZE - from % PAGE_SIZE)
+        return STATUS_BAD_ARGUMENT;
+    physical_read(c->domain->comm, hpa(from), c->a[1]);
     return STATUS_OK;
 }
 
@@ -534,6 +606,7 @@ static const handler handlers[HC_COUNT] = {
     [HC_VCPU_INTERRUPT] = hc_vcpu_interrupt,
     [HC_VCPU_INFO] = hc_vcpu_info,
     [HC_MSI] = hc_msi,
+    [HC_APIC_ACCESS] = hc_apic_access,
     [HC_CPUID_SET] = hc_cpuid_set,
     [HC_DOORBELL] = hc_doorbell,
     [HC_CHANNEL_CREATE] = hc_channel_create,
@@ -546,27 +619,45 @@ static const handler handlers[HC_COUNT] = {
     [HC_PORTS_MAP] = hc_ports_map,
     [HC_HOST_INFO] = hc_host_info,
     [HC_HOST_CPUID] = hc_host_cpuid,
+    [HC_FIRMWARE_READ] = hc_firmware_read,
     [HC_HOST_LOG] = hc_host_log,
     [HC_HOST_RESET] = hc_host_reset,
     [HC_ENTROPY] = hc_entropy,
+    [HC_MEM_RELEASE] = hc_mem_release,
 };
 
-bool hypercall(struct vcpu *vcpu) {
+/* Those that only read what capabilities lead to, and are on the way of every device's work. */
+static bool is_busy(u64 number) {
+    return number == HC_MSI || number == HC_VCPU_INTERRUPT || number == HC_CHANNEL_SIGNAL;
+}
+
+enum outcome hypercall(struct vcpu *vcpu) {
     const u64 *r = vcpu->gpr;
     u64 number = r[RAX];
     switch (number) {
-    case HC_NULL: vcpu->gpr[RAX] = STATUS_OK; return true;
+    case HC_NULL: vcpu->gpr[RAX] = STATUS_OK; return CALL_DONE;
     case HC_ANSWER:
         answer(vcpu->domain, r[RDI]);
         vcpu->gpr[RAX] = STATUS_OK;
-        return true;
+        return CALL_DONE;
+    }
+    bool alone = !is_busy(number);
+    if (!kernel_lock(alone)) {
+        kernel_unlock(alone);
+        return CALL_GONE;
     }
     struct call call = {
         vcpu, vcpu->domain, {r[RDI], r[RSI], r[RDX], r[R10], r[R8], r[R9]}, 0, false};
     u32 status = STATUS_BAD_CALL;
     if (number < HC_COUNT && handlers[number]) status = handlers[number](&call);
-    if (call.again) return false;
+    if (alone && !call.again)
+        trace(rdtsc(), TRACE_CALL, vcpu->domain, vcpu->index, (u32)(number << 8 | status));
+    kernel_unlock(alone);
+    if (call.again) {
+        vcpu->busy_since = vcpu->run_time; /* each part is progress: it does not hang */
+        return CALL_AGAIN;
+    }
     vcpu->gpr[RAX] = status;
     vcpu->gpr[RDX] = call.value;
-    return true;
+    return CALL_DONE;
 }

@@ -1,10 +1,9 @@
 /* Events into a guest: exceptions, NMIs, interrupts, windows, and what an exit cut short. */
 #include "domain.h"
+#include "guest.h"
 #include "regs.h"
 #include "trap.h"
 #include "vcpu.h"
-#include "vmcs.h"
-#include "vmx.h"
 
 /* Contributory exceptions: #DE #TS #NP #SS #GP. */
 #define CONTRIBUTORY (1u << 0 | 1u << 10 | 1u << 11 | 1u << 12 | 1u << 13)
@@ -43,63 +42,52 @@ void inject_exception(struct vcpu *vcpu, unsigned vector, u32 error_code) {
     vcpu->attention = true;
 }
 
-void inject_requeue(struct vcpu *vcpu) {
-    u32 info = vmread32(VMCS_VECTORING_EVENT);
-    if (likely(!(info & EVENT_VALID))) return;
-    vcpu->event = info & ~EVENT_NMI_UNBLOCKED;
-    if (info & EVENT_HAS_ERROR) vcpu->event_error = vmread32(VMCS_VECTORING_ERROR_CODE);
-    if (EVENT_TYPE(info) >= EVENT_TYPE_SOFTWARE_INTERRUPT)
-        vcpu->event_length = vmread32(VMCS_EXIT_LENGTH);
-    if (EVENT_TYPE(info) == 2) /* the NMI did not arrive: it does not block others yet */
-        vmwrite32(VMCS_GUEST_BLOCKING, vmread32(VMCS_GUEST_BLOCKING) & ~BLOCKING_NMI);
-    vcpu->attention = true;
+bool inject_requeue(struct vcpu *vcpu) {
+    u32 event = guest_vectoring(vcpu);
+    if (likely(!event)) return false;
+    vcpu->event = event;
+    return vcpu->attention = true;
 }
 
 static void put_event(struct vcpu *vcpu, u32 event) {
     /* In real mode nothing pushes an error code. */
-    if (!(vmread64(VMCS_GUEST_CR0) & CR0_PE)) event &= ~EVENT_HAS_ERROR;
-    vmwrite32(VMCS_ENTRY_EVENT, event);
-    if (event & EVENT_HAS_ERROR) vmwrite32(VMCS_ENTRY_ERROR_CODE, vcpu->event_error);
-    if (EVENT_TYPE(event) >= EVENT_TYPE_SOFTWARE_INTERRUPT)
-        vmwrite32(VMCS_ENTRY_LENGTH, vcpu->event_length);
+    if (!(guest_cr0(vcpu) & CR0_PE)) event &= ~EVENT_HAS_ERROR;
+    guest_exception_write(vcpu, event);
     vcpu->event = 0;
 }
 
 static void put_interrupt(struct vcpu *vcpu, u32 type, unsigned vector) {
-    vmwrite32(VMCS_ENTRY_EVENT, EVENT_VALID | type | vector);
+    guest_event_write(vcpu, EVENT_VALID | type | vector);
     vcpu->interrupts++;
 }
 
 /* The vector that waits at the CPU's door, or -1. The PIC's interrupt goes before the local APIC's.
  */
-static int external_vector(const struct vcpu *vcpu) {
-    if (unlikely(vcpu->extint >= 0) && vapic_passes_extint(&vcpu->apic)) return vcpu->extint;
-    return vapic_pending(&vcpu->apic);
+static int external_vector(struct vcpu *vcpu) {
+    int extint = atomic_load(&vcpu->extint);
+    if (unlikely(extint >= 0) && vapic_passes_extint(&vcpu->apic)) return extint;
+    return vcpu->apic.delivers ? -1 : vapic_pending(&vcpu->apic);
 }
 
-static void put_external(struct vcpu *vcpu, unsigned vector) {
-    put_interrupt(vcpu, EVENT_TYPE_INTERRUPT, vector);
+/* Returns what waits then: never one of the local APIC, which gives its highest class. */
+static int put_external(struct vcpu *vcpu, unsigned vector) {
     if (unlikely(vcpu->extint >= 0) && vapic_passes_extint(&vcpu->apic)) {
-        vcpu->extint = -1;
-        vcpu->exit->value = vector;
-        vcpu_forward(vcpu, EXIT_EXTINT_ACK);
-    } else {
-        vapic_accept(&vcpu->apic, vector);
+        int extint = atomic_swap(&vcpu->extint, -1);
+        if (extint >= 0) { /* else the line went down just now */
+            put_interrupt(vcpu, EVENT_TYPE_INTERRUPT, (u32)extint);
+            vcpu->exit->value = (u32)extint;
+            vcpu_forward(vcpu, EXIT_EXTINT_ACK);
+        }
+        return external_vector(vcpu);
     }
+    put_interrupt(vcpu, EVENT_TYPE_INTERRUPT, vector);
+    vapic_accept(&vcpu->apic, vector);
+    return -1;
 }
 
-bool inject_waiting(const struct vcpu *vcpu) {
-    return vcpu->nmi || (vcpu->interruptible && external_vector(vcpu) >= 0);
-}
-
-static void set_windows(struct vcpu *vcpu, bool interrupt) {
-    u32 controls = vcpu->primary_controls & ~(PRIMARY_INTERRUPT_WINDOW | PRIMARY_NMI_WINDOW);
-    if (unlikely(vcpu->nmi)) controls |= PRIMARY_NMI_WINDOW;
-    if (unlikely(interrupt)) controls |= PRIMARY_INTERRUPT_WINDOW;
-    if (unlikely(controls != vcpu->primary_controls)) {
-        vcpu->primary_controls = controls;
-        vmwrite32(VMCS_PRIMARY_CONTROLS, controls);
-    }
+bool inject_waiting(struct vcpu *vcpu) {
+    return vcpu->nmi ||
+           (vcpu->interruptible && (external_vector(vcpu) >= 0 || vapic_pending(&vcpu->apic) >= 0));
 }
 
 /* Exceptions first, then an NMI; whether an interrupt may follow. */
@@ -114,22 +102,19 @@ static bool put_urgent(struct vcpu *vcpu, u32 blocking) {
         put_interrupt(vcpu, EVENT_TYPE_NMI, VECTOR_NMI);
         return false;
     }
-    /* Some CPUs open no NMI window behind STI: MOV SS blocking does the same and opens it. */
-    if (vcpu->nmi && (blocking & BLOCKING_STI))
-        vmwrite32(VMCS_GUEST_BLOCKING, (blocking & ~BLOCKING_STI) | BLOCKING_MOV_SS);
     return true;
 }
 
 void inject_prepare(struct vcpu *vcpu) {
     /* What an earlier pass gave to the CPU, and no entry has delivered yet, stays. */
-    bool free = !(vmread32(VMCS_ENTRY_EVENT) & EVENT_VALID);
-    u32 blocking = vmread32(VMCS_GUEST_BLOCKING);
+    bool free = !guest_has_event(vcpu);
+    u32 blocking = guest_blocking(vcpu);
     if (unlikely(vcpu->event | vcpu->nmi) && free) free = put_urgent(vcpu, blocking);
     int vector = external_vector(vcpu);
     if (free && vector >= 0 && !(blocking & (BLOCKING_STI | BLOCKING_MOV_SS)) &&
-        (vmread64(VMCS_GUEST_RFLAGS) & RFLAGS_IF)) {
-        put_external(vcpu, (unsigned)vector);
-        vector = external_vector(vcpu);
+        (guest_rflags(vcpu) & RFLAGS_IF)) {
+        vector = put_external(vcpu, (unsigned)vector);
     }
-    set_windows(vcpu, vector >= 0);
+    if (virt_apic && vcpu->apic.page) vapic_virtual_sync(vcpu, vector >= 0);
+    guest_windows_set(vcpu, vcpu->nmi, vector);
 }

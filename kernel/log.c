@@ -12,33 +12,10 @@ static char ring[LOG_RING_SIZE];
 static u64 written; /* bytes ever; the ring holds the last LOG_RING_SIZE of them */
 static bool serial_owned = true;
 
-#define SCREEN_COLUMNS   80
-#define SCREEN_ROWS      25
-#define SCREEN_ATTRIBUTE 0x0700 /* grey on black */
-static volatile u16 *screen;
-static unsigned screen_at;
-
-static void screen_scroll(void) {
-    unsigned last = SCREEN_COLUMNS * (SCREEN_ROWS - 1);
-    for (unsigned i = 0; i < last; i++)
-        screen[i] = screen[i + SCREEN_COLUMNS];
-    for (unsigned i = last; i < last + SCREEN_COLUMNS; i++)
-        screen[i] = SCREEN_ATTRIBUTE | ' ';
-    screen_at = last;
-}
-
-static void screen_put(char c) {
-    if (c == '\n')
-        screen_at += SCREEN_COLUMNS - screen_at % SCREEN_COLUMNS;
-    else if (c != '\r')
-        screen[screen_at++] = SCREEN_ATTRIBUTE | (u8)c;
-    if (screen_at >= SCREEN_COLUMNS * SCREEN_ROWS) screen_scroll();
-}
-
 static void put(char c) {
     ring[written++ % LOG_RING_SIZE] = c;
     outb(PORT_E9, (u8)c);
-    if (screen) screen_put(c);
+    screen_put(c);
     if (serial_owned) {
         if (c == '\n') serial_put('\r');
         serial_put(c);
@@ -47,11 +24,8 @@ static void put(char c) {
 
 void log_init(void) { serial_init(); }
 
-void log_screen_set(void *vga_text) {
-    screen = vga_text;
-    if (!screen) return;
-    for (unsigned i = 0; i < SCREEN_COLUMNS * SCREEN_ROWS; i++)
-        screen[i] = SCREEN_ATTRIBUTE | ' ';
+void log_screen_set(const struct screen *screen, void *memory) {
+    screen_set(screen, memory);
     for (u64 i = written > LOG_RING_SIZE ? written - LOG_RING_SIZE : 0; i < written; i++)
         screen_put(ring[i % LOG_RING_SIZE]);
 }
@@ -69,6 +43,7 @@ static void line_write(const char *text) {
 }
 
 static void line_format(const char *format, va_list arguments) {
+    static bool busy; /* one line at a time; a panic waits for nobody */
     char line[256];
     unsigned at = 0;
     if (tsc_hz) {
@@ -76,7 +51,10 @@ static void line_format(const char *format, va_list arguments) {
         at = text_format(line, sizeof(line), "[%u.%03u] ", (u32)(ms / 1000), (u32)(ms % 1000));
     }
     text_format_list(line + at, sizeof(line) - at, format, arguments);
+    while (atomic_swap(&busy, true) && !panicking)
+        cpu_pause();
     line_write(line);
+    atomic_store(&busy, false);
 }
 
 void log_info(const char *format, ...) {

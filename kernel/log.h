@@ -1,9 +1,10 @@
-/* The kernel log: a ring in memory that the control domain reads, copied to port 0xE9, to the VGA
-   text screen, and to COM1 until the control domain owns it. */
+/* The kernel log: a ring in memory that the control domain reads, copied to port 0xE9, to the
+ * screen, and to COM1 until the control domain owns it. */
 #pragma once
 
 #include <stdarg.h>
 
+#include "screen.h"
 #include "types.h"
 
 #define LOG_RING_SIZE (16 * KIB)
@@ -14,8 +15,8 @@ unsigned text_format(char *to, unsigned size, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 unsigned text_format_list(char *to, unsigned size, const char *format, va_list arguments);
 
-void log_init(void);                 /* before anything else: programs COM1 */
-void log_screen_set(void *vga_text); /* mapped text memory, NULL: no screen; shows the log so far */
+void log_init(void); /* before anything else: programs COM1 */
+void log_screen_set(const struct screen *screen, void *memory); /* shows the log so far */
 
 void log_write(const char *text, unsigned length);
 /* One line; the time in milliseconds goes before it and a newline behind it. */
@@ -47,6 +48,7 @@ struct trap_frame;
 /* The kernel is wrong: says so on every output, with a backtrace, and stops this CPU. */
 NORETURN COLD void panic(const char *format, ...) __attribute__((format(printf, 1, 2)));
 NORETURN COLD void panic_trap(const struct trap_frame *frame, const char *what);
+extern bool panicking; /* a CPU has stopped the kernel; the others follow at their next NMI */
 /* The machine is wrong: one line on every output, and stop. */
 NORETURN COLD void refuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
 #define assert(condition)                                                                          \

@@ -6,21 +6,22 @@
 #include "frame.h"
 #include "log.h"
 #include "paging.h"
+#include "smp.h"
 #include "start.h"
 #include "time.h"
 
 #define MULTIBOOT2_MAGIC 0x36d76289u
 #define EARLY_MAP_END    (4 * GIB) /* start.S maps the boot information below it */
-#define VGA_TEXT         0xb8000
 
 struct acpi_info acpi;
-static struct boot_info boot;
+struct boot_info boot;
 
 NORETURN void stack_enter(void *top, void (*function)(void)); /* start.S */
 
 static NORETURN void on_own_stack(void) {
     lapic_init(acpi.lapic);
     cpus[0].apic_id = lapic_id();
+    smp_prepare(&acpi, &boot);
     ioapic_init(&acpi);
     time_init(&acpi);
     log_info("memory: %lu MiB in all, %lu MiB free; %u boot modules",
@@ -32,23 +33,32 @@ static NORETURN void on_own_stack(void) {
     kernel_start(&boot);
 }
 
+/* What is missing is told on the screen, too, by way of start.S's map. */
+static void screen_early(void) {
+    u64 start = boot.screen.memory.v;
+    bool mapped = start + boot.screen.size <= EARLY_MAP_END;
+    log_screen_set(&boot.screen, mapped ? (void *)start : NULL);
+}
+
 NORETURN void kernel_main(u32 magic, u32 information, u64 entry_tsc) {
     log_init();
     cpu_init_early();
     log_info("Plinth %s, kernel ABI %u", PLINTH_VERSION, ABI_VERSION);
-    features_require();
     if (magic != MULTIBOOT2_MAGIC) refuse("the boot loader does not speak Multiboot 2.");
     const void *low = (const void *)(uintptr_t)information;
     const char *wrong = multiboot2_parse(low, EARLY_MAP_END - information, &boot);
     if (wrong) refuse("%s.", wrong);
     boot.entry_tsc = entry_tsc;
 
+    screen_early();
+    features_require();
+    log_screen_set(&boot.screen, NULL);
     paging_init();
-    if (boot.vga_text) log_screen_set(mmio_map(hpa(VGA_TEXT), PAGE_SIZE));
     frame_init(&boot);
+    log_screen_set(&boot.screen, mmio_map(boot.screen.memory, boot.screen.size));
     acpi_init(&boot, &acpi);
     features_name(&acpi);
-    log_info("boot: %s; %u CPUs, the first is used", boot.loader, acpi.cpu_count);
+    log_info("boot: %s; %u CPUs", boot.loader, acpi.cpu_count);
     cpu_init_stacks(&cpus[0]);
     stack_enter((void *)cpus[0].stack_top, on_own_stack);
 }

@@ -2,68 +2,15 @@
 #include "memory.h"
 
 #include "frame.h"
+#include "guest.h"
 #include "log.h"
-#include "vmx.h"
 
-#define PAGE_EXTENTS 511
-struct extent_page {
-    struct extent_page *next;
-    u64 extents[PAGE_EXTENTS];
-};
-_Static_assert(sizeof(struct extent_page) == PAGE_SIZE, "an extent page is a page");
+#define FILL_STEP  64 /* pages to zero or blocks to take at a time: interrupts wait meanwhile */
+#define ANY_ACCESS (RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE)
 
-#define CLEAN_STEP 64 /* pages at a time: interrupts wait while it lasts */
+static struct gpa page_address(u64 page) { return gpa(page << PAGE_SHIFT); }
 
-static struct hpa extent_start(u64 extent) { return hpa((extent >> 8) << PAGE_SHIFT); }
-
-static unsigned extent_order(u64 extent) { return extent & 0xff; }
-
-static u64 extent_make(struct hpa start, unsigned order) {
-    return (start.v >> PAGE_SHIFT) << 8 | order;
-}
-
-/* Walks the extents of an object in order. */
-struct cursor {
-    u64 *extents;
-    struct extent_page *page;
-    unsigned index, count;
-};
-
-static struct cursor cursor_start(struct memory *memory) {
-    return (struct cursor){memory->extents, memory->more, 0, INLINE_EXTENTS};
-}
-
-/* The place of the next extent; NULL: there is no room for one more. */
-static u64 *cursor_next(struct cursor *c) {
-    if (c->index == c->count) {
-        if (!c->page) return NULL;
-        *c = (struct cursor){c->page->extents, c->page->next, 0, PAGE_EXTENTS};
-    }
-    return &c->extents[c->index++];
-}
-
-/* An empty extent that does not exist yet is `0`: frame 0 is never given out. */
-static u64 cursor_read(struct cursor *c) {
-    u64 *extent = cursor_next(c);
-    return extent ? *extent : 0;
-}
-
-static bool room_for_extent(struct memory *memory, struct cursor *c) {
-    if (c->index < c->count || c->page) return true;
-    struct extent_page *page = domain_pages(memory->account, 0);
-    if (!page) return false;
-    struct extent_page **link = &memory->more;
-    while (*link)
-        link = &(*link)->next;
-    *link = page;
-    c->page = page;
-    return true;
-}
-
-static unsigned largest_order(u64 pages) {
-    unsigned order = 63 - (unsigned)__builtin_clzll(pages);
-    return order < FRAME_MAX_ORDER ? order : FRAME_MAX_ORDER;
-}
+static u64 order_mask(unsigned order) { return (1ull << order) - 1; }
 
 u32 memory_create(struct domain *account, u64 pages, struct memory **out) {
     if (pages == 0) return STATUS_BAD_ARGUMENT;
@@ -71,108 +18,96 @@ u32 memory_create(struct domain *account, u64 pages, struct memory **out) {
         return STATUS_NO_MEMORY;
     struct memory *memory = cell_alloc(account);
     if (!memory) return STATUS_NO_QUOTA;
+    unsigned levels = 1;
+    while (pages >> 9 * levels)
+        levels++;
+    if (!domain_tables(account, &memory->map, levels)) {
+        cell_free(account, memory);
+        return STATUS_NO_QUOTA;
+    }
     object_init(&memory->object, OBJECT_MEMORY);
     memory->account = account;
-
-    struct cursor cursor = cursor_start(memory);
-    unsigned order = FRAME_MAX_ORDER;
-    while (memory->pages < pages) {
-        if (!room_for_extent(memory, &cursor)) {
-            memory_destroy(memory);
-            return STATUS_NO_QUOTA;
-        }
-        u64 left = pages - memory->pages;
-        if (order > largest_order(left)) order = largest_order(left);
-        struct hpa block;
-        while (!frame_alloc(order, account->id, &block)) {
-            if (order-- == 0) {
-                memory_destroy(memory);
-                return STATUS_NO_MEMORY;
-            }
-        }
-        *cursor_next(&cursor) = extent_make(block, order);
-        memory->pages += 1ull << order;
-    }
+    memory->pages = pages;
     *out = memory;
     return STATUS_OK;
 }
 
-bool memory_clean(struct memory *memory) {
-    struct cursor cursor = cursor_start(memory);
-    u64 at = 0, stop = memory->clean + CLEAN_STEP;
-    if (stop > memory->pages) stop = memory->pages;
-    for (u64 extent; memory->clean < stop && (extent = cursor_read(&cursor));) {
-        u64 size = 1ull << extent_order(extent);
-        while (memory->clean < stop && memory->clean < at + size) {
-            u64 inside = (memory->clean - at) << PAGE_SHIFT;
-            frame_scrub(hpa(extent_start(extent).v + inside), 0);
+/* Gives a page that has none a frame, with those around it if there is a large block for them. */
+static u32 add_block(struct memory *memory, u64 page, unsigned order) {
+    bool building = memory->clean < memory->pages, clean;
+    for (;; order -= 9) {
+        u64 first = page & ~order_mask(order), size = 1ull << order;
+        struct hpa block;
+        if (memory->pages - first >= size && frame_free_count() >= kernel_pages_reserved + size &&
+            frame_alloc(order, memory->account->id, &block, &clean)) {
+            if (!building && !clean) frame_scrub(block, order);
+            if (building && clean) memory->clean += size;
+            if (ept_map(&memory->map, page_address(first), block, size, ANY_ACCESS))
+                return STATUS_OK;
+            frame_free(block, order);
+            return STATUS_NO_QUOTA;
+        }
+        if (order == 0) return STATUS_NO_MEMORY;
+    }
+}
+
+u32 memory_fill(struct memory *memory) {
+    for (unsigned step = 0; step < FILL_STEP && memory->clean < memory->pages; step++) {
+        u64 page = memory->clean;
+        unsigned order;
+        if (page == memory->map.mapped) {
+            order = ept_has_1g && memory->map.levels > 2 ? 18 : memory->map.levels > 1 ? 9 : 0;
+            while (page & order_mask(order))
+                order -= 9;
+            u32 status = add_block(memory, page, order);
+            if (status != STATUS_OK) return status;
+        } else {
+            u64 frame = ept_lookup(&memory->map, page_address(page), &order) & EPT_FRAME;
+            frame_scrub(hpa(frame + ((page & order_mask(order)) << PAGE_SHIFT)), 0);
             memory->clean++;
         }
-        at += size;
     }
-    return memory->clean == memory->pages;
+    return STATUS_OK;
 }
 
 void memory_from_module(struct memory *memory, struct hpa start, u64 pages) {
-    *memory = (struct memory){0};
+    *memory = (struct memory){.base = start, .pages = pages, .clean = pages};
     object_init(&memory->object, OBJECT_MEMORY);
-    memory->pages = memory->clean = pages;
-    memory->more = kpage_alloc(0);
-    assert(memory->more);
-    /* A module is one contiguous run: extents of any order, aligned or not, describe it. */
-    struct cursor cursor = cursor_start(memory);
-    while (pages > 0) {
-        unsigned order = largest_order(pages);
-        *cursor_next(&cursor) = extent_make(start, order);
-        start.v += (u64)PAGE_SIZE << order;
-        pages -= 1ull << order;
+}
+
+/* The mappings of these pages are gone. */
+static void free_frames(struct memory *memory, u64 first, u64 pages) {
+    unsigned order;
+    for (u64 page = first; page < first + pages; page = (page | order_mask(order)) + 1) {
+        u64 *entry = ept_entry(&memory->map, page_address(page), &order);
+        if (!*entry) continue;
+        frame_free(hpa(*entry & EPT_FRAME), order);
+        memory->map.mapped -= 1ull << order;
+        *entry = 0;
     }
 }
 
 void memory_destroy(struct memory *memory) {
     if (!memory->account) return; /* a boot module: its frames are not ours to free */
-    struct cursor cursor = cursor_start(memory);
-    for (u64 extent; (extent = cursor_read(&cursor));)
-        frame_free(extent_start(extent), extent_order(extent));
-    for (struct extent_page *page = memory->more; page;) {
-        struct extent_page *next = page->next;
-        domain_pages_free(memory->account, page, 0);
-        page = next;
-    }
+    free_frames(memory, 0, memory->pages);
+    ept_destroy(&memory->map);
     cell_free(memory->account, memory);
 }
 
-static void unmap_range(struct domain *domain, struct gpa start, u64 pages) {
-    ept_unmap(&domain->ept, start, pages);
-    vmx_flush_ept(&domain->ept); /* before a frame or a table can have a new owner */
-    ept_free_tables(&domain->ept);
+/* --- mappings --- */
+
+static struct gpa mapped_at(const struct mapping *m, u64 page) {
+    return gpa(m->start.v + ((page - m->first) << PAGE_SHIFT));
 }
 
-static u32 map_extents(struct mapping *m, struct cursor cursor) {
-    u64 skip = m->first, done = 0;
-    for (u64 extent; done < m->pages && (extent = cursor_read(&cursor));) {
-        u64 size = 1ull << extent_order(extent);
-        if (skip >= size) {
-            skip -= size;
-            continue;
-        }
-        /* The part of this extent, in naturally aligned blocks. */
-        for (u64 at = skip; at < size && done < m->pages;) {
-            unsigned order = largest_order(m->pages - done);
-            while ((at & ((1ull << order) - 1)) || at + (1ull << order) > size)
-                order--;
-            struct gpa to = gpa(m->start.v + (done << PAGE_SHIFT));
-            struct hpa from = hpa(extent_start(extent).v + (at << PAGE_SHIFT));
-            if (!ept_map(&m->domain->ept, to, from, order, m->access)) {
-                unmap_range(m->domain, m->start, done);
-                return STATUS_NO_QUOTA;
-            }
-            at += 1ull << order;
-            done += 1ull << order;
-        }
-        skip = 0;
-    }
-    return STATUS_OK;
+/* Puts what the object has from page `first` on into the domain's tables. */
+static bool install(struct mapping *m, u64 first, u64 pages) {
+    const struct memory *memory = m->memory;
+    struct gpa start = mapped_at(m, first);
+    if (memory->account)
+        return ept_share(&m->domain->ept, start, &memory->map, first, pages, m->access);
+    struct hpa frames = hpa(memory->base.v + (first << PAGE_SHIFT));
+    return ept_map(&m->domain->ept, start, frames, pages, m->access);
 }
 
 u32 memory_map(struct domain *domain, struct memory *memory, struct cap *through, struct gpa start,
@@ -181,25 +116,25 @@ u32 memory_map(struct domain *domain, struct memory *memory, struct cap *through
     if (pages == 0 || first >= memory->pages || pages > memory->pages - first ||
         (start.v & (PAGE_SIZE - 1)) || start.v >= EPT_ADDRESS_LIMIT ||
         pages > (EPT_ADDRESS_LIMIT - start.v) >> PAGE_SHIFT || !(access & RIGHT_READ) ||
-        (access & ~(RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE)))
+        (access & ~ANY_ACCESS))
         return STATUS_BAD_ARGUMENT;
     if (!ept_is_free(&domain->ept, start, pages)) return STATUS_IN_USE;
     struct mapping *m = cell_alloc(domain);
     if (!m) return STATUS_NO_QUOTA;
     *m = (struct mapping){
         domain->mappings, memory->mappings, domain, memory, through, start, first, pages, access};
-    u32 status = map_extents(m, cursor_start(memory));
-    if (status != STATUS_OK) {
+    if (!install(m, first, pages)) {
+        ept_remove(&domain->ept, start, pages);
         cell_free(domain, m);
-        return status;
+        return STATUS_NO_QUOTA;
     }
-    domain->mappings = m;
+    atomic_store(&domain->mappings, m);
     memory->mappings = m;
     return STATUS_OK;
 }
 
+/* Out of the lists before the flush, behind which no exit of the domain looks at it any more. */
 static void mapping_delete(struct mapping *m) {
-    unmap_range(m->domain, m->start, m->pages);
     struct mapping **link = &m->domain->mappings;
     while (*link != m)
         link = &(*link)->next_in_domain;
@@ -208,6 +143,7 @@ static void mapping_delete(struct mapping *m) {
     while (*link != m)
         link = &(*link)->next_in_memory;
     *link = m->next_in_memory;
+    ept_remove(&m->domain->ept, m->start, m->pages);
     cell_free(m->domain, m);
 }
 
@@ -233,4 +169,55 @@ void memory_unmap_through(struct memory *memory, struct cap *cap) {
 void memory_unmap_domain(struct domain *domain) {
     while (domain->mappings)
         mapping_delete(domain->mappings);
+}
+
+/* --- pages without frames --- */
+
+/* Splits large pages until one begins at `page`. */
+static bool split_at(struct memory *memory, u64 page) {
+    unsigned order;
+    for (;;) {
+        struct gpa at = page_address(page);
+        u64 entry = page < memory->pages ? *ept_entry(&memory->map, at, &order) : 0;
+        if (!entry || !(page & order_mask(order))) return true;
+        if (!ept_split(&memory->map, at)) return false;
+        frame_split(hpa(entry & EPT_FRAME), order, order - 9);
+        for (struct mapping *m = memory->mappings; m; m = m->next_in_memory)
+            if (page - m->first < m->pages)
+                ept_follow(&m->domain->ept, mapped_at(m, page), &memory->map, page);
+    }
+}
+
+u32 memory_release(struct memory *memory, u64 first, u64 pages) {
+    if (pages == 0 || pages > RELEASE_MAX || first >= memory->pages ||
+        pages > memory->pages - first)
+        return STATUS_BAD_ARGUMENT;
+    if (!memory->account || memory->clean != memory->pages) return STATUS_BAD_STATE;
+    if (!split_at(memory, first) || !split_at(memory, first + pages)) return STATUS_NO_QUOTA;
+    ept_hide(&memory->map, page_address(first), pages);
+    for (struct mapping *m = memory->mappings; m; m = m->next_in_memory) {
+        u64 from = first > m->first ? first : m->first, end = m->first + m->pages;
+        if (end > first + pages) end = first + pages;
+        if (from >= end) continue;
+        ept_unmap(&m->domain->ept, mapped_at(m, from), end - from, false);
+        guest_flush(&m->domain->ept);
+    }
+    free_frames(memory, first, pages);
+    return STATUS_OK;
+}
+
+u32 memory_touch(struct mapping *m, struct gpa address, u32 access) {
+    if (!m->memory->account || (access & ~m->access)) return STATUS_BAD_ARGUMENT;
+    struct memory *memory = m->memory;
+    u64 page = m->first + ((address.v - m->start.v) >> PAGE_SHIFT);
+    unsigned order;
+    if (!*ept_entry(&memory->map, page_address(page), &order) &&
+        add_block(memory, page, order ? 9 : 0) != STATUS_OK)
+        return STATUS_NO_MEMORY;
+    if (ept_lookup(&m->domain->ept, address, &order)) return STATUS_OK;
+    /* All of the 2 MiB around it: a table of 4 KiB pages is linked, if it is wholly mapped. */
+    u64 from = page & ~order_mask(9), end = from + 512;
+    if (from < m->first) from = m->first;
+    if (end > m->first + m->pages) end = m->first + m->pages;
+    return install(m, from, end - from) ? STATUS_OK : STATUS_NO_MEMORY;
 }

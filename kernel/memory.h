@@ -4,17 +4,14 @@
 #include "capability.h"
 #include "domain.h"
 
-struct extent_page;
-
-#define INLINE_EXTENTS 6
 struct memory {
     struct object object;
-    struct domain *account; /* its cells and extent pages are charged here; NULL: a boot module */
+    struct domain *account; /* its cell and tables are charged here; NULL: a boot module */
     u64 pages;
-    u64 clean; /* pages known to be zero; the object is usable when it is all of them */
+    u64 clean; /* the first pages, known to be zero; the object is usable when it is all of them */
     struct mapping *mappings;
-    struct extent_page *more;
-    u64 extents[INLINE_EXTENTS]; /* frame number << 8 | order; 0: none */
+    struct ept map;  /* page of the object to frame; a page may lose its frame and get another */
+    struct hpa base; /* of a boot module, which has no map */
 };
 _Static_assert(sizeof(struct memory) <= CELL_SIZE, "a memory object is a cell");
 
@@ -33,10 +30,10 @@ _Static_assert(sizeof(struct mapping) <= CELL_SIZE, "a mapping is a cell");
 
 static inline struct memory *memory_of(struct object *object) { return (struct memory *)object; }
 
-/* Frames for a new object, largest blocks first, not zeroed yet: memory_clean does that. */
+/* A new object without frames: memory_fill gives it those. */
 MUST_USE u32 memory_create(struct domain *account, u64 pages, struct memory **out);
-/* Zeroes a little more; true: all is clean. */
-MUST_USE bool memory_clean(struct memory *memory);
+/* Takes or zeroes some frames, large blocks first; until `clean` is `pages`. */
+MUST_USE u32 memory_fill(struct memory *memory);
 /* An object over a boot module's frames. */
 void memory_from_module(struct memory *memory, struct hpa start, u64 pages);
 void memory_destroy(struct memory *memory);
@@ -46,3 +43,16 @@ MUST_USE u32 memory_map(struct domain *domain, struct memory *memory, struct cap
 MUST_USE u32 memory_unmap(struct domain *domain, struct gpa start, u64 pages);
 void memory_unmap_through(struct memory *memory, struct cap *cap);
 void memory_unmap_domain(struct domain *domain);
+
+/* Gives the frames of pages back, wherever they are mapped. */
+MUST_USE u32 memory_release(struct memory *memory, u64 first, u64 pages);
+/* What is mapped at an address, with or without a frame; NULL: nothing. */
+static inline struct mapping *mapping_at(const struct domain *domain, struct gpa address) {
+    struct mapping *m = domain->mappings;
+    while (m && address.v - m->start.v >= m->pages << PAGE_SHIFT)
+        m = m->next_in_domain;
+    return m;
+}
+/* The domain's tables do not allow this access. STATUS_OK: the page has a frame now;
+   STATUS_NO_MEMORY: there is none for it; else: the mapping does not allow it either. */
+MUST_USE u32 memory_touch(struct mapping *m, struct gpa address, u32 access);

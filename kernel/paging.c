@@ -18,8 +18,6 @@
 #define ENTRY_DATA          (ENTRY_PRESENT | ENTRY_WRITE | ENTRY_NO_EXECUTE)
 #define ENTRY_UNCACHED      (ENTRY_WRITE_THROUGH | ENTRY_NO_CACHE)
 
-#define PAT_RESET 0x0007040600070406ull /* entry 0 is WB, entry 3 (both cache bits) is UC */
-
 #define TABLE_ENTRIES 512
 #define IMAGE_TABLES  2 /* 4 MiB; kernel.ld asserts that it is enough */
 
@@ -78,7 +76,10 @@ void paging_init(void) {
     table_set(top, WINDOW_BASE, LEVEL_1G, upper_directory);
     table_set(upper_directory, WINDOW_BASE, LEVEL_2M, window_table);
     table_set(upper_directory, MMIO_BASE, LEVEL_2M, mmio_table);
+    paging_load();
+}
 
+void paging_load(void) {
     struct cpuid_regs features = cpuid(7, 0);
     u64 cr4 = CR4_PAE | CR4_MCE;
     if (features.ebx & CPUID_7_EBX_SMEP) cr4 |= CR4_SMEP;
@@ -160,7 +161,7 @@ static struct hpa entry_place(u64 address, enum level level) {
         physical_read(&entry, place, sizeof(entry));
         if (!(entry & ENTRY_PRESENT)) {
             struct hpa frame;
-            if (!frame_alloc(0, OWNER_KERNEL, &frame))
+            if (!frame_alloc(0, OWNER_KERNEL, &frame, NULL))
                 panic("no memory for the kernel's page tables");
             frame_scrub(frame, 0);
             entry = frame.v | ENTRY_TABLE;
@@ -187,7 +188,7 @@ void *stack_alloc(unsigned pages) {
     stack_next += PAGE_SIZE; /* the guard page */
     for (unsigned i = 0; i < pages; i++, stack_next += PAGE_SIZE) {
         struct hpa frame;
-        if (!frame_alloc(0, OWNER_KERNEL, &frame)) panic("no memory for a kernel stack");
+        if (!frame_alloc(0, OWNER_KERNEL, &frame, NULL)) panic("no memory for a kernel stack");
         frame_scrub(frame, 0);
         entry_write(stack_next, LEVEL_4K, frame.v | ENTRY_DATA);
     }

@@ -19,6 +19,8 @@
 
 /* Leaves the boot loader's and start.S's tables; nothing is mapped low any more. */
 void paging_init(void);
+/* This CPU goes over to the kernel's tables. */
+void paging_load(void);
 
 /* Maps one frame until window_unmap, for this CPU only; they nest WINDOW_SLOTS deep. The address
    need not be aligned: the pointer has its offset. */

@@ -33,15 +33,21 @@
 #define CR4_SMEP       (1ull << 20)
 #define CR4_SMAP       (1ull << 21)
 
-#define EFER_SCE (1ull << 0)
-#define EFER_LME (1ull << 8)
-#define EFER_LMA (1ull << 10)
-#define EFER_NXE (1ull << 11)
+#define EFER_SCE  (1ull << 0)
+#define EFER_LME  (1ull << 8)
+#define EFER_LMA  (1ull << 10)
+#define EFER_NXE  (1ull << 11)
+#define EFER_SVME (1ull << 12)
 
 #define RFLAGS_FIXED (1ull << 1)
 #define RFLAGS_TF    (1ull << 8)
 #define RFLAGS_IF    (1ull << 9)
 #define RFLAGS_RF    (1ull << 16)
+
+#define DR6_RESET  0xffff0ff0ull
+#define DR6_BS     (1ull << 14)
+#define DR6_CAUSES 0xe00full
+#define DR7_GD     (1ull << 13)
 
 #define XCR0_X87    (1ull << 0)
 #define XCR0_SSE    (1ull << 1)
@@ -86,6 +92,9 @@
 #define MSR_IA32_TSC_DEADLINE       0x6e0
 #define MSR_X2APIC_BASE             0x800
 #define MSR_X2APIC_LAST             0x8ff
+#define MSR_KVM_WALL_CLOCK          0x4b564d00 /* Linux Documentation/virt/kvm/x86/msr.rst */
+#define MSR_KVM_SYSTEM_TIME         0x4b564d01
+#define MSR_KVM_STEAL_TIME          0x4b564d03
 #define MSR_EFER                    0xc0000080
 #define MSR_STAR                    0xc0000081
 #define MSR_LSTAR                   0xc0000082
@@ -96,8 +105,20 @@
 #define MSR_KERNEL_GS_BASE          0xc0000102
 #define MSR_TSC_AUX                 0xc0000103
 
+#define MSR_SYSCFG         0xc0010010
+#define MSR_HWCR           0xc0010015
+#define MSR_NB_CFG         0xc001001f
+#define MSR_VM_CR          0xc0010114
+#define MSR_VM_HSAVE_PA    0xc0010117
+#define HWCR_TSC_INVARIANT (1ull << 24)
+#define NB_CFG_EXTENDED    (1ull << 46)
+
+#define PAT_RESET 0x0007040600070406ull /* entry 0 is WB, entry 3 (both cache bits) is UC */
+
 #define FEATURE_CONTROL_LOCKED (1ull << 0)
 #define FEATURE_CONTROL_VMXON  (1ull << 2) /* outside SMX */
+
+#define MISC_ENABLE_FAST_STRINGS (1ull << 0)
 
 #define APIC_BASE_BSP    (1ull << 8)
 #define APIC_BASE_X2APIC (1ull << 10)
@@ -116,14 +137,18 @@
     (1u << 8 | 1u << 10 | 1u << 11 | 1u << 12 | 1u << 13 | 1u << 14 | 1u << 17)
 
 /* CPUID: SDM volume 2, "CPUID". */
+#define CPUID_ADDRESS_SIZES      0x80000008u
 #define CPUID_1_ECX_VMX          (1u << 5)
+#define CPUID_1_ECX_PCID         (1u << 17)
 #define CPUID_1_ECX_X2APIC       (1u << 21)
 #define CPUID_1_ECX_TSC_DEADLINE (1u << 24)
 #define CPUID_1_ECX_RDRAND       (1u << 30)
 #define CPUID_1_ECX_HYPERVISOR   (1u << 31)
 #define CPUID_1_EDX_APIC         (1u << 9)
+#define CPUID_7_EBX_FSGSBASE     (1u << 0)
+#define CPUID_7_ECX_UMIP         (1u << 2)
 #define CPUID_7_EBX_SMEP         (1u << 7)
 #define CPUID_7_EBX_SMAP         (1u << 20)
-#define CPUID_EXT_1_ECX_SVM      (1u << 2)
 #define CPUID_EXT_1_EDX_NX       (1u << 20)
 #define CPUID_EXT_1_EDX_PAGE_1G  (1u << 26)
+#define CPUID_EXT_1_EDX_RDTSCP   (1u << 27)

@@ -3,20 +3,45 @@
 
 #include "types.h"
 
+struct cpu;
 struct vcpu;
 
 #define container_of(pointer, type, member)                                                        \
     ((type *)((char *)(pointer) - __builtin_offsetof(type, member)))
 
-/* Something to do at a time; in one CPU's list, soonest first. */
+/* Something to do at a time; in one CPU's list, soonest first. That CPU alone touches it. */
 struct timeout {
     u64 deadline; /* host TSC */
+    struct cpu *cpu;
     struct timeout *next;
     void (*fire)(struct timeout *timeout);
     bool armed;
 };
 void timeout_set(struct timeout *timeout, u64 deadline); /* armed or not before */
 void timeout_cancel(struct timeout *timeout);
+/* Ticks by which a time is met early, since it takes longer to tell anybody; and the least that an
+   entry takes after that. */
+#define TIMER_ADVANCE 400
+#define TIMER_TAIL    128
+/* Wherever it is armed; nothing of it is under way any more. The caller holds the kernel lock
+ * alone. */
+void timeout_end(struct timeout *timeout);
+
+/* Each vCPU has a home: the CPU that runs it, and that alone changes its state. Others mail it,
+   which makes its home look at it (vcpu_look), or hold the kernel lock alone and take it. */
+void sched_mail(struct vcpu *vcpu);
+/* From wherever it is to this CPU, where it is in no queue, its timer stands still, and nothing of
+   it is in any CPU's registers. The caller holds the kernel lock alone. Nothing for the current
+   vCPU. */
+void sched_take(struct vcpu *vcpu);
+/* The reverse: to the CPU with the fewest vCPUs, where it goes on. */
+void sched_place(struct vcpu *vcpu);
+/* To another CPU, which goes on with it; from its home. */
+void sched_move(struct vcpu *vcpu, struct cpu *to);
+/* All CPUs have looked at every vCPU that was mailed, and are between two guests. */
+void sched_settle(void);
+
+/* These are for a vCPU's home. */
 
 /* Makes a halted vCPU ready. Urgent: before others, in place of what runs now. */
 void sched_wake(struct vcpu *vcpu, bool urgent);
@@ -33,9 +58,10 @@ void sched_yield(void);
 
 /* The end of every exit: enters the current vCPU again, or another one; does not return. */
 void sched_resume(struct vcpu *current);
-/* The same where a VM may just have handed over to its device model, or back; quiet: nothing asked
-   for attention before that. */
-void sched_resume_next(bool quiet, struct vcpu *current);
+/* The same where a VM may just have handed over to its device model, or back. */
+void sched_resume_next(struct vcpu *current);
+/* The same when the current vCPU is gone. */
+void sched_resume_other(void);
 /* Starts this CPU's scheduling. */
 NORETURN void sched_start(void);
 

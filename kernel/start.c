@@ -3,12 +3,15 @@
 
 #include "cpu.h"
 #include "domain.h"
+#include "features.h"
 #include "frame.h"
+#include "guest.h"
 #include "log.h"
 #include "memory.h"
+#include "paging.h"
 #include "sched.h"
+#include "smp.h"
 #include "vcpu.h"
-#include "vmx.h"
 
 #define CONTROL_RAM          (8 * MIB)
 #define CONTROL_SLOTS        2048
@@ -39,8 +42,19 @@ static struct domain *create_control(const struct boot_info *boot) {
     struct domain *control;
     struct memory *ram;
     struct vcpu *vcpu;
-    if (boot->module_count == 0)
-        refuse("the boot loader passed no modules: the first must be the control image");
+    u32 image_size;
+    if (boot->module_count == 0 || memcmp(boot->modules[0].name, "control", sizeof("control")))
+        refuse(
+            "the first of %u boot modules is not \"control\": it is missing on the boot medium, or "
+            "cannot be read. Write the boot image again",
+            boot->module_count);
+    physical_read(&image_size, hpa(boot->modules[0].start.v + IMAGE_SIZE_OFFSET),
+                  sizeof(image_size));
+    if (boot->modules[0].size < image_size)
+        refuse(
+            "the boot module \"control\" is truncated: it has %lu of its %u bytes. Write the boot "
+            "image again",
+            boot->modules[0].size, image_size);
     need(domain_create(ROLE_CONTROL, (char[LABEL_SIZE]){"control"}, CONTROL_KERNEL_PAGES,
                        CONTROL_SLOTS, &control),
          "no memory for its tables");
@@ -49,13 +63,15 @@ static struct domain *create_control(const struct boot_info *boot) {
     cap_create(&control->caps[CAP_SELF], control, &control->object, RIGHT_ALL, 0);
     cap_create(&control->caps[CAP_ROOT], control, &root, RIGHT_READ, 0); /* not to be granted */
     control->info->boot_tsc = boot->entry_tsc;
+    control->info->efi = boot->efi;
+    memcpy(control->info->rsdp, boot->rsdp, sizeof(control->info->rsdp));
     control->info->module_count = boot->module_count;
     for (unsigned n = 0; n < boot->module_count; n++)
         give_module(control, control->info, n, &boot->modules[n]);
 
     need(memory_create(control, CONTROL_RAM >> PAGE_SHIFT, &ram), "no memory for it");
-    while (!memory_clean(ram))
-        ;
+    while (ram->clean < ram->pages)
+        need(memory_fill(ram), "no memory for it");
     struct cap *image_cap = &control->caps[CAP_MODULE];
     need(memory_map(control, &modules[0], image_cap, gpa(GPA_IMAGE), 0, modules[0].pages,
                     RIGHT_READ | RIGHT_EXECUTE),
@@ -69,10 +85,27 @@ static struct domain *create_control(const struct boot_info *boot) {
     return control;
 }
 
+/* "apicv=off", "apicv=registers" or "apicv=on" on the kernel's command line; else all that the CPU
+   has, but under Bochs no virtual-interrupt delivery: while a virtual interrupt waits for
+   RFLAGS.IF, an interrupt of the host's makes Bochs deliver it (InterruptAcknowledge, in its
+   cpu/event.cc, asks whether one is pending, not whether it is masked). The test guest `masked`
+   sees that. */
+static enum apicv apicv_option(const char *line) {
+    for (; *line; line++)
+        if (!memcmp(line, "apicv=", 6))
+            return line[6] == 'r' ? APICV_REGISTERS : line[7] == 'f' ? APICV_OFF : APICV_ON;
+    return memcmp(machine.rig, "bochs", 6) ? APICV_ON : APICV_REGISTERS;
+}
+
 void kernel_start(const struct boot_info *boot) {
-    vmx_cpu_init();
+    virt_init(apicv_option(boot->command_line));
+    smp_init();
+    bool alone = kernel_try_lock(); /* the others zero free memory as soon as they idle */
+    assert(alone);
+    smp_start(&acpi);
     create_control(boot);
     log_info("%lu MiB of RAM, %lu MiB free; starting %s (%lu KiB)", frame_total_count() / 256,
              frame_free_count() / 256, boot->modules[0].name, boot->modules[0].size / KIB);
+    kernel_unlock(true);
     sched_start();
 }

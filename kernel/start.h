@@ -8,3 +8,4 @@
 NORETURN void kernel_start(const struct boot_info *boot);
 
 extern struct acpi_info acpi;
+extern struct boot_info boot; /* main.c */

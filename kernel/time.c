@@ -104,13 +104,18 @@ static void on_timer(u8 vector) {
     timer_interrupt();
 }
 
+void time_cpu_init(void) {
+    this_cpu()->timer_deadline = TIMER_OFF;
+    lapic_write(LAPIC_TIMER_DIVIDE, TIMER_DIVIDE_BY_1);
+    lapic_write(LAPIC_LVT_TIMER, TIMER_VECTOR | (deadline_mode ? LVT_TSC_DEADLINE : LVT_ONE_SHOT));
+    memory_fence(); /* the mode is in force before the deadline is written */
+}
+
 void time_init(const struct acpi_info *acpi) {
     const char *source = refine(measure(acpi));
     deadline_mode = cpuid(1, 0).ecx & CPUID_1_ECX_TSC_DEADLINE;
     irq_handler(TIMER_VECTOR, on_timer);
-    this_cpu()->timer_deadline = TIMER_OFF;
-    lapic_write(LAPIC_LVT_TIMER, TIMER_VECTOR | (deadline_mode ? LVT_TSC_DEADLINE : LVT_ONE_SHOT));
-    memory_fence(); /* the mode is in force before the deadline is written */
+    time_cpu_init();
     log_info("time: TSC at %lu kHz by %s; timer: %s", tsc_hz / 1000, source,
              deadline_mode ? "TSC deadline" : "local APIC one-shot");
 }

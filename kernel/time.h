@@ -10,6 +10,8 @@ extern u64 tsc_hz;
 
 /* Measures the TSC and, where it is needed, the local APIC's timer. */
 void time_init(const struct acpi_info *acpi);
+/* Sets up this CPU's timer. */
+void time_cpu_init(void);
 
 /* This CPU's timer calls timer_interrupt() once at or after this TSC value; a deadline that has
    passed fires at once. */

@@ -2,7 +2,6 @@
 #include "trap.h"
 
 #include "apic.h"
-#include "cpu.h"
 #include "log.h"
 
 _Static_assert(offsetof(struct trap_frame, rax) == 14 * 8 &&
@@ -52,10 +51,7 @@ void trap_dispatch(struct trap_frame *frame) {
     if (frame->vector >= VECTOR_EXCEPTIONS) {
         irq_dispatch((u8)frame->vector);
     } else if (frame->vector == VECTOR_NMI) {
-        struct cpu *cpu = this_cpu();
-        cpu->nmi_count++;
-        cpu->nmi_pending++;
-        nmi_handle();
+        nmi_handle(frame);
     } else {
         const char *name = exception_names[frame->vector];
         panic_trap(frame, name ? name : "unknown exception");

@@ -8,6 +8,7 @@
 #define VECTOR_EXCEPTIONS 32   /* the first vector that is no exception */
 #define VECTOR_IRQ_BASE   0x30 /* ISA IRQ n arrives here + n */
 #define TIMER_VECTOR      0xe0
+#define POKE_VECTOR       0xe1 /* from another CPU: smp.c */
 #define SPURIOUS_VECTOR   0xff
 
 #define IST_NMI           1
@@ -31,6 +32,6 @@ void trap_dispatch(struct trap_frame *frame); /* from trap.S */
 extern const u64 trap_stubs;                  /* vector n enters at this + n * TRAP_STUB_SIZE */
 #define TRAP_STUB_SIZE 16
 
-/* Called on every NMI, on its own stack, with nothing known of what it interrupted; the VT-x half
-   defines it. */
-void nmi_handle(void);
+/* Called on an NMI, on its own stack; the frame tells what it interrupted. */
+void nmi_handle(struct trap_frame *frame);
+void nmi_taken(void); /* where it was an exit */

@@ -2,20 +2,22 @@
 #include "vapic.h"
 
 #include "domain.h"
+#include "guest.h"
 #include "regs.h"
 #include "time.h"
 #include "vcpu.h"
-#include "vmx.h"
 #include "x86.h"
 
-/* Registers by number: MSR 0x800 + n. */
+/* Registers by number: MSR 0x800 + n, or offset 16 * n. */
 enum {
     REG_ID = 0x02,
     REG_VERSION = 0x03,
     REG_TPR = 0x08,
+    REG_ARBITRATION = 0x09,
     REG_PPR = 0x0a,
     REG_EOI = 0x0b,
     REG_LDR = 0x0d,
+    REG_DFR = 0x0e,
     REG_SPURIOUS = 0x0f,
     REG_ISR = 0x10, /* eight words each */
     REG_TMR = 0x18,
@@ -23,171 +25,340 @@ enum {
     REG_ERROR = 0x28,
     REG_LVT_CMCI = 0x2f,
     REG_ICR = 0x30,
-    REG_LVT_TIMER = 0x32, /* then thermal, performance, LINT0, LINT1, error */
+    REG_ICR_HIGH = 0x31,
+    REG_LVT_TIMER = 0x32,
+    REG_LVT_THERMAL = 0x33,
+    REG_LVT_PERFORMANCE = 0x34,
+    REG_LVT_LINT0 = 0x35,
+    REG_LVT_LINT1 = 0x36,
     REG_LVT_ERROR = 0x37,
     REG_INITIAL_COUNT = 0x38,
     REG_CURRENT_COUNT = 0x39,
     REG_DIVIDE = 0x3e,
     REG_SELF_IPI = 0x3f,
+    REGISTERS = 0x40,
 };
 
-enum { LVT_CMCI, LVT_TIMER, LVT_THERMAL, LVT_PERFORMANCE, LVT_LINT0, LVT_LINT1, LVT_ERROR };
+#define BIT(reg) (1ull << (reg))
+#define LVTS     (BIT(REG_LVT_CMCI) | 0x3full << REG_LVT_TIMER)
+#define READABLE                                                                                   \
+    (BIT(REG_ID) | BIT(REG_VERSION) | BIT(REG_TPR) | BIT(REG_PPR) | BIT(REG_LDR) |                 \
+     BIT(REG_SPURIOUS) | 0xffffffull << REG_ISR | BIT(REG_ERROR) | LVTS | BIT(REG_ICR) |           \
+     BIT(REG_INITIAL_COUNT) | BIT(REG_CURRENT_COUNT) | BIT(REG_DIVIDE))
+#define READABLE_XAPIC (READABLE | BIT(REG_ARBITRATION) | BIT(REG_DFR) | BIT(REG_ICR_HIGH))
+#define WRITABLE                                                                                   \
+    (BIT(REG_TPR) | BIT(REG_EOI) | BIT(REG_SPURIOUS) | BIT(REG_ERROR) | LVTS | BIT(REG_ICR) |      \
+     BIT(REG_INITIAL_COUNT) | BIT(REG_DIVIDE))
+#define WRITABLE_X2APIC (WRITABLE | BIT(REG_SELF_IPI))
+#define WRITABLE_XAPIC  (WRITABLE | BIT(REG_LDR) | BIT(REG_DFR) | BIT(REG_ICR_HIGH))
+
+static const u32 defined_bits[REGISTERS] = {
+    [REG_TPR] = 0xff,           [REG_LDR] = 0xff000000,          [REG_DFR] = 0xf0000000,
+    [REG_SPURIOUS] = 0x11ff,    [REG_LVT_CMCI] = 0x107ff,        [REG_ICR] = 0xcdfff,
+    [REG_ICR_HIGH] = ~0u << 24, [REG_LVT_TIMER] = 0x700ff,       [REG_LVT_THERMAL] = 0x107ff,
+    [REG_LVT_LINT0] = 0x1a7ff,  [REG_LVT_PERFORMANCE] = 0x107ff, [REG_LVT_LINT1] = 0x1a7ff,
+    [REG_LVT_ERROR] = 0x100ff,  [REG_INITIAL_COUNT] = ~0u,       [REG_DIVIDE] = 0xb,
+    [REG_SELF_IPI] = 0xff,
+};
 
 #define VERSION               0x01060015u /* version 15h, 7 LVT entries, EOI-broadcast suppression */
 #define SPURIOUS_ENABLE       (1u << 8)
 #define SPURIOUS_NO_BROADCAST (1u << 12)
 #define LVT_MASKED            (1u << 16)
-#define LVT_MODE(lvt)         ((lvt) >> 8 & 7)
+#define LVT_READ_ONLY         0x5000u /* delivery status and remote IRR: they are not reserved */
+#define DELIVERY_MODE(lvt)    ((lvt) >> 8 & 7) /* of an ICR too */
 #define LVT_TIMER_MODE(lvt)   ((lvt) >> 17 & 3)
+#define DFR_FLAT              0xffffffffu
+#define DFR_RESERVED          0x0fffffffu /* ones */
 #define ERROR_SEND_ILLEGAL    (1u << 5)
 #define ERROR_RECEIVE_ILLEGAL (1u << 6)
+#define ERROR_REGISTER        (1u << 7)
 #define TIMER_RATE_MAX        20000 /* interrupts a second of a periodic timer */
+#define ICR_PENDING           (1u << 12)
 #define ICR_LEVEL_ASSERT      (1u << 14)
 #define ICR_TRIGGER_LEVEL     (1u << 15)
-#define ICR_RESERVED          0xfff32000ull
 
 enum { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_DEADLINE };
 enum { MODE_FIXED, MODE_LOWEST, MODE_SMI, MODE_NMI = 4, MODE_INIT, MODE_STARTUP, MODE_EXTINT };
 
-static const u32 lvt_writable[] = {
-    [LVT_CMCI] = 0x107ff,        [LVT_TIMER] = 0x700ff, [LVT_THERMAL] = 0x107ff,
-    [LVT_PERFORMANCE] = 0x107ff, [LVT_LINT0] = 0x1a7ff, [LVT_LINT1] = 0x1a7ff,
-    [LVT_ERROR] = 0x100ff,
-};
-
 static void timer_fired(struct timeout *timeout);
+static void timer_expired(struct vcpu *vcpu);
 
-void vapic_reset(struct vapic *apic, u32 id) {
-    timeout_cancel(&apic->timer);
-    *apic = (struct vapic){
-        .base = 0xfee00000 | APIC_BASE_ENABLE | APIC_BASE_X2APIC | (id ? 0 : APIC_BASE_BSP),
-        .id = id,
-        .spurious = 0xff,
-        .timer.fire = timer_fired,
-    };
-    for (unsigned i = 0; i < ARRAY_SIZE(apic->lvt); i++)
-        apic->lvt[i] = LVT_MASKED;
-    /* As firmware leaves it to a kernel that it starts: the PIC's line passes on the boot CPU. */
-    if (id == 0) apic->lvt[LVT_LINT0] = MODE_EXTINT << 8;
-    apic->lvt[LVT_LINT1] = MODE_NMI << 8;
+static u32 *reg_of(const struct vapic *apic, u32 reg) { return &apic->page[4 * reg]; }
+
+/* Of any vCPU, on any CPU. */
+static u32 peek(const struct vapic *apic, u32 reg) { return atomic_load(reg_of(apic, reg)); }
+
+static bool in_x2apic_mode(const struct vapic *apic) {
+    return atomic_load(&apic->base) & APIC_BASE_X2APIC;
 }
 
-static struct vcpu *vcpu_of_apic(struct vapic *apic) {
-    return container_of(apic, struct vcpu, apic);
+static bool enabled(const struct vapic *apic) {
+    return atomic_load(&apic->base) & APIC_BASE_ENABLE;
+}
+
+static bool software_enabled(const struct vapic *apic) {
+    return peek(apic, REG_SPURIOUS) & SPURIOUS_ENABLE;
+}
+
+static u32 top_word(u32 any) { return 31 - (u32)__builtin_clz(any); }
+
+static int highest(const struct vapic *apic, u32 reg, u32 any) {
+    if (!any) return -1;
+    u32 word = top_word(any);
+    return (int)(32 * word) + 31 - __builtin_clz(*reg_of(apic, reg + word));
+}
+
+/* --- modes --- */
+
+/* x2APIC ids are fixed, and so are logical ones: the cluster in the upper half, one bit below. */
+static u32 x2apic_ldr(u32 id) { return (id >> 4) << 16 | 1u << (id & 15); }
+
+static void set_base(struct vapic *apic, u64 base) {
+    bool x2apic = base & APIC_BASE_X2APIC;
+    int serving = highest(apic, REG_ISR, apic->isr_any);
+    u16 status = serving < 0 ? 0 : (u16)(serving << 8);
+    apic->delivers = guest_apic_mode(container_of(apic, struct vcpu, apic), x2apic, status);
+    apic->threshold = 0;
+    *reg_of(apic, REG_ID) = x2apic ? apic->id : apic->id << 24;
+    if (x2apic) *reg_of(apic, REG_LDR) = x2apic_ldr(apic->id);
+    atomic_store(&apic->base, base);
+}
+
+/* The mode and the id do not waver meanwhile: a start-up IPI may follow INIT at once. */
+void vapic_reset(struct vapic *apic, u32 id, u64 base) {
+    u32 *page = apic->page, kept = offsetof(struct vapic, error);
+    timeout_cancel(&apic->timer);
+    memset((u8 *)apic + kept, 0, sizeof(*apic) - kept);
+    apic->id = id;
+    apic->timer.fire = timer_fired;
+    if (!page) return;
+    memset(page, 0, PAGE_SIZE);
+    *reg_of(apic, REG_VERSION) = VERSION;
+    *reg_of(apic, REG_DFR) = DFR_FLAT;
+    *reg_of(apic, REG_SPURIOUS) = 0xff;
+    for (u32 reg = REG_LVT_CMCI; reg < REG_INITIAL_COUNT; reg++)
+        if (LVTS & BIT(reg)) *reg_of(apic, reg) = LVT_MASKED;
+    /* As firmware leaves it to a kernel that it starts: the PIC's line passes on the boot CPU. */
+    if (id == 0) *reg_of(apic, REG_LVT_LINT0) = MODE_EXTINT << 8;
+    set_base(apic, base);
+}
+
+/* From each mode (bit 1: enabled, bit 0: x2APIC) to which: SDM "x2APIC State Transitions". */
+static const u8 mode_follows[] = {1 << 0 | 1 << 2, 0, 1 << 0 | 1 << 2 | 1 << 3, 1 << 0 | 1 << 3};
+#define MODE(base)         ((base) >> 10 & 3)
+#define APIC_BASE_RESERVED 0x2ffull
+
+bool vapic_base_write(struct vcpu *vcpu, u64 value) {
+    struct vapic *apic = &vcpu->apic;
+    if ((value & (APIC_BASE_RESERVED | ~(EPT_ADDRESS_LIMIT - 1))) ||
+        !(mode_follows[MODE(apic->base)] >> MODE(value) & 1))
+        return false;
+    if (MODE(value) == 0)
+        vapic_reset(apic, apic->id, value);
+    else
+        set_base(apic, value);
+    vcpu->attention = true; /* the TPR may be another */
+    return true;
+}
+
+bool vapic_has_page(const struct vapic *apic, u64 address) {
+    return MODE(apic->base) == 2 && (address ^ apic->base) >> PAGE_SHIFT == 0;
 }
 
 /* --- priorities --- */
 
-static int highest(const struct vectors *set) {
-    if (!set->any) return -1;
-    int word = 31 - __builtin_clz(set->any);
-    return 32 * word + 31 - __builtin_clz(set->words[word]);
+static void vector_add(const struct vapic *apic, u32 reg, u32 *any, unsigned vector) {
+    *reg_of(apic, reg + vector / 32) |= 1u << vector % 32;
+    *any |= 1u << vector / 32;
 }
 
-static void vector_add(struct vectors *set, unsigned vector) {
-    set->words[vector / 32] |= 1u << vector % 32;
-    set->any |= 1u << vector / 32;
+static void vector_remove(const struct vapic *apic, u32 reg, u32 *any, unsigned vector) {
+    u32 *word = reg_of(apic, reg + vector / 32);
+    *word &= ~(1u << vector % 32);
+    if (!*word) *any &= ~(1u << vector / 32);
 }
 
-static void vector_remove(struct vectors *set, unsigned vector) {
-    set->words[vector / 32] &= ~(1u << vector % 32);
-    if (!set->words[vector / 32]) set->any &= ~(1u << vector / 32);
+/* The CPU has changed IRR and ISR. */
+static void look_again(struct vapic *apic) {
+    apic->irr_any = apic->isr_any = 0;
+    for (u32 word = 0; word < 8; word++) {
+        apic->irr_any |= (u32) !!*reg_of(apic, REG_IRR + word) << word;
+        apic->isr_any |= (u32) !!*reg_of(apic, REG_ISR + word) << word;
+    }
 }
 
 static u32 processor_priority(const struct vapic *apic) {
-    int in_service = highest(&apic->isr);
+    u32 tpr = *reg_of(apic, REG_TPR);
+    int in_service = highest(apic, REG_ISR, apic->isr_any);
     u32 service = in_service < 0 ? 0 : (u32)in_service & 0xf0;
-    return (apic->tpr & 0xf0) >= service ? apic->tpr : service;
+    return (tpr & 0xf0) >= service ? tpr : service;
 }
 
-int vapic_pending(const struct vapic *apic) {
-    int vector = highest(&apic->irr);
-    if (vector < 0 || !(apic->spurious & SPURIOUS_ENABLE)) return -1;
+int vapic_pending(struct vapic *apic) {
+    if (apic->delivers) look_again(apic);
+    int vector = highest(apic, REG_IRR, apic->irr_any);
+    if (vector < 0) return -1;
     return ((u32)vector & 0xf0) > (processor_priority(apic) & 0xf0) ? vector : -1;
 }
 
 void vapic_accept(struct vapic *apic, unsigned vector) {
-    vector_remove(&apic->irr, vector);
-    vector_add(&apic->isr, vector);
+    vector_remove(apic, REG_IRR, &apic->irr_any, vector);
+    vector_add(apic, REG_ISR, &apic->isr_any, vector);
 }
 
 bool vapic_passes_extint(const struct vapic *apic) {
-    u32 lint0 = apic->lvt[LVT_LINT0];
+    u32 lint0 = *reg_of(apic, REG_LVT_LINT0);
     return !(apic->base & APIC_BASE_ENABLE) ||
-           (!(lint0 & LVT_MASKED) && LVT_MODE(lint0) == MODE_EXTINT);
+           (!(lint0 & LVT_MASKED) && DELIVERY_MODE(lint0) == MODE_EXTINT);
 }
 
-static void accept_fixed(struct vcpu *vcpu, unsigned vector, bool level) {
+/* --- interrupts and errors of its own --- */
+
+static void accept_own(struct vcpu *vcpu, unsigned vector);
+
+static void raise_error(struct vcpu *vcpu, u32 bits) {
+    struct vapic *apic = &vcpu->apic;
+    u32 lvt = *reg_of(apic, REG_LVT_ERROR);
+    bool again = apic->error & bits;
+    apic->error |= bits;
+    if (!again && !(lvt & LVT_MASKED)) accept_own(vcpu, lvt & 0xff);
+}
+
+/* An edge that comes from the vCPU itself: its timer, a self-IPI. The caller sees to it that it is
+   injected. */
+static void accept_own(struct vcpu *vcpu, unsigned vector) {
     struct vapic *apic = &vcpu->apic;
     if (vector < 16) {
-        apic->error |= ERROR_RECEIVE_ILLEGAL;
-        return;
+        raise_error(vcpu, ERROR_RECEIVE_ILLEGAL);
+    } else if (software_enabled(apic)) {
+        vector_add(apic, REG_IRR, &apic->irr_any, vector);
+        *reg_of(apic, REG_TMR + vector / 32) &= ~(1u << vector % 32);
     }
-    if (!(apic->spurious & SPURIOUS_ENABLE)) return;
-    vector_add(&apic->irr, vector);
-    if (level)
-        vector_add(&apic->tmr, vector);
-    else
-        vector_remove(&apic->tmr, vector);
-    vcpu_kick(vcpu);
+}
+
+/* --- interrupts from others --- */
+
+static void accept_word(struct vapic *apic, u32 word, u32 edge, u32 level) {
+    u32 *tmr = reg_of(apic, REG_TMR + word);
+    if (!(edge | level)) return;
+    *reg_of(apic, REG_IRR + word) |= edge | level;
+    apic->irr_any |= 1u << word;
+    *tmr = (*tmr & ~edge) | level;
+}
+
+void vapic_take_posted(struct vcpu *vcpu, u32 requests) {
+    struct posted *posted = &vcpu->posted;
+    if (requests & POSTED_TIMER) timer_expired(vcpu);
+    if (requests & POSTED_ILLEGAL) raise_error(vcpu, ERROR_RECEIVE_ILLEGAL);
+    if (!(requests & POSTED_VECTORS)) return;
+    for (unsigned i = 0; i < ARRAY_SIZE(posted->vectors); i++) {
+        if (likely(!(posted->vectors[i] | posted->level[i]))) continue;
+        u64 edge = atomic_swap(&posted->vectors[i], 0), level = atomic_swap(&posted->level[i], 0);
+        if (level && vcpu->apic.delivers) /* their ends are for the device model */
+            guest_eoi_exits_add(i, level);
+        accept_word(&vcpu->apic, 2 * i, (u32)edge, (u32)level);
+        accept_word(&vcpu->apic, 2 * i + 1, (u32)(edge >> 32), (u32)(level >> 32));
+    }
+}
+
+static void post_fixed(struct vcpu *vcpu, unsigned vector, bool level) {
+    u64 *set = level ? vcpu->posted.level : vcpu->posted.vectors;
+    if (vector < 16) return vcpu_post(vcpu, POSTED_ILLEGAL);
+    if (!software_enabled(&vcpu->apic)) return;
+    atomic_or(&set[vector / 64], 1ull << vector % 64);
+    vcpu_post(vcpu, POSTED_VECTORS);
 }
 
 /* --- messages between APICs and from devices --- */
 
+/* SMI, and ExtINT from anywhere but the PIC's own line, are nothing here. */
 static void deliver(struct vcpu *vcpu, unsigned mode, unsigned vector, bool level) {
     switch (mode) {
     case MODE_FIXED:
-    case MODE_LOWEST: accept_fixed(vcpu, vector, level); break;
-    case MODE_NMI:
-        vcpu->nmi = true;
-        vcpu_kick(vcpu);
-        break;
-    case MODE_INIT: vcpu_init(vcpu); break;
-    case MODE_STARTUP: vcpu_startup(vcpu, vector); break;
+    case MODE_LOWEST: post_fixed(vcpu, vector, level); break;
+    case MODE_NMI: vcpu_post(vcpu, POSTED_NMI); break;
+    case MODE_INIT: vcpu_post_init(vcpu); break;
+    case MODE_STARTUP: vcpu_post_startup(vcpu, vector); break;
     }
 }
 
-/* Logical x2APIC id: the cluster in the upper half, one bit in the lower. */
-static u32 logical_id(u32 id) { return (id >> 4) << 16 | 1u << (id & 15); }
+/* A destination in the format of its sender: all ones are a broadcast; logical ones are read by the
+   receiver's mode. */
+struct destination {
+    u32 id, broadcast;
+    bool logical, lowest; /* lowest: one of them, of the lowest priority */
+};
 
-static bool addressed(const struct vapic *apic, u32 destination, u32 broadcast, bool logical) {
-    if (destination == broadcast) return true;
-    if (!logical) return apic->id == destination;
-    u32 own = logical_id(apic->id);
-    return own >> 16 == destination >> 16 && (own & destination & 0xffff);
+static bool addressed(const struct vapic *apic, const struct destination *to) {
+    if (!enabled(apic)) return false;
+    u32 flat = peek(apic, REG_LDR) >> 24, ldr = x2apic_ldr(apic->id);
+    if (to->id == to->broadcast) return true;
+    if (!to->logical) return false; /* there is none */
+    if (in_x2apic_mode(apic)) return ldr >> 16 == to->id >> 16 && (ldr & to->id & 0xffff);
+    if (peek(apic, REG_DFR) == DFR_FLAT) return flat & to->id;
+    return (flat >> 4 == to->id >> 4 || to->id >> 4 == 15) && (flat & to->id & 15);
 }
 
-static void broadcast(struct domain *vm, u32 destination, u32 all, bool logical, unsigned mode,
-                      unsigned vector, bool level) {
+static NOINLINE void send_to_group(struct domain *vm, const struct destination *to, unsigned mode,
+                                   unsigned vector, bool level) {
+    struct vcpu *lowest = NULL;
+    unsigned first = vm->vcpu_count ? vector % vm->vcpu_count : 0;
     for (unsigned i = 0; i < MAX_VCPUS; i++) {
-        struct vcpu *vcpu = vm->vcpus[i];
-        if (!vcpu || !addressed(&vcpu->apic, destination, all, logical)) continue;
-        deliver(vcpu, mode, vector, level);
-        if (mode == MODE_LOWEST) return; /* one of them: the first is as good as any */
+        /* Among equals the vector says who it is, so that devices are spread. */
+        struct vcpu *vcpu = vm->vcpus[(i + first) % MAX_VCPUS];
+        if (!vcpu || !addressed(&vcpu->apic, to)) continue;
+        if (!to->lowest)
+            deliver(vcpu, mode, vector, level);
+        else if (software_enabled(&vcpu->apic) &&
+                 (!lowest || peek(&vcpu->apic, REG_TPR) < peek(&lowest->apic, REG_TPR)))
+            lowest = vcpu;
     }
+    if (lowest) deliver(lowest, mode, vector, level);
+}
+
+/* Ids are the vCPUs' numbers. */
+static ALWAYS_INLINE void send(struct domain *vm, struct destination to, unsigned mode,
+                               unsigned vector, bool level) {
+    if (unlikely(to.logical || to.id >= MAX_VCPUS)) {
+        send_to_group(vm, &to, mode, vector, level);
+        return;
+    }
+    struct vcpu *vcpu = vm->vcpus[to.id];
+    if (vcpu && enabled(&vcpu->apic)) deliver(vcpu, mode, vector, level);
 }
 
 void vapic_message(struct domain *vm, u64 address, u64 data) {
-    bool logical = address >> 2 & 1;
-    broadcast(vm, address >> 12 & 0xff, 0xff, logical, data >> 8 & 7, data & 0xff, data >> 15 & 1);
+    unsigned mode = data >> 8 & 7;
+    struct destination to = {.id = address >> 12 & 0xff,
+                             .broadcast = 0xff,
+                             .logical = address >> 2 & 1,
+                             .lowest = mode == MODE_LOWEST || (address >> 3 & 1)};
+    send(vm, to, mode, data & 0xff, data >> 15 & 1);
 }
 
-static void send_ipi(struct vcpu *from, u64 icr) {
-    unsigned vector = icr & 0xff, mode = icr >> 8 & 7, shorthand = icr >> 18 & 3;
-    bool logical = icr >> 11 & 1;
+static void send_ipi(struct vcpu *from, u32 icr) {
+    unsigned vector = icr & 0xff, mode = DELIVERY_MODE(icr), shorthand = icr >> 18 & 3;
+    const struct vapic *apic = &from->apic;
+    *reg_of(apic, REG_ICR) = icr & ~ICR_PENDING;
     if (mode == MODE_INIT && (icr & (ICR_LEVEL_ASSERT | ICR_TRIGGER_LEVEL)) == ICR_TRIGGER_LEVEL)
         return; /* INIT level de-assert: nothing since the Pentium 4 */
     if (vector < 16 && (mode == MODE_FIXED || mode == MODE_LOWEST)) {
-        from->apic.error |= ERROR_SEND_ILLEGAL;
-        return;
+        from->attention = true;
+        return raise_error(from, ERROR_SEND_ILLEGAL);
     }
-    if (shorthand == 0) {
-        broadcast(from->domain, icr >> 32, ~0u, logical, mode, vector, false);
-        return;
+    if (likely(shorthand == 0)) {
+        bool x2apic = in_x2apic_mode(apic);
+        struct destination to = {.id = x2apic ? reg_of(apic, REG_ICR)[1]
+                                              : *reg_of(apic, REG_ICR_HIGH) >> 24,
+                                 .broadcast = x2apic ? ~0u : 0xff,
+                                 .logical = icr >> 11 & 1,
+                                 .lowest = mode == MODE_LOWEST};
+        return send(from->domain, to, mode, vector, false);
     }
     for (unsigned i = 0; i < MAX_VCPUS; i++) {
         struct vcpu *to = from->domain->vcpus[i];
-        if (to && (shorthand == 2 || (to == from) == (shorthand == 1)))
+        if (to && enabled(&to->apic) && (shorthand == 2 || (to == from) == (shorthand == 1)))
             deliver(to, mode, vector, false);
     }
 }
@@ -195,7 +366,7 @@ static void send_ipi(struct vcpu *from, u64 icr) {
 /* --- the timer --- */
 
 static u32 divider(const struct vapic *apic) {
-    u32 code = (apic->divide & 3) | (apic->divide >> 1 & 4);
+    u32 divide = *reg_of(apic, REG_DIVIDE), code = (divide & 3) | (divide >> 1 & 4);
     return code == 7 ? 1 : 2u << code;
 }
 
@@ -203,11 +374,17 @@ static u64 guest_tsc(const struct vcpu *vcpu) { return rdtsc() + vcpu->tsc_offse
 
 void vapic_timer_stop(struct vapic *apic) { timeout_cancel(&apic->timer); }
 
-/* Guest TSC of the timer's next interrupt; 0: none. The counting modes run at the TSC's rate. */
+/* Ticks of the TSC, at whose rate the counting modes run; 0: the timer does not count. */
+static u64 timer_period(const struct vapic *apic) {
+    if (apic->timer_mode == TIMER_DEADLINE || apic->count_over) return 0;
+    return (u64)*reg_of(apic, REG_INITIAL_COUNT) * divider(apic);
+}
+
+/* Guest TSC of the timer's next interrupt; 0: none. */
 static u64 timer_next(const struct vapic *apic) {
-    if (LVT_TIMER_MODE(apic->lvt[LVT_TIMER]) == TIMER_DEADLINE) return apic->deadline;
-    if (apic->initial_count == 0 || apic->count_over) return 0;
-    return apic->count_start + (u64)apic->initial_count * divider(apic);
+    if (apic->timer_mode == TIMER_DEADLINE) return apic->deadline;
+    u64 period = timer_period(apic);
+    return period ? apic->count_start + period : 0;
 }
 
 void vapic_timer_start(struct vcpu *vcpu) {
@@ -222,20 +399,28 @@ void vapic_tsc_write(struct vcpu *vcpu, u64 value) {
     u64 change = value - guest_tsc(vcpu);
     vcpu->tsc_offset += change;
     vcpu->apic.count_start += change;
-    vmx_tsc_offset_write(vcpu);
+    guest_tsc_offset_write(vcpu);
     vapic_timer_start(vcpu);
 }
 
 static void timer_fired(struct timeout *timeout) {
     struct vapic *apic = container_of(timeout, struct vapic, timer);
-    struct vcpu *vcpu = vcpu_of_apic(apic);
-    u32 lvt = apic->lvt[LVT_TIMER];
-    switch (LVT_TIMER_MODE(lvt)) {
+    vcpu_post(container_of(apic, struct vcpu, apic), POSTED_TIMER);
+}
+
+static void timer_expired(struct vcpu *vcpu) {
+    struct vapic *apic = &vcpu->apic;
+    u32 lvt = *reg_of(apic, REG_LVT_TIMER);
+    u64 next = timer_next(apic), now = guest_tsc(vcpu);
+    if (!next || next > now + TIMER_ADVANCE) return; /* set again since it fired */
+    while (now + TIMER_TAIL < next)
+        now = guest_tsc(vcpu);
+    switch (apic->timer_mode) {
     case TIMER_PERIODIC: {
-        u64 period = (u64)apic->initial_count * divider(apic);
+        u64 period = timer_period(apic);
         if (period < tsc_hz / TIMER_RATE_MAX) /* slower than asked for, but the guest gets on */
             period = tsc_hz / TIMER_RATE_MAX;
-        u64 missed = (guest_tsc(vcpu) - apic->count_start) / period;
+        u64 missed = (now - apic->count_start) / period;
         apic->count_start += (missed ? missed : 1) * period;
         vapic_timer_start(vcpu);
         break;
@@ -243,146 +428,207 @@ static void timer_fired(struct timeout *timeout) {
     case TIMER_DEADLINE: apic->deadline = 0; break;
     default: apic->count_over = true; break;
     }
-    if (!(lvt & LVT_MASKED)) accept_fixed(vcpu, lvt & 0xff, false);
+    if (!(lvt & LVT_MASKED)) accept_own(vcpu, lvt & 0xff);
 }
 
 void vapic_deadline_write(struct vcpu *vcpu, u64 deadline) {
     struct vapic *apic = &vcpu->apic;
-    if (LVT_TIMER_MODE(apic->lvt[LVT_TIMER]) != TIMER_DEADLINE)
-        return; /* the write is ignored in the other modes */
+    if (apic->timer_mode != TIMER_DEADLINE) return; /* ignored in the other modes */
     apic->deadline = deadline;
-    vapic_timer_start(vcpu);
+    if (deadline)
+        timeout_set(&apic->timer, deadline - vcpu->tsc_offset);
+    else
+        timeout_cancel(&apic->timer);
 }
 
 u64 vapic_deadline_read(const struct vapic *apic) { return apic->deadline; }
 
 static u32 current_count(const struct vcpu *vcpu) {
     const struct vapic *apic = &vcpu->apic;
-    if (apic->initial_count == 0 || apic->count_over ||
-        LVT_TIMER_MODE(apic->lvt[LVT_TIMER]) == TIMER_DEADLINE)
-        return 0;
-    u64 ticks = (guest_tsc(vcpu) - apic->count_start) / divider(apic);
-    if (LVT_TIMER_MODE(apic->lvt[LVT_TIMER]) == TIMER_PERIODIC) ticks %= apic->initial_count;
-    return ticks >= apic->initial_count ? 0 : apic->initial_count - (u32)ticks;
+    u64 period = timer_period(apic), passed = guest_tsc(vcpu) - apic->count_start;
+    if (!period || (passed >= period && apic->timer_mode != TIMER_PERIODIC)) return 0;
+    return (u32)((period - passed % period + divider(apic) - 1) / divider(apic));
+}
+
+static void set_divide(struct vcpu *vcpu, u32 value) {
+    struct vapic *apic = &vcpu->apic;
+    u64 done = *reg_of(apic, REG_INITIAL_COUNT) - current_count(vcpu);
+    *reg_of(apic, REG_DIVIDE) = value;
+    if (!timer_period(apic)) return;
+    apic->count_start = guest_tsc(vcpu) - done * divider(apic); /* what is left goes on */
+    vapic_timer_start(vcpu);
+}
+
+static void set_timer_mode(struct vcpu *vcpu, u32 mode) {
+    struct vapic *apic = &vcpu->apic;
+    if ((mode == TIMER_DEADLINE) != (apic->timer_mode == TIMER_DEADLINE)) {
+        apic->deadline = 0;
+        *reg_of(apic, REG_INITIAL_COUNT) = 0;
+        vapic_timer_stop(apic);
+    }
+    apic->timer_mode = mode;
+}
+
+/* --- APIC virtualization: SDM volume 3, chapter of that name --- */
+
+/* Not the current count, and without interrupt delivery not the PPR: nobody keeps them in the page.
+ */
+void vapic_msrs_virtual(u8 *bitmap, bool delivery, void (*allow)(u8 *bitmap, u32 msr, u32 rights)) {
+    u64 readable = READABLE & ~BIT(REG_CURRENT_COUNT) & ~(delivery ? 0 : BIT(REG_PPR));
+    for (u32 reg = 0; reg < REGISTERS; reg++)
+        if (readable & BIT(reg)) allow(bitmap, MSR_X2APIC_BASE + reg, RIGHT_READ);
+    u64 writable = BIT(REG_TPR) | (delivery ? BIT(REG_EOI) | BIT(REG_SELF_IPI) : 0);
+    for (u32 reg = 0; reg < REGISTERS; reg++)
+        if (writable & BIT(reg)) allow(bitmap, MSR_X2APIC_BASE + reg, RIGHT_WRITE);
+}
+
+void vapic_virtual_sync(struct vcpu *vcpu, bool waits) {
+    struct vapic *apic = &vcpu->apic;
+    if (apic->delivers) { /* of what was accepted here: the rest the CPU knows of */
+        while (apic->irr_any && !*reg_of(apic, REG_IRR + top_word(apic->irr_any)))
+            apic->irr_any &= ~(1u << top_word(apic->irr_any));
+        guest_interrupt_request(highest(apic, REG_IRR, apic->irr_any));
+        return;
+    }
+    int vector = waits ? -1 : highest(apic, REG_IRR, apic->irr_any);
+    u8 class = vector < 0 ? 0 : (u8)(vector >> 4);
+    u8 threshold = class <= *reg_of(apic, REG_TPR) >> 4 ? class : 0;
+    if (threshold == apic->threshold) return;
+    apic->threshold = threshold;
+    guest_threshold_write(vcpu, threshold);
 }
 
 /* --- registers --- */
 
-static void end_of_interrupt(struct vcpu *vcpu) {
+static int end_of_interrupt(struct vcpu *vcpu) {
     struct vapic *apic = &vcpu->apic;
-    int vector = highest(&apic->isr);
-    if (vector < 0) return;
-    vector_remove(&apic->isr, (unsigned)vector);
-    if (highest(&apic->irr) >= 0) vcpu_kick(vcpu);
-    bool level = apic->tmr.words[vector / 32] >> vector % 32 & 1;
-    if (level && !(apic->spurious & SPURIOUS_NO_BROADCAST) && vcpu->exit) {
-        vcpu->exit->value = (u64)vector;
-        vcpu_forward(vcpu, EXIT_EOI);
+    int vector = highest(apic, REG_ISR, apic->isr_any);
+    if (vector < 0) return -1;
+    vector_remove(apic, REG_ISR, &apic->isr_any, (unsigned)vector);
+    if (apic->irr_any) vcpu->attention = true;
+    bool level = *reg_of(apic, REG_TMR + (u32)vector / 32) >> vector % 32 & 1;
+    return level && !(*reg_of(apic, REG_SPURIOUS) & SPURIOUS_NO_BROADCAST) ? vector : -1;
+}
+
+u64 vapic_levels(const struct vapic *apic, unsigned n) {
+    return *reg_of(apic, REG_TMR + 2 * n) | (u64)*reg_of(apic, REG_TMR + 2 * n + 1) << 32;
+}
+
+void vapic_ended(struct vcpu *vcpu, unsigned vector) {
+    const struct vapic *apic = &vcpu->apic;
+    if (!(*reg_of(apic, REG_TMR + vector / 32) >> vector % 32 & 1) ||
+        (*reg_of(apic, REG_SPURIOUS) & SPURIOUS_NO_BROADCAST))
+        return;
+    vcpu->exit->value = vector;
+    vcpu_forward(vcpu, EXIT_EOI);
+}
+
+static u32 read_register(const struct vcpu *vcpu, u32 reg) {
+    switch (reg) {
+    case REG_ARBITRATION:
+    case REG_PPR: return processor_priority(&vcpu->apic);
+    case REG_CURRENT_COUNT: return current_count(vcpu);
+    default: return *reg_of(&vcpu->apic, reg);
     }
 }
 
-static int lvt_index(u32 reg) {
-    if (reg == REG_LVT_CMCI) return LVT_CMCI;
-    return reg >= REG_LVT_TIMER && reg <= REG_LVT_ERROR ? (int)(reg - REG_LVT_TIMER + LVT_TIMER)
-                                                        : -1;
+static void write_spurious(struct vapic *apic, u32 value) {
+    *reg_of(apic, REG_SPURIOUS) = value;
+    for (u32 reg = REG_LVT_CMCI; reg < REG_INITIAL_COUNT && !(value & SPURIOUS_ENABLE); reg++)
+        if (LVTS & BIT(reg)) *reg_of(apic, reg) |= LVT_MASKED;
+}
+
+/* Only defined bits of a register that there is; returns what vapic_page_write does. */
+static int write_register(struct vcpu *vcpu, u32 reg, u32 value) {
+    struct vapic *apic = &vcpu->apic;
+    u32 *word = reg_of(apic, reg);
+    if (reg == REG_ICR) {
+        send_ipi(vcpu, value);
+        return -1;
+    }
+    vcpu->attention = true;
+    switch (reg) {
+    case REG_SPURIOUS: write_spurious(apic, value); break;
+    case REG_DFR: *word = value | DFR_RESERVED; break;
+    case REG_ERROR:
+        *word = apic->error;
+        apic->error = 0;
+        break;
+    case REG_SELF_IPI:
+        if (value < 16) raise_error(vcpu, ERROR_SEND_ILLEGAL);
+        accept_own(vcpu, value);
+        break;
+    case REG_INITIAL_COUNT:
+        if (apic->timer_mode == TIMER_DEADLINE) break;
+        *word = value;
+        apic->count_start = guest_tsc(vcpu);
+        apic->count_over = false;
+        vapic_timer_start(vcpu);
+        break;
+    case REG_DIVIDE: set_divide(vcpu, value); break;
+    default:
+        *word = value;
+        if (reg == REG_LVT_TIMER) set_timer_mode(vcpu, LVT_TIMER_MODE(value));
+        if ((LVTS & BIT(reg)) && !software_enabled(apic)) *word |= LVT_MASKED;
+    }
+    return -1;
 }
 
 bool vapic_read(struct vcpu *vcpu, u32 msr, u64 *value) {
-    const struct vapic *apic = &vcpu->apic;
     u32 reg = msr - MSR_X2APIC_BASE;
-    if (!(apic->base & APIC_BASE_X2APIC)) return false;
-    if (reg >= REG_ISR && reg < REG_ERROR) {
-        const struct vectors *set = reg < REG_TMR   ? &apic->isr
-                                    : reg < REG_IRR ? &apic->tmr
-                                                    : &apic->irr;
-        *value = set->words[reg & 7];
-        return true;
-    }
-    if (lvt_index(reg) >= 0) {
-        *value = apic->lvt[lvt_index(reg)];
-        return true;
-    }
-    switch (reg) {
-    case REG_ID: *value = apic->id; return true;
-    case REG_VERSION: *value = VERSION; return true;
-    case REG_TPR: *value = apic->tpr; return true;
-    case REG_PPR: *value = processor_priority(apic); return true;
-    case REG_LDR: *value = logical_id(apic->id); return true;
-    case REG_SPURIOUS: *value = apic->spurious; return true;
-    case REG_ERROR: *value = apic->error_written; return true;
-    case REG_ICR: *value = apic->icr; return true;
-    case REG_INITIAL_COUNT: *value = apic->initial_count; return true;
-    case REG_CURRENT_COUNT: *value = current_count(vcpu); return true;
-    case REG_DIVIDE: *value = apic->divide; return true;
-    default: return false;
-    }
-}
-
-static bool write_lvt(struct vcpu *vcpu, int index, u64 value) {
-    struct vapic *apic = &vcpu->apic;
-    if (value & ~(u64)lvt_writable[index]) return false;
-    u32 before = apic->lvt[index];
-    apic->lvt[index] = (u32)value | (apic->spurious & SPURIOUS_ENABLE ? 0 : LVT_MASKED);
-    if (index == LVT_TIMER && LVT_TIMER_MODE(before) != LVT_TIMER_MODE((u32)value)) {
-        apic->deadline = 0;
-        apic->initial_count = 0;
-        vapic_timer_stop(apic);
-    }
-    vcpu_kick(vcpu); /* LINT0 may pass now what it held back */
+    if (!in_x2apic_mode(&vcpu->apic) || reg >= REGISTERS || !(READABLE & BIT(reg))) return false;
+    *value = read_register(vcpu, reg);
+    if (reg == REG_ICR) *value |= (u64)reg_of(&vcpu->apic, reg)[1] << 32;
     return true;
 }
 
 bool vapic_write(struct vcpu *vcpu, u32 msr, u64 value) {
     struct vapic *apic = &vcpu->apic;
     u32 reg = msr - MSR_X2APIC_BASE;
-    if (!(apic->base & APIC_BASE_X2APIC) || (reg != REG_ICR && value >> 32)) return false;
-    switch (reg) {
-    case REG_EOI:
-        if (value) return false;
-        end_of_interrupt(vcpu);
+    if (reg < REGISTERS && (LVTS & BIT(reg))) value &= ~(u64)LVT_READ_ONLY;
+    if (!in_x2apic_mode(apic) || reg >= REGISTERS || !(WRITABLE_X2APIC & BIT(reg)) ||
+        ((u32)value & ~defined_bits[reg]) || (value >> 32 && reg != REG_ICR))
+        return false;
+    if (reg == REG_EOI) {
+        int vector = end_of_interrupt(vcpu);
+        if (unlikely(vector >= 0)) {
+            vcpu->exit->value = (u32)vector;
+            vcpu_forward(vcpu, EXIT_EOI);
+        }
         return true;
-    case REG_TPR:
-        if (value & ~0xffull) return false;
-        apic->tpr = (u32)value;
-        vcpu_kick(vcpu);
-        return true;
-    case REG_SPURIOUS:
-        if (value & ~(0x1ffull | SPURIOUS_NO_BROADCAST)) return false;
-        apic->spurious = (u32)value;
-        if (!(value & SPURIOUS_ENABLE))
-            for (unsigned i = 0; i < ARRAY_SIZE(apic->lvt); i++)
-                apic->lvt[i] |= LVT_MASKED;
-        vcpu_kick(vcpu);
-        return true;
-    case REG_ERROR:
-        if (value) return false;
-        apic->error_written = apic->error;
-        apic->error = 0;
-        return true;
-    case REG_ICR:
-        if (value & ICR_RESERVED) return false;
-        apic->icr = value;
-        send_ipi(vcpu, value);
-        return true;
-    case REG_INITIAL_COUNT:
-        if (LVT_TIMER_MODE(apic->lvt[LVT_TIMER]) == TIMER_DEADLINE) return true;
-        apic->initial_count = (u32)value;
-        apic->count_start = guest_tsc(vcpu);
-        apic->count_over = false;
-        vapic_timer_start(vcpu);
-        return true;
-    case REG_DIVIDE:
-        if (value & ~0xbull) return false;
-        apic->divide = (u32)value;
-        vapic_timer_start(vcpu);
-        return true;
-    case REG_SELF_IPI:
-        if (value & ~0xffull) return false;
-        accept_fixed(vcpu, (unsigned)value, false);
-        return true;
-    default: return lvt_index(reg) >= 0 && write_lvt(vcpu, lvt_index(reg), value);
     }
+    if (reg == REG_ICR) {
+        reg_of(apic, reg)[1] = (u32)(value >> 32);
+        send_ipi(vcpu, (u32)value);
+    } else {
+        (void)write_register(vcpu, reg, (u32)value);
+    }
+    return true;
 }
 
-/* x2APIC mode, in which a vCPU starts, is not left: xAPIC mode comes with the MMIO page. */
-bool vapic_base_write(struct vapic *apic, u64 value) { return value == apic->base; }
+u32 vapic_page_read(struct vcpu *vcpu, u32 offset) {
+    u32 reg = offset / 16;
+    if (reg < REGISTERS && (READABLE_XAPIC & BIT(reg))) return read_register(vcpu, reg);
+    vcpu->attention = true;
+    raise_error(vcpu, ERROR_REGISTER);
+    return 0;
+}
+
+int vapic_page_write(struct vcpu *vcpu, u32 offset, u32 value) {
+    u32 reg = offset / 16;
+    vcpu->attention = true;
+    if (reg == REG_EOI) return end_of_interrupt(vcpu);
+    if (reg < REGISTERS && (WRITABLE_XAPIC & BIT(reg)))
+        return write_register(vcpu, reg, value & defined_bits[reg]);
+    if (reg >= REGISTERS || !(READABLE_XAPIC & BIT(reg))) raise_error(vcpu, ERROR_REGISTER);
+    return -1;
+}
+
+/* Only a self-IPI that is illegal comes here. */
+void vapic_written(struct vcpu *vcpu, u32 offset) {
+    if (offset / 16 == REG_SELF_IPI)
+        (void)write_register(vcpu, REG_SELF_IPI, *reg_of(&vcpu->apic, REG_SELF_IPI) & 0xff);
+}
+
+void vapic_tpr_write(struct vcpu *vcpu, u32 value) { (void)write_register(vcpu, REG_TPR, value); }
+u32 vapic_tpr_read(const struct vapic *apic) { return *reg_of(apic, REG_TPR); }

@@ -25,6 +25,7 @@ struct vmcs64 { /* 64-bit and natural-width fields */
 /* 16-bit */
 #define VMCS_VPID              FIELD16(0x0000)           /* VPID                      */
 #define VMCS_GUEST_SELECTOR(s) FIELD16(0x0800 + 2 * (s)) /* ES CS SS DS FS GS LDTR TR */
+#define VMCS_INTERRUPT_STATUS  FIELD16(0x0810)           /* virtual interrupts: RVI, SVI << 8 */
 #define VMCS_HOST_ES_SELECTOR  FIELD16(0x0c00)
 #define VMCS_HOST_CS_SELECTOR  FIELD16(0x0c02)
 #define VMCS_HOST_SS_SELECTOR  FIELD16(0x0c04)
@@ -38,8 +39,10 @@ struct vmcs64 { /* 64-bit and natural-width fields */
 #define VMCS_IO_BITMAP_B    FIELD64(0x2002)
 #define VMCS_MSR_BITMAP     FIELD64(0x2004)
 #define VMCS_TSC_OFFSET     FIELD64(0x2010)
-#define VMCS_EPT_POINTER    FIELD64(0x201a) /* EPT                       */
-#define VMCS_GUEST_PHYSICAL FIELD64(0x2400) /* EPT                       */
+#define VMCS_VIRTUAL_APIC   FIELD64(0x2012)           /* TPR shadow                */
+#define VMCS_EPT_POINTER    FIELD64(0x201a)           /* EPT                       */
+#define VMCS_EOI_EXIT(n)    FIELD64(0x201c + 2 * (n)) /* virtual interrupts        */
+#define VMCS_GUEST_PHYSICAL FIELD64(0x2400)           /* EPT                       */
 #define VMCS_LINK_POINTER   FIELD64(0x2800)
 #define VMCS_GUEST_DEBUGCTL FIELD64(0x2802)
 #define VMCS_GUEST_PAT      FIELD64(0x2804)
@@ -65,6 +68,7 @@ struct vmcs64 { /* 64-bit and natural-width fields */
 #define VMCS_ENTRY_LENGTH         FIELD32(0x401a)
 #define VMCS_PLE_GAP              FIELD32(0x4020) /* PAUSE-loop exiting */
 #define VMCS_PLE_WINDOW           FIELD32(0x4022) /* PAUSE-loop exiting */
+#define VMCS_TPR_THRESHOLD        FIELD32(0x401c) /* TPR shadow         */
 #define VMCS_SECONDARY_CONTROLS   FIELD32(0x401e)
 
 /* 32-bit read-only */
@@ -130,6 +134,7 @@ struct vmcs64 { /* 64-bit and natural-width fields */
 #define PRIMARY_RDPMC            (1u << 11)
 #define PRIMARY_CR8_LOAD         (1u << 19)
 #define PRIMARY_CR8_STORE        (1u << 20)
+#define PRIMARY_TPR_SHADOW       (1u << 21)
 #define PRIMARY_NMI_WINDOW       (1u << 22)
 #define PRIMARY_IO_BITMAPS       (1u << 25)
 #define PRIMARY_MSR_BITMAPS      (1u << 28)
@@ -139,6 +144,7 @@ struct vmcs64 { /* 64-bit and natural-width fields */
 /* Secondary processor-based controls */
 #define SECONDARY_EPT                (1u << 1)
 #define SECONDARY_RDTSCP             (1u << 3)
+#define SECONDARY_X2APIC             (1u << 4)
 #define SECONDARY_VPID               (1u << 5)
 #define SECONDARY_WBINVD             (1u << 6)
 #define SECONDARY_UNRESTRICTED       (1u << 7)
@@ -162,57 +168,13 @@ struct vmcs64 { /* 64-bit and natural-width fields */
 #define ENTRY_LOAD_PAT     (1u << 14)
 #define ENTRY_LOAD_EFER    (1u << 15)
 
-/* VM_ENTRY_INTR_INFO, VM_EXIT_INTR_INFO and IDT-vectoring information share a format. */
-#define EVENT_VALID                   (1u << 31)
-#define EVENT_HAS_ERROR               (1u << 11)
-#define EVENT_NMI_UNBLOCKED           (1u << 12)
-#define EVENT_TYPE(info)              ((info) >> 8 & 7)
-#define EVENT_VECTOR(info)            ((info)&0xff)
-#define EVENT_TYPE_INTERRUPT          (0u << 8)
-#define EVENT_TYPE_NMI                (2u << 8)
-#define EVENT_TYPE_EXCEPTION          (3u << 8)
-#define EVENT_TYPE_SOFTWARE_INTERRUPT 4 /* as EVENT_TYPE() gives it; 5, 6: software exceptions */
-
-#define BLOCKING_STI    (1u << 0)
-#define BLOCKING_MOV_SS (1u << 1)
-#define BLOCKING_NMI    (1u << 3)
+/* EPT pointer */
+#define EPTP_WRITE_BACK     6ull
+#define EPTP_WALK_4         (3ull << 3)
+#define EPTP_ACCESSED_DIRTY (1ull << 6)
 
 #define PENDING_DEBUG_BS (1ull << 14)
 #define ACCESS_LONG      0x2000u /* segment access rights: 64-bit code */
-
-/* Basic exit reasons: SDM volume 3, appendix "VMX Basic Exit Reasons". */
-enum {
-    REASON_EXCEPTION = 0,
-    REASON_EXTERNAL_INTERRUPT = 1,
-    REASON_TRIPLE_FAULT = 2,
-    REASON_INIT = 3,
-    REASON_SIPI = 4,
-    REASON_INTERRUPT_WINDOW = 7,
-    REASON_NMI_WINDOW = 8,
-    REASON_CPUID = 10,
-    REASON_HLT = 12,
-    REASON_INVD = 13,
-    REASON_RDPMC = 15,
-    REASON_VMCALL = 18,
-    REASON_VMCLEAR = 19, /* to VMXON, 27: the VMX instructions */
-    REASON_VMXON = 27,
-    REASON_CR_ACCESS = 28,
-    REASON_IO = 30,
-    REASON_RDMSR = 31,
-    REASON_WRMSR = 32,
-    REASON_MWAIT = 36,
-    REASON_MONITOR = 39,
-    REASON_PAUSE = 40,
-    REASON_MACHINE_CHECK_ENTRY = 41,
-    REASON_EPT_VIOLATION = 48,
-    REASON_INVEPT = 50,
-    REASON_PREEMPTION_TIMER = 52,
-    REASON_INVVPID = 53,
-    REASON_WBINVD = 54,
-    REASON_XSETBV = 55,
-    REASON_VMFUNC = 59,
-};
-#define REASON_ENTRY_FAILED (1u << 31)
 
 NORETURN COLD void vmcs_failed(u32 encoding);
 
@@ -237,18 +199,4 @@ static ALWAYS_INLINE void vmwrite32(struct vmcs32 field, u32 value) {
 }
 static ALWAYS_INLINE void vmwrite64(struct vmcs64 field, u64 value) {
     vmwrite_raw(field.encoding, value);
-}
-
-/* The instruction is done: RIP goes behind it, STI and MOV SS block no longer, and single-stepping
-   sees it. SDM volume 3, "Debug Exceptions" under VM entry. */
-static ALWAYS_INLINE void vmcs_advance(u32 length) {
-    u64 from = vmread64(VMCS_GUEST_RIP), to = from + length;
-    if (unlikely((from ^ to) >> 32) && !(vmread32(VMCS_GUEST_ACCESS(SEGMENT_CS)) & ACCESS_LONG))
-        to = (u32)to;
-    vmwrite64(VMCS_GUEST_RIP, to);
-    u32 blocking = vmread32(VMCS_GUEST_BLOCKING);
-    if (unlikely(blocking & (BLOCKING_STI | BLOCKING_MOV_SS)))
-        vmwrite32(VMCS_GUEST_BLOCKING, blocking & ~(BLOCKING_STI | BLOCKING_MOV_SS));
-    if (unlikely(vmread64(VMCS_GUEST_RFLAGS) & RFLAGS_TF))
-        vmwrite64(VMCS_GUEST_PENDING_DEBUG, vmread64(VMCS_GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
 }

@@ -1,12 +1,14 @@
 /* The VT-x backend: negotiation of controls, VMXON, the VMCS of each vCPU, guest state. */
-#include "vmx.h"
+#include "guest.h"
 
 #include "cpu.h"
 #include "domain.h"
 #include "frame.h"
 #include "log.h"
+#include "msr.h"
 #include "paging.h"
 #include "regs.h"
+#include "smp.h"
 #include "vcpu.h"
 #include "vmcs.h"
 #include "x86.h"
@@ -18,31 +20,54 @@ static struct {
     u64 cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
     u32 features;
     bool accessed_dirty;
+    u32 secondary_x2apic; /* APIC virtualization in x2APIC mode */
+    bool enhanced_ibrs;   /* on for good, since no guest may write the MSR */
 } vmx;
 
-struct vmx_timer vmx_timer;
+bool virt_timer;
+u8 vmx_timer_shift;
+bool virt_apic;
 
 static u8 *io_bitmap_deny; /* two pages of ones */
-static u8 *msr_bitmap_vm, *msr_bitmap_component;
-
-/* For vmx_entry.S. */
-bool mitigate_verw;
-bool mitigate_rsb;
-const u16 verw_selector = SELECTOR_DATA;
-
-/* CR4 bits that a VM may set; it owns them all but MCE, which the host keeps on. */
-#define VM_CR4                                                                                     \
-    (CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE |      \
-     CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP |  \
-     CR4_SMAP)
-#define COMPONENT_CR4  (CR4_PSE | CR4_PAE | CR4_PGE)
-#define CR0_HOST_OWNED (CR0_CD | CR0_NW | CR0_NE)
-#define CR0_KNOWN                                                                                  \
-    (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD |     \
-     CR0_PG)
-#define EFER_KNOWN (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE)
+static u8 *msr_bitmap_vm, *msr_bitmap_x2apic, *msr_bitmap_component;
 
 /* --- negotiation --- */
+
+#define PROCBASED_SECONDARY     (1ull << 63) /* allowed-1 half of IA32_VMX_PROCBASED_CTLS */
+#define PROCBASED2_EPT          (1ull << 33) /* and of IA32_VMX_PROCBASED_CTLS2 */
+#define PROCBASED2_VPID         (1ull << 37)
+#define PROCBASED2_UNRESTRICTED (1ull << 39)
+
+static u64 secondary_controls(void) {
+    if (!(rdmsr(MSR_IA32_VMX_PROCBASED) & PROCBASED_SECONDARY)) return 0;
+    return rdmsr(MSR_IA32_VMX_PROCBASED2);
+}
+
+/* A firmware that left the register unlocked leaves the choice to us. */
+static void vmx_unlock(void) {
+    u64 control = rdmsr(MSR_IA32_FEATURE_CONTROL);
+    if (!(control & FEATURE_CONTROL_LOCKED)) {
+        wrmsr(MSR_IA32_FEATURE_CONTROL, control | FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMXON);
+        return;
+    }
+    if (!(control & FEATURE_CONTROL_VMXON))
+        refuse("VT-x is disabled by firmware: IA32_FEATURE_CONTROL is locked without VMXON. "
+               "Enable \"Intel Virtualization Technology\" in the firmware setup.");
+}
+
+static void require(u64 present, const char *missing) {
+    if (!present) refuse("this CPU's VT-x has no %s.", missing);
+}
+
+void virt_require(void) {
+    if (!(cpuid(1, 0).ecx & CPUID_1_ECX_VMX))
+        refuse("this CPU has no VT-x (CPUID.1:ECX.VMX is 0) and no AMD-V, or firmware hides it.");
+    vmx_unlock();
+    u64 controls = secondary_controls();
+    require(controls & PROCBASED2_EPT, "EPT (second-level page tables)");
+    require(controls & PROCBASED2_UNRESTRICTED, "unrestricted guest");
+    require(controls & PROCBASED2_VPID, "VPID (tagged TLB)");
+}
 
 struct wish {
     const char *name;
@@ -128,8 +153,8 @@ static void negotiate_all(void) {
                                 SECONDARY_RDTSCP | SECONDARY_INVPCID | SECONDARY_PAUSE_LOOP);
     vmx.exit = negotiate(MSR_IA32_VMX_TRUE_EXIT, exit_wishes, ARRAY_SIZE(exit_wishes));
     vmx.entry = negotiate(MSR_IA32_VMX_TRUE_ENTRY, entry_wishes, ARRAY_SIZE(entry_wishes));
-    vmx_timer.present = vmx.features & FEATURE_PREEMPTION_TIMER;
-    vmx_timer.shift = rdmsr(MSR_IA32_VMX_MISC) & 31;
+    virt_timer = vmx.features & FEATURE_PREEMPTION_TIMER;
+    vmx_timer_shift = rdmsr(MSR_IA32_VMX_MISC) & 31;
 
     u64 ept = rdmsr(MSR_IA32_VMX_EPT_VPID_CAP);
     const u64 need = 1ull << 6 | 1ull << 14 | 1ull << 16 | 1ull << 20 | 1ull << 25 | 1ull << 26 |
@@ -144,9 +169,22 @@ static void negotiate_all(void) {
                     (vmx.accessed_dirty ? FEATURE_EPT_AD : 0);
     u32 may2 = (u32)(rdmsr(MSR_IA32_VMX_PROCBASED2) >> 32);
     vmx.features |= (may2 & SECONDARY_PML ? FEATURE_PML : 0) |
-                    (may2 & SECONDARY_APIC_REGISTERS ? FEATURE_APIC_REGISTERS : 0) |
-                    (may2 & SECONDARY_VIRTUAL_INTERRUPTS ? FEATURE_VIRTUAL_INTERRUPTS : 0) |
                     (may2 & SECONDARY_TSC_SCALING ? FEATURE_TSC_SCALING : 0);
+}
+
+/* SDM volume 3, "APIC Virtualization and Virtual Interrupts". In xAPIC mode only the TPR is
+   virtual: nobody stays in it. */
+static void negotiate_apic(enum apicv apicv) {
+    const u32 registers = SECONDARY_X2APIC | SECONDARY_APIC_REGISTERS;
+    u32 tpr = optional(MSR_IA32_VMX_TRUE_PROCBASED, PRIMARY_TPR_SHADOW);
+    u32 may = optional(MSR_IA32_VMX_PROCBASED2, registers | SECONDARY_VIRTUAL_INTERRUPTS);
+    if (apicv == APICV_OFF || !tpr || (may & registers) != registers) return;
+    if (apicv == APICV_REGISTERS) may &= ~SECONDARY_VIRTUAL_INTERRUPTS;
+    vmx.primary_vm = (vmx.primary_vm | tpr) & ~(PRIMARY_CR8_LOAD | PRIMARY_CR8_STORE);
+    vmx.secondary_x2apic = may;
+    virt_apic = true;
+    vmx.features |= FEATURE_APIC_REGISTERS |
+                    (may & SECONDARY_VIRTUAL_INTERRUPTS ? FEATURE_VIRTUAL_INTERRUPTS : 0);
 }
 
 /* CPUID leaf 7 EDX: SDM volume 2, "CPUID"; IA32_ARCH_CAPABILITIES: volume 4. */
@@ -167,9 +205,7 @@ static void choose_mitigations(void) {
     mitigate_verw = ((edx & CPUID7_MD_CLEAR) && !(arch & ARCH_MDS_NO)) ||
                     (arch & (ARCH_FB_CLEAR | ARCH_RFDS_CLEAR));
     mitigate_rsb = edx & CPUID7_IBRS_IBPB;
-    /* Enhanced IBRS: on for good, since no guest may write the MSR. */
-    if ((edx & CPUID7_IBRS_IBPB) && (arch & ARCH_IBRS_ALL))
-        wrmsr(MSR_IA32_SPEC_CTRL, SPEC_CTRL_IBRS);
+    vmx.enhanced_ibrs = (edx & CPUID7_IBRS_IBPB) && (arch & ARCH_IBRS_ALL);
     vmx.features |= (edx & CPUID7_MD_CLEAR ? FEATURE_MD_CLEAR : 0) |
                     (edx & CPUID7_IBRS_IBPB ? FEATURE_IBPB : 0);
     log_info("mitigations: VERW before entry %s, RSB fill after exit %s, IBPB between domains %s",
@@ -183,10 +219,10 @@ static void *kernel_pages_or_refuse(unsigned order) {
     return pages;
 }
 
-static void msr_allow(u8 *bitmap, u32 msr, bool write) {
-    u32 bit = msr & 0x1fff;
-    bitmap[(msr >= 0xc0000000 ? 1024 : 0) + bit / 8] &= (u8) ~(1u << bit % 8);
-    if (write) bitmap[(msr >= 0xc0000000 ? 3072 : 2048) + bit / 8] &= (u8) ~(1u << bit % 8);
+static void msr_allow(u8 *bitmap, u32 msr, u32 rights) {
+    u32 bit = msr & 0x1fff, high = msr >= 0xc0000000 ? 1024 : 0;
+    if (rights & RIGHT_READ) bitmap[high + bit / 8] &= (u8) ~(1u << bit % 8);
+    if (rights & RIGHT_WRITE) bitmap[2048 + high + bit / 8] &= (u8) ~(1u << bit % 8);
 }
 
 static void make_bitmaps(void) {
@@ -196,47 +232,60 @@ static void make_bitmaps(void) {
     memset(msr_bitmap_component, 0xff, PAGE_SIZE);
     msr_bitmap_vm = kernel_pages_or_refuse(0);
     memset(msr_bitmap_vm, 0xff, PAGE_SIZE);
-    /* Switched by the VMCS or by unswitched_*; the CPU checks what is written to them. */
-    static const u32 passed[] = {MSR_IA32_SYSENTER_CS,
-                                 MSR_IA32_SYSENTER_ESP,
-                                 MSR_IA32_SYSENTER_EIP,
-                                 MSR_IA32_PAT,
-                                 MSR_STAR,
-                                 MSR_LSTAR,
-                                 MSR_CSTAR,
-                                 MSR_FMASK,
-                                 MSR_FS_BASE,
-                                 MSR_GS_BASE,
-                                 MSR_KERNEL_GS_BASE};
-    for (unsigned i = 0; i < ARRAY_SIZE(passed); i++)
-        msr_allow(msr_bitmap_vm, passed[i], true);
-    if (vmx.secondary_vm & SECONDARY_RDTSCP) msr_allow(msr_bitmap_vm, MSR_TSC_AUX, true);
-    msr_allow(msr_bitmap_vm, MSR_IA32_TSC, false);
+    msrs_pass(msr_bitmap_vm, msr_allow);
+    msr_bitmap_x2apic = kernel_pages_or_refuse(0);
+    memcpy(msr_bitmap_x2apic, msr_bitmap_vm, PAGE_SIZE);
+    bool delivery = vmx.secondary_x2apic & SECONDARY_VIRTUAL_INTERRUPTS;
+    vapic_msrs_virtual(msr_bitmap_x2apic, delivery, msr_allow);
 }
 
-void vmx_cpu_init(void) {
+/* What decided the choice, and must be the same on every CPU. */
+static const u32 capability_msrs[] = {
+    MSR_IA32_VMX_BASIC,          MSR_IA32_VMX_MISC,         MSR_IA32_VMX_CR0_FIXED0,
+    MSR_IA32_VMX_CR0_FIXED1,     MSR_IA32_VMX_CR4_FIXED0,   MSR_IA32_VMX_CR4_FIXED1,
+    MSR_IA32_VMX_PROCBASED2,     MSR_IA32_VMX_EPT_VPID_CAP, MSR_IA32_VMX_TRUE_PINBASED,
+    MSR_IA32_VMX_TRUE_PROCBASED, MSR_IA32_VMX_TRUE_EXIT,    MSR_IA32_VMX_TRUE_ENTRY,
+};
+static u64 capabilities[ARRAY_SIZE(capability_msrs)]; /* of the first */
+
+bool virt_cpu_start(void) {
+    for (unsigned i = 0; i < ARRAY_SIZE(capability_msrs); i++)
+        if (rdmsr(capability_msrs[i]) != capabilities[i]) return false;
+    write_cr0((read_cr0() & vmx.cr0_fixed1) | vmx.cr0_fixed0);
+    write_cr4((read_cr4() & vmx.cr4_fixed1) | vmx.cr4_fixed0 | CR4_MCE);
+    u64 control = rdmsr(MSR_IA32_FEATURE_CONTROL);
+    if (!(control & FEATURE_CONTROL_LOCKED)) {
+        control |= FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMXON;
+        wrmsr(MSR_IA32_FEATURE_CONTROL, control);
+    }
+    if (!(control & FEATURE_CONTROL_VMXON)) return false;
+    u32 *region = kpage_alloc(0);
+    if (!region) return false;
+    *region = vmx.revision;
+    struct hpa address = hpa_of(region);
+    if (!vmxon(&address)) return false;
+    if (vmx.enhanced_ibrs) wrmsr(MSR_IA32_SPEC_CTRL, SPEC_CTRL_IBRS);
+    xstate_cpu_init();
+    return true;
+}
+
+void virt_init(enum apicv apicv) {
     negotiate_all();
+    negotiate_apic(apicv);
     choose_mitigations();
+    for (unsigned i = 0; i < ARRAY_SIZE(capability_msrs); i++)
+        capabilities[i] = rdmsr(capability_msrs[i]);
     vmx.cr0_fixed0 = rdmsr(MSR_IA32_VMX_CR0_FIXED0);
     vmx.cr0_fixed1 = rdmsr(MSR_IA32_VMX_CR0_FIXED1);
     vmx.cr4_fixed0 = rdmsr(MSR_IA32_VMX_CR4_FIXED0);
     vmx.cr4_fixed1 = rdmsr(MSR_IA32_VMX_CR4_FIXED1);
-    write_cr0((read_cr0() & vmx.cr0_fixed1) | vmx.cr0_fixed0);
-    write_cr4((read_cr4() & vmx.cr4_fixed1) | vmx.cr4_fixed0 | CR4_MCE);
-
-    u64 feature_control = rdmsr(MSR_IA32_FEATURE_CONTROL);
-    if (!(feature_control & FEATURE_CONTROL_LOCKED))
-        wrmsr(MSR_IA32_FEATURE_CONTROL,
-              feature_control | FEATURE_CONTROL_LOCKED | FEATURE_CONTROL_VMXON);
-    u32 *region = kernel_pages_or_refuse(0);
-    *region = vmx.revision;
-    if (!vmxon(hpa_of(region)))
-        refuse("VMXON failed (IA32_FEATURE_CONTROL is 0x%lx)", rdmsr(MSR_IA32_FEATURE_CONTROL));
     make_bitmaps();
     xstate_init();
+    if (!virt_cpu_start())
+        refuse("VMXON failed (IA32_FEATURE_CONTROL is 0x%lx)", rdmsr(MSR_IA32_FEATURE_CONTROL));
 }
 
-u32 vmx_features(void) { return vmx.features; }
+u32 virt_features(void) { return vmx.features; }
 
 void vmcs_failed(u32 encoding) { panic("VMREAD or VMWRITE of field 0x%x failed", encoding); }
 
@@ -250,21 +299,28 @@ static void invvpid_single(u16 vpid) {
     assert(done);
 }
 
-void vmx_flush_ept(const struct ept *ept) {
-    if (!ept->root) return;
-    struct invalidation what = {ept_pointer(ept, vmx.accessed_dirty), 0};
+static u64 ept_pointer(const struct ept *ept) {
+    return hpa_of(ept->root).v | EPTP_WRITE_BACK | EPTP_WALK_4 |
+           (vmx.accessed_dirty ? EPTP_ACCESSED_DIRTY : 0);
+}
+
+static void flush_ept(void *ept) {
+    struct invalidation what = {ept_pointer(ept), 0};
     bool done = invept(VMX_SINGLE_CONTEXT, what);
     assert(done);
 }
 
+void guest_flush(struct ept *ept) {
+    if (ept->root) cpus_call(atomic_load(&ept->cpus), flush_ept, ept);
+}
+
+/* What a VPID's last user left in a CPU goes when the new one arrives there. */
 static u16 vpid_alloc(void) {
     for (unsigned i = 0; i < ARRAY_SIZE(vpid_used); i++) {
         if (~vpid_used[i] == 0) continue;
         unsigned bit = (unsigned)__builtin_ctzll(~vpid_used[i]);
         vpid_used[i] |= 1ull << bit;
-        u16 vpid = (u16)(64 * i + bit);
-        invvpid_single(vpid); /* its last user's translations */
-        return vpid;
+        return (u16)(64 * i + bit);
     }
     return 0;
 }
@@ -274,16 +330,36 @@ static void vpid_free(u16 vpid) { vpid_used[vpid / 64] &= ~(1ull << vpid % 64); 
 /* --- the VMCS of a vCPU --- */
 
 static void vmcs_clear(struct vcpu *vcpu) {
-    bool done = vmclear(hpa_of(vcpu->vmcs));
+    bool done = vmclear(&vcpu->vmcs_address);
     assert(done);
 }
 
-void vmx_load(struct vcpu *vcpu) {
+static void write_host_state(struct vcpu *vcpu);
+
+void vmx_arrived(struct vcpu *vcpu) {
+    struct cpu *cpu = vcpu->cpu = this_cpu();
+    write_host_state(vcpu);
+    invvpid_single(vcpu->vpid);
+    atomic_or(&vcpu->domain->ept.cpus, 1ull << cpu->id);
+}
+
+void guest_unload(struct vcpu *vcpu) {
     struct cpu *cpu = this_cpu();
-    if (cpu->loaded == vcpu) return;
-    bool done = vmptrld(hpa_of(vcpu->vmcs));
-    assert(done);
-    cpu->loaded = vcpu;
+    unswitched_evict(vcpu);
+    if (vcpu->cpu == cpu) vmcs_clear(vcpu);
+    if (cpu->loaded == vcpu) cpu->loaded = NULL;
+    vcpu->cpu = NULL;
+}
+
+/* Access to the VMCS of a vCPU whose home this CPU is; the one that was current comes back. */
+static struct vcpu *borrow(struct vcpu *vcpu) {
+    struct vcpu *before = this_cpu()->loaded;
+    guest_load(vcpu);
+    return before;
+}
+
+static void give_back(struct vcpu *before) {
+    if (before) guest_load(before);
 }
 
 static void write_host_state(struct vcpu *vcpu) {
@@ -339,7 +415,7 @@ static void write_controls(struct vcpu *vcpu) {
     vmwrite64(VMCS_MSR_BITMAP, hpa_of(vm ? msr_bitmap_vm : msr_bitmap_component).v);
     vmwrite64(VMCS_TSC_OFFSET, 0);
     vmwrite64(VMCS_LINK_POINTER, ~0ull);
-    vmwrite64(VMCS_EPT_POINTER, ept_pointer(&vcpu->domain->ept, vmx.accessed_dirty));
+    vmwrite64(VMCS_EPT_POINTER, ept_pointer(&vcpu->domain->ept));
     vmwrite16(VMCS_VPID, vcpu->vpid);
     if (vm) {
         vmwrite64(VMCS_CR0_MASK, ~CR0_KNOWN | CR0_HOST_OWNED);
@@ -356,50 +432,55 @@ static void point_to_io_bitmap(struct domain *domain) {
     vmwrite64(VMCS_IO_BITMAP_B, hpa_of(bitmap).v + PAGE_SIZE);
 }
 
-bool vmx_vcpu_init(struct vcpu *vcpu) {
+bool guest_init(struct vcpu *vcpu) {
     vcpu->vmcs = domain_pages(vcpu->domain, 0);
     vcpu->vpid = vcpu->vmcs ? vpid_alloc() : 0;
     if (!vcpu->vpid) return false;
     *(u32 *)vcpu->vmcs = vmx.revision;
+    vcpu->vmcs_address = hpa_of(vcpu->vmcs);
     vmcs_clear(vcpu);
-    struct cpu *cpu = this_cpu();
-    struct vcpu *before = cpu->loaded;
-    vmx_load(vcpu);
-    write_host_state(vcpu);
+    struct vcpu *before = borrow(vcpu);
     write_controls(vcpu);
     point_to_io_bitmap(vcpu->domain);
-    vmwrite64(VMCS_GUEST_PAT, 0x0007040600070406ull); /* its value after reset */
-    if (before) vmx_load(before);
+    vmwrite64(VMCS_GUEST_PAT, PAT_RESET);
+    vmwrite64(VMCS_CR0_SHADOW, CR0_CD | CR0_NW | CR0_ET);
+    give_back(before);
     return true;
 }
 
-void vmx_vcpu_destroy(struct vcpu *vcpu) {
-    struct cpu *cpu = this_cpu();
-    if (vcpu->vpid) {
-        vmcs_clear(vcpu);
-        if (cpu->loaded == vcpu) cpu->loaded = NULL;
-        invvpid_single(vcpu->vpid);
-        vpid_free(vcpu->vpid);
-    }
-    unswitched_evict(vcpu);
+void guest_destroy(struct vcpu *vcpu) {
+    guest_unload(vcpu);
+    if (vcpu->vpid) vpid_free(vcpu->vpid);
     if (vcpu->vmcs) domain_pages_free(vcpu->domain, vcpu->vmcs, 0);
 }
 
-void vmx_io_bitmap_set(struct domain *domain) {
-    struct vcpu *before = this_cpu()->loaded;
-    for (unsigned i = 0; i < MAX_VCPUS; i++) {
-        if (!domain->vcpus[i]) continue;
-        vmx_load(domain->vcpus[i]);
-        point_to_io_bitmap(domain);
-    }
-    vmx_load(before);
+void guest_io_bitmap_set(struct domain *domain) {
+    struct vcpu *vcpu = domain->vcpus[0]; /* a component has one */
+    if (!vcpu) return;
+    struct vcpu *before = borrow(vcpu);
+    point_to_io_bitmap(domain);
+    give_back(before);
 }
 
-void vmx_tsc_offset_write(struct vcpu *vcpu) {
-    struct vcpu *before = this_cpu()->loaded;
-    vmx_load(vcpu);
+void guest_tsc_offset_write(struct vcpu *vcpu) {
+    struct vcpu *before = borrow(vcpu);
     vmwrite64(VMCS_TSC_OFFSET, vcpu->tsc_offset);
-    if (before) vmx_load(before);
+    give_back(before);
+}
+
+bool guest_apic_mode(struct vcpu *vcpu, bool x2apic, u16 interrupt_status) {
+    u32 more = x2apic ? vmx.secondary_x2apic : 0;
+    if (!virt_apic) return false;
+    struct vcpu *before = borrow(vcpu);
+    vmwrite64(VMCS_VIRTUAL_APIC, hpa_of(vcpu->apic.page).v);
+    vmwrite32(VMCS_TPR_THRESHOLD, 0);
+    vmwrite16(VMCS_INTERRUPT_STATUS, interrupt_status);
+    for (unsigned i = 0; i < 4; i++)
+        vmwrite64(VMCS_EOI_EXIT(i), vapic_levels(&vcpu->apic, i));
+    vmwrite32(VMCS_SECONDARY_CONTROLS, vmx.secondary_vm | more);
+    vmwrite64(VMCS_MSR_BITMAP, hpa_of(more ? msr_bitmap_x2apic : msr_bitmap_vm).v);
+    give_back(before);
+    return more & SECONDARY_VIRTUAL_INTERRUPTS;
 }
 
 /* --- control registers --- */
@@ -440,14 +521,11 @@ static void put_long_mode(u64 cr0, u64 efer) {
 /* Where a MOV to CR0, CR3 or CR4 turns to PAE paging the CPU loads four entries, and so must we.
    SDM volume 3, "PDPTE Registers". */
 static bool load_pdptes(struct vcpu *vcpu, u64 cr0, u64 cr4, u64 efer) {
-    unsigned order;
+    struct hpa table;
     u64 cr3 = vmread64(VMCS_GUEST_CR3) & CR3_PDPT, entries[4];
     if (!(cr0 & CR0_PG) || !(cr4 & CR4_PAE) || (efer & EFER_LME)) return true;
-    u64 frame = ept_lookup(&vcpu->domain->ept, gpa(cr3), &order);
-    if (!(frame & RIGHT_READ)) return false;
-    u64 size = (u64)PAGE_SIZE << order;
-    physical_read(entries, hpa((frame & EPT_FRAME & ~(size - 1)) + (cr3 & (size - 1))),
-                  sizeof(entries));
+    if (!ept_translate(&vcpu->domain->ept, gpa(cr3), RIGHT_READ, &table)) return false;
+    physical_read(entries, table, sizeof(entries));
     for (unsigned i = 0; i < ARRAY_SIZE(entries); i++)
         if ((entries[i] & 1) && (entries[i] & (PDPTE_RESERVED | ~(EPT_ADDRESS_LIMIT - 1))))
             return false;
@@ -460,9 +538,9 @@ static bool in_64bit_code(u64 efer) {
     return (efer & EFER_LMA) && (vmread32(VMCS_GUEST_ACCESS(SEGMENT_CS)) & ACCESS_LONG);
 }
 
-bool vmx_cr0_write(struct vcpu *vcpu, u64 value) {
+bool guest_cr0_write(struct vcpu *vcpu, u64 value) {
     u64 cr4 = vmread64(VMCS_GUEST_CR4), efer = vmread64(VMCS_GUEST_EFER);
-    u64 old = guest_view(vmread64(VMCS_GUEST_CR0), CR0_HOST_OWNED, vmread64(VMCS_CR0_SHADOW));
+    u64 old = guest_cr0(vcpu);
     bool pg = value & CR0_PG;
     if (value >> 32 || (pg && !(value & CR0_PE)) || ((value & CR0_NW) && !(value & CR0_CD)) ||
         (!pg && ((cr4 & CR4_PCIDE) || in_64bit_code(efer))) ||
@@ -476,15 +554,11 @@ bool vmx_cr0_write(struct vcpu *vcpu, u64 value) {
     return true;
 }
 
-bool vmx_cr4_write(struct vcpu *vcpu, u64 value) {
-    u64 old = vmread64(VMCS_GUEST_CR4);
-    bool lma = vmread64(VMCS_GUEST_EFER) & EFER_LMA;
-    if ((value & ~cr4_allowed(vcpu)) || (lma && !(value & CR4_PAE))) return false;
-    if ((value & CR4_PCIDE) && !(old & CR4_PCIDE) &&
-        (!lma || (vmread64(VMCS_GUEST_CR3) & (PAGE_SIZE - 1))))
-        return false;
+bool guest_cr4_write(struct vcpu *vcpu, u64 value) {
+    u64 old = vmread64(VMCS_GUEST_CR4), efer = vmread64(VMCS_GUEST_EFER);
+    if (!cr4_valid(value, old, cr4_allowed(vcpu), efer, vmread64(VMCS_GUEST_CR3))) return false;
     if ((value ^ old) & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP) &&
-        !load_pdptes(vcpu, vmread64(VMCS_GUEST_CR0), value, vmread64(VMCS_GUEST_EFER)))
+        !load_pdptes(vcpu, vmread64(VMCS_GUEST_CR0), value, efer))
         return false;
     put_cr4(value);
     /* As a MOV to CR4 would have done. */
@@ -492,19 +566,51 @@ bool vmx_cr4_write(struct vcpu *vcpu, u64 value) {
     return true;
 }
 
-bool vmx_efer_write(u64 value) {
+bool guest_efer_write(struct vcpu *vcpu, u64 value) {
+    (void)vcpu;
     u64 old = vmread64(VMCS_GUEST_EFER), cr0 = vmread64(VMCS_GUEST_CR0);
     if (value & ~EFER_KNOWN || ((value ^ old) & EFER_LME && (cr0 & CR0_PG))) return false;
     put_long_mode(cr0, value);
     return true;
 }
 
+static u64 gpr_read(struct vcpu *vcpu, unsigned n) {
+    return n == 4 ? vmread64(VMCS_GUEST_RSP) : vcpu->gpr[n];
+}
+
+/* Only writes that change what the host owns come here, and CR8: SDM volume 3, "Exit Qualification
+   for Control-Register Accesses". */
+bool guest_cr_access(struct vcpu *vcpu) {
+    u64 q = vmread64(VMCS_EXIT_QUALIFICATION);
+    unsigned cr = q & 15, access = q >> 4 & 3, gpr = q >> 8 & 15;
+    u64 cr0 = guest_cr0(vcpu);
+    bool ok = false;
+    if (access == 0 && cr == 0) {
+        ok = guest_cr0_write(vcpu, gpr_read(vcpu, gpr));
+    } else if (access == 0 && cr == 4) {
+        ok = guest_cr4_write(vcpu, gpr_read(vcpu, gpr));
+    } else if (access == 0 && cr == 8 && vcpu->apic.page) {
+        u64 value = gpr_read(vcpu, gpr);
+        ok = value < 16;
+        if (ok) vapic_tpr_write(vcpu, (u32)value << 4);
+    } else if (access == 1 && cr == 8 && vcpu->apic.page) {
+        vcpu->gpr[gpr] = vapic_tpr_read(&vcpu->apic) >> 4;
+        if (gpr == 4) vmwrite64(VMCS_GUEST_RSP, vcpu->gpr[gpr]);
+        ok = true;
+    } else if (access == 2) { /* CLTS */
+        ok = guest_cr0_write(vcpu, cr0 & ~CR0_TS);
+    } else if (access == 3) { /* LMSW: the low four bits, and PE stays once it is set */
+        u64 low = q >> 16 & 15;
+        ok = guest_cr0_write(vcpu, (cr0 & ~0xeull) | low);
+    }
+    return ok;
+}
+
 /* --- the whole integer state --- */
 
-void vmx_state_write(struct vcpu *vcpu, const struct vcpu_state *state) {
-    struct vcpu *before = this_cpu()->loaded;
+void guest_state_write(struct vcpu *vcpu, const struct vcpu_state *state) {
     const struct segment_state *segments = (const struct segment_state *)state->segments;
-    vmx_load(vcpu);
+    struct vcpu *before = borrow(vcpu);
     memcpy(vcpu->gpr, state->gpr, sizeof(vcpu->gpr));
     vmwrite64(VMCS_GUEST_RSP, state->gpr[4]);
     vmwrite64(VMCS_GUEST_RIP, state->rip);
@@ -536,18 +642,18 @@ void vmx_state_write(struct vcpu *vcpu, const struct vcpu_state *state) {
     vmwrite64(VMCS_GUEST_SYSENTER_EIP, 0);
     vmwrite32(VMCS_ENTRY_EVENT, 0);
     vcpu->event = 0;
+    vcpu->activity = ACTIVE;
     if (state->tsc_offset) {
         vcpu->tsc_offset = state->tsc_offset;
         vmwrite64(VMCS_TSC_OFFSET, state->tsc_offset);
     }
     invvpid_single(vcpu->vpid);
-    if (before) vmx_load(before);
+    give_back(before);
 }
 
-void vmx_state_read(struct vcpu *vcpu, struct vcpu_state *state) {
-    struct vcpu *before = this_cpu()->loaded;
+void guest_state_read(struct vcpu *vcpu, struct vcpu_state *state) {
     struct segment_state *segments = (struct segment_state *)state->segments;
-    vmx_load(vcpu);
+    struct vcpu *before = borrow(vcpu);
     memset(state, 0, sizeof(*state));
     memcpy(state->gpr, vcpu->gpr, sizeof(vcpu->gpr));
     state->gpr[4] = vmread64(VMCS_GUEST_RSP);
@@ -569,18 +675,7 @@ void vmx_state_read(struct vcpu *vcpu, struct vcpu_state *state) {
             segments[s].access = vmread32(VMCS_GUEST_ACCESS(s));
         }
     }
-    if (before) vmx_load(before);
-}
-
-void vmx_dump(struct vcpu *vcpu) {
-    struct vcpu_state s;
-    vmx_state_read(vcpu, &s);
-    const struct segment_state *cs = &((const struct segment_state *)s.segments)[SEGMENT_CS];
-    log_info("  rip %lx rflags %lx cs %x base %lx access %x", s.rip, s.rflags, cs->selector,
-             cs->base, cs->access);
-    log_info("  cr0 %lx cr2 %lx cr3 %lx cr4 %lx efer %lx", s.cr0, s.cr2, s.cr3, s.cr4, s.efer);
-    for (unsigned i = 0; i < 16; i += 4)
-        log_info("  r%u %lx %lx %lx %lx", i, s.gpr[i], s.gpr[i + 1], s.gpr[i + 2], s.gpr[i + 3]);
+    give_back(before);
 }
 
 void vmx_entry_failed(struct vcpu *vcpu, u64 flags) {

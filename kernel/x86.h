@@ -50,9 +50,9 @@ static inline struct cpuid_regs cpuid(u32 leaf, u32 subleaf) {
 }
 
 static inline u64 rdtsc(void) {
-    u32 low, high;
+    u64 low, high; /* the CPU clears the upper halves */
     __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
-    return (u64)high << 32 | low;
+    return high << 32 | low;
 }
 
 /* False: the generator had nothing to give at this moment. */
@@ -104,6 +104,8 @@ static inline void ltr(u16 selector) { __asm__ volatile("ltr %0" : : "r"(selecto
 static inline void invlpg(const void *page) {
     __asm__ volatile("invlpg (%0)" : : "r"(page) : "memory");
 }
+/* In a loop that waits for another CPU. */
+static inline void cpu_pause(void) { __asm__ volatile("pause" : : : "memory"); }
 /* Orders MSR writes behind what was written before. */
 static inline void memory_fence(void) { __asm__ volatile("mfence" : : : "memory"); }
 static inline void cpu_cli(void) { __asm__ volatile("cli" : : : "memory"); }
@@ -116,6 +118,11 @@ static inline void cpu_halt(void) { __asm__ volatile("cli; hlt" : : : "memory");
 /* XSETBV and the XSAVE family; the area is 64-byte aligned. */
 static inline void xsetbv(u32 index, u64 value) {
     __asm__ volatile("xsetbv" : : "c"(index), "a"((u32)value), "d"((u32)(value >> 32)));
+}
+static inline u64 xgetbv(u32 index) {
+    u32 low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(index));
+    return (u64)high << 32 | low;
 }
 static inline void xsave(void *area, u64 mask) {
     __asm__ volatile("xsave64 (%0)"
@@ -142,9 +149,9 @@ static ALWAYS_INLINE bool vmwrite(u64 encoding, u64 value) {
     return !failed;
 }
 #define VMX_REGION(instruction)                                                                    \
-    static inline bool instruction(struct hpa region) {                                            \
+    static inline bool instruction(const struct hpa *region) {                                     \
         bool failed;                                                                               \
-        __asm__ volatile(#instruction " %1" : "=@ccbe"(failed) : "m"(region.v) : "memory");        \
+        __asm__ volatile(#instruction " %1" : "=@ccbe"(failed) : "m"(region->v) : "memory");       \
         return !failed;                                                                            \
     }
 VMX_REGION(vmxon)
@@ -169,7 +176,26 @@ VMX_INVALIDATE(invept)
 VMX_INVALIDATE(invvpid)
 #undef VMX_INVALIDATE
 
-/* What an exit reported instead of delivering it: through the gate, whose handler ends with IRET.
- */
-static inline void raise_nmi(void) { __asm__ volatile("int $2" : : : "memory"); }
+/* The SVM instruction, of a physical address. */
+static inline void vmsave(u64 address) {
+    __asm__ volatile("vmsave %0" : : "a"(address) : "memory");
+}
+
+/* What an exit reported instead of delivering it. */
 static inline void raise_machine_check(void) { __asm__ volatile("int $18" : : : "memory"); }
+/* IRET to what follows: NMIs, which an exit by one has blocked, may come again. */
+static inline void nmi_unblock(void) {
+    __asm__ volatile("mov %%rsp, %%rcx\n\t"
+                     "mov %%ss, %%eax\n\t"
+                     "push %%rax\n\t"
+                     "push %%rcx\n\t"
+                     "pushfq\n\t"
+                     "mov %%cs, %%eax\n\t"
+                     "push %%rax\n\t"
+                     "push $1f\n\t"
+                     "iretq\n"
+                     "1:"
+                     :
+                     :
+                     : "rax", "rcx", "memory");
+}

@@ -4,39 +4,61 @@
 #include "abi.h"
 #include "cpu.h"
 #include "domain.h"
+#include "guest.h"
 #include "log.h"
 #include "regs.h"
 #include "vcpu.h"
-#include "vmx.h"
 #include "x86.h"
 
-#define CPUID_XSAVE  (1u << 26) /* leaf 1 ECX */
-#define CPUID_RDTSCP (1u << 27) /* leaf 0x80000001 EDX */
-#define XSAVE_LEGACY 576        /* bytes: x87 and SSE, and the header */
-#define XSAVE_MXCSR  24
-#define COMPONENTS   8 /* x87 to ZMM_Hi256 and PKRU's slot: what guests may have is among them */
+#define CPUID_XSAVE   (1u << 26) /* leaf 1 ECX */
+#define CPUID_ALIGNED (1u << 1)  /* leaf 0xD ECX, of a component */
+#define XSAVE_LEGACY  576        /* bytes: x87 and SSE, and the header */
+#define XSAVE_MXCSR   24
+#define COMPONENTS    8 /* x87 to ZMM_Hi256 and PKRU's slot: what guests may have is among them */
 
 static u64 mask;
-static u32 component_end[COMPONENTS];
+static struct {
+    u32 offset, size; /* bytes */
+    bool aligned;     /* at a multiple of 64 bytes in the compacted format */
+} components[COMPONENTS];
 static bool has_rdtscp;
 
 void xstate_init(void) {
     if (!(cpuid(1, 0).ecx & CPUID_XSAVE))
         refuse("this CPU has no XSAVE, which Plinth needs to switch vector state");
-    has_rdtscp = cpuid(0x80000001, 0).edx & CPUID_RDTSCP;
-    write_cr4(read_cr4() | CR4_OSXSAVE | CR4_OSFXSR | CR4_OSXMMEXCPT);
+    has_rdtscp = cpuid(0x80000001, 0).edx & CPUID_EXT_1_EDX_RDTSCP;
     struct cpuid_regs all = cpuid(0xd, 0);
     mask = ((u64)all.edx << 32 | all.eax) & (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512);
     if ((mask & XCR0_AVX512) != XCR0_AVX512) mask &= ~XCR0_AVX512;
-    for (unsigned i = 2; i < COMPONENTS; i++)
-        if (mask >> i & 1) component_end[i] = cpuid(0xd, i).ebx + cpuid(0xd, i).eax;
+    for (unsigned i = 2; i < COMPONENTS; i++) {
+        if (!(mask >> i & 1)) continue;
+        struct cpuid_regs part = cpuid(0xd, i);
+        components[i].offset = part.ebx;
+        components[i].size = part.eax;
+        components[i].aligned = part.ecx & CPUID_ALIGNED;
+    }
+}
+
+void xstate_cpu_init(void) {
+    write_cr4(read_cr4() | CR4_OSXSAVE | CR4_OSFXSR | CR4_OSXMMEXCPT);
     xsetbv(0, mask);
 }
 
 u32 xstate_size(u64 xcr0) {
     u32 size = XSAVE_LEGACY;
     for (unsigned i = 2; i < COMPONENTS; i++)
-        if ((xcr0 >> i & 1) && component_end[i] > size) size = component_end[i];
+        if ((xcr0 >> i & 1) && components[i].offset + components[i].size > size)
+            size = components[i].offset + components[i].size;
+    return size;
+}
+
+u32 xstate_compacted_size(u64 xcr0) {
+    u32 size = XSAVE_LEGACY;
+    for (unsigned i = 2; i < COMPONENTS; i++) {
+        if (!(xcr0 >> i & 1)) continue;
+        if (components[i].aligned) size = (size + 63) & ~63u;
+        size += components[i].size;
+    }
     return size;
 }
 
@@ -51,7 +73,7 @@ bool xstate_allowed(u64 xcr0) {
 void unswitched_reset(struct vcpu *vcpu) {
     struct unswitched *u = &vcpu->unswitched;
     void *area = u->xsave;
-    *u = (struct unswitched){.xsave = area, .dr6 = 0xffff0ff0, .xcr0 = XCR0_X87};
+    *u = (struct unswitched){.xsave = area, .dr6 = DR6_RESET, .xcr0 = XCR0_X87};
     if (!area) return;
     memset(area, 0, xstate_size(mask));
     /* FCW and MXCSR after reset; a zero XSTATE_BV gives the rest its initial value. */
@@ -62,23 +84,15 @@ void unswitched_reset(struct vcpu *vcpu) {
 /* The host's XCR0 first, so that the guest's choice hides nothing from the save. */
 void unswitched_save(struct vcpu *vcpu) {
     struct unswitched *u = &vcpu->unswitched;
+    u->xcr0 = xgetbv(0); /* QEMU's AMD-V knows no intercept of XSETBV */
     xsetbv(0, mask);
     xsave(u->xsave, mask);
-    u->cr2 = read_cr2();
     u->dr[0] = read_dr0();
     u->dr[1] = read_dr1();
     u->dr[2] = read_dr2();
     u->dr[3] = read_dr3();
-    u->dr6 = read_dr6();
-    u->star = rdmsr(MSR_STAR);
-    u->lstar = rdmsr(MSR_LSTAR);
-    u->cstar = rdmsr(MSR_CSTAR);
-    u->fmask = rdmsr(MSR_FMASK);
-    u->kernel_gs_base = rdmsr(MSR_KERNEL_GS_BASE);
     if (has_rdtscp) u->tsc_aux = rdmsr(MSR_TSC_AUX);
-    /* Those that a component can reach, the first by SWAPGS. */
-    wrmsr(MSR_KERNEL_GS_BASE, 0);
-    write_cr2(0);
+    guest_registers_save(u);
 }
 
 void unswitched_evict(struct vcpu *vcpu) {
@@ -93,16 +107,10 @@ void unswitched_load(struct vcpu *vcpu) {
     struct unswitched *u = &vcpu->unswitched;
     xrstor(u->xsave, mask);
     xsetbv(0, u->xcr0);
-    write_cr2(u->cr2);
     write_dr0(u->dr[0]);
     write_dr1(u->dr[1]);
     write_dr2(u->dr[2]);
     write_dr3(u->dr[3]);
-    write_dr6(u->dr6);
-    wrmsr(MSR_STAR, u->star);
-    wrmsr(MSR_LSTAR, u->lstar);
-    wrmsr(MSR_CSTAR, u->cstar);
-    wrmsr(MSR_FMASK, u->fmask);
-    wrmsr(MSR_KERNEL_GS_BASE, u->kernel_gs_base);
+    guest_registers_load(u);
     if (has_rdtscp) wrmsr(MSR_TSC_AUX, u->tsc_aux);
 }

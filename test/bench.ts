@@ -3,7 +3,10 @@ import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 
-import { type Row, systemRows } from "./bench/system";
+import { linuxRows } from "./bench/linux";
+import type { Row } from "./bench/row";
+import { startRow } from "./bench/start";
+import { amdTicks, interruptRows, systemRows } from "./bench/system";
 
 /** Source lines of a folder's C and assembly, comments and blank lines not counted. */
 function countLines(folder: string): number {
@@ -33,19 +36,27 @@ function staticRows(): Row[] {
   ];
 }
 
-function printRows(rows: Row[]): void {
-  const table = [{ what: "what", measured: "measured", budget: "budget" }, ...rows];
-  const width = (key: keyof Row): number => Math.max(...table.map((row) => row[key].length));
+function printRows(rows: Row[], head: Row): void {
+  const table = [head, ...rows];
+  const keys = (["measured", "amd", "budget"] as const).filter((key) => head[key] !== undefined);
+  const width = (key: keyof Row): number => Math.max(...table.map((row) => (row[key] ?? "").length));
   for (const row of table) {
-    const cells = [row.what.padEnd(width("what")), row.measured.padStart(width("measured"))];
-    console.log([...cells, row.budget.padStart(width("budget"))].join("  "));
+    const cells = keys.map((key) => (row[key] ?? "").padStart(width(key)));
+    console.log([row.what.padEnd(width("what")), ...cells].join("  "));
   }
 }
 
 async function main(): Promise<void> {
-  printRows(staticRows());
-  console.log("\nIn instructions, one CPU, under Bochs; its clock counts instructions:");
-  printRows(await systemRows());
+  process.env.PLINTH_RIG = "bochs"; // whose clock counts instructions
+  printRows(staticRows(), { what: "what", measured: "measured", budget: "budget" });
+  const columns = { what: "what", measured: "VT-x", amd: "AMD-V", budget: "budget" };
+  console.log("\nIn seconds: VT-x in Bochs, AMD-V in QEMU without KVM:");
+  printRows([await startRow()], columns);
+  const amd = await amdTicks();
+  const rows = [...(await systemRows(amd)), ...(await interruptRows(amd)), ...(await linuxRows())];
+  console.log("\nIn instructions, one CPU: VT-x under Bochs, AMD-V under QEMU's -icount.");
+  console.log("Not measured on AMD-V: what has no figure there; it has no APIC virtualization.");
+  printRows(rows, columns);
 }
 
 main().catch((error: Error) => {

@@ -53,6 +53,8 @@ trap 'rm -rf "$tree"' EXIT
 for deb in "$cache"/debs/*.deb; do
     dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$tree" --wildcards './boot/vmlinuz-*' './bin/busybox' './usr/bin/busybox' \
         './sbin/e2fsck.static' './usr/sbin/e2fsck.static' '*/drivers/virtio/*' '*/virtio*.ko*' '*failover.ko*' \
+        '*/scsi_common.ko*' '*/scsi_mod.ko*' '*/cdrom.ko*' '*/sr_mod.ko*' '*/isofs.ko*' \
+        '*/drivers/acpi/button.ko*' '*/drivers/input/evdev.ko*' \
         2>/dev/null || true
 done
 busybox="$tree/bin/busybox"
@@ -65,7 +67,8 @@ done
 rm -rf "$out/modules"
 mkdir "$out/modules"
 for name in virtio virtio_ring virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk virtio-rng \
-    virtio_console failover net_failover virtio_net; do
+    virtio_console virtio_balloon failover net_failover virtio_net scsi_common scsi_mod virtio_scsi cdrom sr_mod isofs \
+    button evdev; do
     found=$(find "$tree" -name "$name.ko*")
     cp "$found" "$out/modules/"
     case $found in *.xz) xz -d "$out/modules/$name.ko.xz" ;; esac

@@ -1,8 +1,8 @@
 // Writes the guests' initrd: an uncompressed newc cpio archive of BusyBox and the scripts in guest/.
-// usage: make-initrd BUSYBOX SCRIPTS OUT [MODULES E2FSCK]    with kernel modules and a file-system check
+// usage: make-initrd BUSYBOX SCRIPTS OUT [FILE...]    kernel modules (NAME.ko) and programs for /sbin
 import { execFileSync } from "node:child_process";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 
 const S_IFCHR = 0o020000;
 const S_IFDIR = 0o040000;
@@ -52,25 +52,21 @@ function listEntries(busybox: string, scripts: string): Entry[] {
   return entries;
 }
 
-/** Kernel modules, which /init loads, and a program that checks a disk. */
-function listDiskEntries(modules: string, e2fsck: string): Entry[] {
+/** Kernel modules, which /init loads, and programs. */
+function listFiles(files: readonly string[]): Entry[] {
   const entries: Entry[] = ["lib", "lib/modules", "mnt"].map((name) => ({ name, mode: S_IFDIR | 0o755 }));
-  for (const name of readdirSync(modules).sort()) {
-    entries.push({
-      name: `lib/modules/${name}`,
-      mode: S_IFREG | 0o644,
-      data: readFileSync(join(modules, name)),
-    });
+  for (const file of files) {
+    const isModule = file.endsWith(".ko");
+    const name = `${isModule ? "lib/modules" : "sbin"}/${basename(file)}`;
+    entries.push({ name, mode: S_IFREG | (isModule ? 0o644 : 0o755), data: readFileSync(file) });
   }
-  entries.push({ name: "sbin/e2fsck", mode: S_IFREG | 0o755, data: readFileSync(e2fsck) });
   return entries;
 }
 
-const [busybox, scripts, out, modules, e2fsck] = process.argv.slice(2);
+const [busybox, scripts, out, ...files] = process.argv.slice(2);
 if (busybox === undefined || scripts === undefined || out === undefined) {
-  console.error("usage: make-initrd BUSYBOX SCRIPTS OUT [MODULES E2FSCK]");
+  console.error("usage: make-initrd BUSYBOX SCRIPTS OUT [FILE...]");
   process.exit(2);
 }
-const more = modules !== undefined && e2fsck !== undefined ? listDiskEntries(modules, e2fsck) : [];
-const entries = [...listEntries(busybox, scripts), ...more, { name: "TRAILER!!!", mode: 0 }];
+const entries = [...listEntries(busybox, scripts), ...listFiles(files), { name: "TRAILER!!!", mode: 0 }];
 writeFileSync(out, Buffer.concat(entries.map((entry, index) => encodeEntry(entry, index + 1))));

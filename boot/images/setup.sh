@@ -3,7 +3,7 @@
 set -eu
 
 packages="gcc libc6-dev binutils make bochs bochs-sdl bochsbios vgabios grub-common grub-pc-bin
-    grub-efi-amd64-bin xorriso mtools e2fsprogs"
+    grub-efi-amd64-bin xorriso mtools e2fsprogs lz4 xz-utils qemu-system-x86 ovmf gdb"
 
 say() { echo "setup: $*" >&2; }
 
@@ -13,14 +13,9 @@ if [ "$node_major" -lt 18 ] || ! command -v npm >/dev/null; then
     packages="$packages nodejs npm"
 fi
 
-# QEMU is worth having only where KVM really offers nested VT-x.
-if grep -qs '[1Y]' /sys/module/kvm_intel/parameters/nested && [ -r /dev/kvm ] && [ -w /dev/kvm ]; then
-    command -v qemu-system-x86_64 >/dev/null || packages="$packages qemu-system-x86"
-fi
-
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     missing=""
-    for tool in gcc ld node npm grub-mkrescue xorriso mformat bochs apt-get dpkg-deb; do
+    for tool in gcc ld node npm grub-mkrescue xorriso mformat bochs qemu-system-x86_64 apt-get dpkg-deb; do
         command -v $tool >/dev/null || missing="$missing $tool"
     done
     [ -z "$missing" ] && exit 0

@@ -72,7 +72,7 @@ class Demo {
   }
 
   private async stopAndRemove(): Promise<void> {
-    say("ada is stopped and removed: her memory comes back, to the frame");
+    say("ada is told by her power button to stop, and removed: her memory comes back, to the frame");
     const memory = (await this.rows()).find((row) => row.name === "ada")!.memory;
     const occupied = await this.free();
     const freed = await this.remove("ada");
@@ -82,12 +82,12 @@ class Demo {
     const cmdline = "console=ttyS0 quiet cryptomgr.notests plinth.name=ada";
     await this.plinth("create", "ada", ...image, "--cmdline", cmdline, "--start");
     await this.waitFor("ada", "ada is up");
-    expectEqual(await this.remove("ada"), freed);
+    expectEqual(await this.remove("ada", "--force"), freed);
   }
 
   /** Stops and removes a VM; returns how much memory is free then. */
-  private async remove(vm: string): Promise<number> {
-    await this.plinth("stop", vm, "--force", "--wait");
+  private async remove(vm: string, ...how: string[]): Promise<number> {
+    await this.plinth("stop", vm, ...how, "--wait");
     expectEqual(await this.stateOf(vm), "stopped");
     await this.plinth("rm", vm, "--wait");
     expectEqual(await this.stateOf(vm), "absent");

@@ -2,8 +2,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { openSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { findBochsFiles, findProgram } from "./choose";
-import type { SupervisorConfig } from "./rig";
+import { findBochsFiles, findOvmf, findProgram } from "./choose";
+import type { Machine, SupervisorConfig } from "./rig";
 
 /** A command line, whose COM1 connects to 127.0.0.1:port when it runs. */
 interface Command {
@@ -70,30 +70,60 @@ function bochsCommand(config: SupervisorConfig, port: number): Command {
   const commands = join(config.runDir, "debugger");
   writeFileSync(machine, bochsConfig(config, `com1: enabled=1, mode=socket-client, dev=localhost:${port}`));
   // Debian's Bochs waits in its debugger: go on, and quit when something stops it.
-  writeFileSync(commands, "c\nq\n");
+  writeFileSync(commands, [...config.debugger, "c", "q", ""].join("\n"));
   rmSync(bochsLog(config), { force: true });
   return { program: "bochs-bin", args: ["-q", "-f", machine, "-rc", commands], log: bochsLog(config) };
 }
 
-function qemuCommand(config: SupervisorConfig, port: number): Command {
-  const options: [string, string?][] = [
-    ["-name", "plinth"],
-    ["-machine", "q35"],
-    ["-accel", "kvm"],
-    ["-cpu", "host,+vmx"],
-    ["-m", String(config.memoryMiB)],
-    ["-smp", String(config.cpus)],
-    ["-cdrom", config.iso],
-    ["-boot", "d"],
-    ["-nodefaults"],
-    ["-vga", "std"],
-    ["-display", "none"],
-    ["-chardev", `socket,id=com1,host=127.0.0.1,port=${port},server=off,nodelay=on`],
-    ["-serial", "chardev:com1"],
-    ["-debugcon", `file:${join(config.runDir, "port-e9.log")}`],
-    ["-device", "isa-debug-exit,iobase=0xf4,iosize=1"],
-    ["-no-reboot"],
-  ];
-  const args = options.flatMap(([name, value]) => (value === undefined ? [name] : [name, value]));
+/** Ways from the medium to the firmware; SeaBIOS and OVMF know all of them. */
+const MEDIA: Record<NonNullable<Machine["medium"]>, string[]> = {
+  cd: ["-device", "ide-cd,drive=medium,bootindex=0"],
+  usb: ["-device", "qemu-xhci", "-device", "usb-storage,drive=medium,bootindex=0"],
+  nvme: ["-device", "nvme,drive=medium,serial=plinth,bootindex=0"],
+  network: ["-device", "virtio-net-pci,netdev=network,bootindex=0"],
+};
+
+/** What grub-mknetdir names its images. */
+const NETWORK_IMAGES = { bios: "boot/grub/i386-pc/core.0", uefi: "boot/grub/x86_64-efi/core.efi" };
+
+/** QEMU's command line. With KVM the machine has the CPU that this one has, with what KVM nests of it. */
+export function qemuCommand(config: SupervisorConfig, port: number): Command {
+  const {
+    board = "q35",
+    firmware = "bios",
+    medium = "cd",
+    disk,
+    options = [],
+    icount = false,
+    debug = false,
+  } = config.machine;
+  const tcg = config.kind === "qemu-tcg";
+  const args = ["-name", "plinth", "-nodefaults", "-no-reboot", "-display", "none", "-vga", "std"];
+  args.push("-machine", board, "-m", String(config.memoryMiB), "-smp", String(config.cpus));
+  args.push("-accel", tcg ? "tcg" : "kvm", "-cpu", config.machine.cpu ?? (tcg ? "EPYC" : "host"));
+  if (icount) args.push("-icount", "shift=0,sleep=off");
+  if (debug) args.push("-S", "-gdb", `unix:${escaped(join(config.runDir, "gdb.sock"))},server=on,wait=off`);
+  if (firmware === "uefi") args.push("-bios", findOvmf()!);
+  if (medium === "network") {
+    const served = `tftp=${escaped(config.iso)},bootfile=${NETWORK_IMAGES[firmware]}`;
+    args.push("-netdev", `user,id=network,restrict=on,${served}`);
+  } else {
+    args.push("-drive", `if=none,id=medium,format=raw,snapshot=on,file=${escaped(config.iso)}`);
+  }
+  args.push(...MEDIA[medium], ...options);
+  if (disk !== undefined) {
+    args.push("-drive", `if=none,id=disk,format=raw,snapshot=on,file=${escaped(disk)}`);
+    args.push("-device", "virtio-blk-pci,drive=disk,bootindex=1");
+  }
+  args.push("-chardev", `socket,id=com1,host=127.0.0.1,port=${port},server=off,nodelay=on`);
+  args.push("-serial", "chardev:com1");
+  args.push("-debugcon", `file:${join(config.runDir, "port-e9.log")}`);
+  args.push("-monitor", `unix:${join(config.runDir, "monitor")},server=on,wait=off`);
+  args.push("-device", "isa-debug-exit,iobase=0xf4,iosize=1");
   return { program: "qemu-system-x86_64", args, log: null };
+}
+
+/** A path inside an option of QEMU. */
+function escaped(path: string): string {
+  return path.replaceAll(",", ",,");
 }

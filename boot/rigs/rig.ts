@@ -6,9 +6,29 @@ import { spawn } from "node:child_process";
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from "node:fs";
 import { createConnection, type Socket } from "node:net";
 import { dirname, join, resolve } from "node:path";
-import { type RigChoice, type RigKind, chooseRig } from "./choose";
+import { type RigChoice, type RigKind, chooseRig, findOvmf } from "./choose";
 
-export { type RigChoice, type RigKind, chooseRig } from "./choose";
+export { RIG_KINDS, type RigChoice, type RigKind, chooseRig } from "./choose";
+
+/** What QEMU can be besides its usual machine, for tests and measurements. Bochs knows only the usual one. */
+export interface Machine {
+  /** The chip set: q35 unless said. */
+  board?: "pc" | "q35";
+  /** SeaBIOS unless said. */
+  firmware?: "bios" | "uefi";
+  /** What the image is: a CD unless said; for `network` the image is a folder, served by TFTP. */
+  medium?: "cd" | "usb" | "nvme" | "network";
+  /** A second disk, which boots after the medium. */
+  disk?: string;
+  /** What -cpu says. */
+  cpu?: string;
+  /** What else is on QEMU's command line. */
+  options?: string[];
+  /** One instruction is one tick of the TSC and one nanosecond: slower, and the same every time. */
+  icount?: boolean;
+  /** Stops before the first instruction, and waits for GDB at RUNDIR/gdb.sock. */
+  debug?: boolean;
+}
 
 /** What startRig needs to know. */
 export interface RigOptions {
@@ -19,6 +39,9 @@ export interface RigOptions {
   /** Where the sockets and the logs go; one rig at a time per directory. */
   runDir?: string;
   rig?: RigKind | "auto";
+  machine?: Machine;
+  /** What Bochs's debugger is told before the machine is switched on and after each stop. */
+  debugger?: string[];
   /** Told which rig was chosen and why. */
   log?: (line: string) => void;
   /** True: the rig outlives the caller (`rig up`). False: it ends with the caller. */
@@ -68,10 +91,15 @@ export interface SupervisorConfig {
   cpus: number;
   runDir: string;
   detached: boolean;
+  machine: Machine;
+  debugger: string[];
 }
 
 /** A line from the supervisor. */
 export type SupervisorMessage = { status: RigStatus } | { exited: RigExit };
+
+/** The kernel's last line on a machine that it cannot run on. */
+export const REFUSAL = /^(?:\[[\d.]+\] )?(Plinth cannot run here: .*?)\r?\n/m;
 
 export const DEFAULT_RUN_DIR = join("build", "run");
 const START_TIMEOUT_MS = 20_000;
@@ -81,19 +109,27 @@ const SOCKET_PATH_LIMIT = 107;
 export async function startRig(options: RigOptions): Promise<Rig> {
   const runDir = resolve(options.runDir ?? DEFAULT_RUN_DIR);
   const control = join(runDir, "rig.ctl");
+  const gdb = join(runDir, "gdb.sock");
   if (join(runDir, "plinth.sock").length > SOCKET_PATH_LIMIT) {
     throw new Error(`${runDir}: the path is too long for a Unix socket; choose a shorter directory`);
   }
   if (!existsSync(options.iso)) throw new Error(`${options.iso}: no such boot image; next: make iso`);
   const choice: RigChoice = chooseRig(options.rig ?? "auto");
   if (choice.kind === null) throw new Error(choice.reason);
+  const machine = options.machine ?? {};
+  if (choice.kind !== "bochs" && options.debugger !== undefined)
+    throw new Error(`${choice.kind} has no debugger that follows orders: bochs has`);
+  if (choice.kind === "bochs" && Object.keys(machine).length > 0)
+    throw new Error(`bochs cannot be the machine asked for (${Object.keys(machine).join(", ")}): QEMU can`);
+  if (machine.firmware === "uefi" && findOvmf() === null)
+    throw new Error("UEFI firmware for QEMU: the package ovmf is missing; next: make setup");
   options.log?.(`rig: ${choice.kind}, ${choice.reason}`);
   if ((await rigStatus(runDir)) !== null) {
     throw new Error(`a rig is running in ${runDir}; next: plinth rig down`);
   }
 
   mkdirSync(runDir, { recursive: true });
-  rmSync(control, { force: true });
+  for (const path of [control, gdb]) rmSync(path, { force: true });
   const config: SupervisorConfig = {
     kind: choice.kind,
     reason: choice.reason,
@@ -102,6 +138,8 @@ export async function startRig(options: RigOptions): Promise<Rig> {
     cpus: options.cpus ?? 1,
     runDir,
     detached: options.detached ?? false,
+    debugger: options.debugger ?? [],
+    machine: machine.disk === undefined ? machine : { ...machine, disk: resolve(machine.disk) },
   };
   const supervisorLog = join(runDir, "supervisor.log");
   const out = openSync(supervisorLog, "w");
@@ -115,9 +153,10 @@ export async function startRig(options: RigOptions): Promise<Rig> {
   child.unref();
 
   const deadline = Date.now() + START_TIMEOUT_MS;
+  let socket: Socket | null = null;
   for (;;) {
-    const socket = await connect(control);
-    if (socket !== null) return followSupervisor(socket);
+    socket ??= await connect(control);
+    if (socket !== null && (!machine.debug || existsSync(gdb))) return followSupervisor(socket);
     if (dead || Date.now() > deadline) {
       throw new Error(`the rig did not start: ${readFileSync(supervisorLog, "utf8").trim()}`);
     }

@@ -1,14 +1,14 @@
 // What `make run` does: starts the best rig, shows the boot, then the shell, or without a terminal the demo.
-// usage: run [--rig auto|bochs|qemu-kvm] [--memory MIB] [--cpus N] [--iso FILE] [--run-dir DIR] [--debugger]
+// usage: run [--rig auto|bochs|qemu-tcg|qemu-kvm] [--memory MIB] [--cpus N] [--iso FILE] [--run-dir DIR] [--debugger]
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { createConnection } from "node:net";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { chooseRig } from "./choose";
+import { chooseRig, findProgram } from "./choose";
 import { playDemo } from "./demo";
 import { HEADLESS, bochsConfig } from "./emulator";
-import { DEFAULT_RUN_DIR, type Rig, type RigKind, startRig } from "./rig";
+import { DEFAULT_RUN_DIR, REFUSAL, type Rig, type RigKind, startRig } from "./rig";
 
 const CLI = join("build", "plinth.cjs");
 const PROMPT = "plinth> ";
@@ -40,6 +40,8 @@ function showBoot(rig: Rig): Promise<void> {
       const lines = text.lastIndexOf("\n") + 1;
       process.stderr.write(text.slice(shown, lines).replace(/\x1b\[[0-9;]*[A-Za-z]|[^\n\x20-\x7e]/g, ""));
       shown = lines;
+      const refusal = REFUSAL.exec(text)?.[1];
+      if (refusal !== undefined) fail(new Error(refusal));
       if (!text.includes(PROMPT)) return;
       clearTimeout(timer);
       socket.destroy();
@@ -61,6 +63,40 @@ function attachShell(rig: Rig): Promise<number> {
   });
 }
 
+/** The symbols of the kernel that runs on this rig. */
+function kernelOf(rig: Rig): string {
+  const other = join("build", "kernel-svm.elf");
+  return rig.kind === "qemu-tcg" && existsSync(other) ? other : join("build", "kernel.elf");
+}
+
+/** GDB on this terminal, before the machine's first instruction; the shell is for another terminal. */
+async function runGdb(): Promise<number> {
+  if (findProgram("gdb") === null) throw new Error("the package gdb is missing; next: make setup");
+  const runDir = resolve(options["run-dir"]!);
+  const rig = await startRig({
+    iso: options.iso!,
+    runDir,
+    memoryMiB: Number(options.memory),
+    cpus: Number(options.cpus),
+    rig: options.rig === "auto" ? "qemu-tcg" : (options.rig as RigKind),
+    machine: { debug: true },
+    log: (line) => console.error(line),
+  });
+  const kernel = kernelOf(rig);
+  console.error(`symbols: ${kernel}; the shell, once it runs: plinth --socket ${rig.socketPath} shell`);
+  console.error(
+    "plinth help lists what GDB knows of the kernel; c lets it go on, Ctrl-C stops it, q ends it",
+  );
+  process.on("SIGINT", () => undefined); /* that is for GDB */
+  const script = join("boot", "rigs", "plinth-gdb.py");
+  const args = ["-q", "-x", script, "-ex", `target remote ${join(runDir, "gdb.sock")}`, kernel];
+  const status = await new Promise<number>((done) =>
+    spawn("gdb", args, { stdio: "inherit" }).on("exit", (code) => done(code ?? 1)),
+  );
+  await rig.stop();
+  return status;
+}
+
 /** Bochs in the foreground, its debugger on this terminal; COM1 goes to a file. */
 function runDebugger(): number {
   const choice = chooseRig("bochs");
@@ -76,6 +112,8 @@ function runDebugger(): number {
     cpus: Number(options.cpus),
     runDir,
     detached: false,
+    machine: {},
+    debugger: [],
   };
   writeFileSync(join(runDir, "bochsrc"), bochsConfig(config, `com1: enabled=1, mode=file, dev=${serial}`));
   console.error(
@@ -86,7 +124,7 @@ function runDebugger(): number {
 }
 
 async function main(): Promise<number> {
-  if (options.debugger) return runDebugger();
+  if (options.debugger) return options.rig === "bochs" ? runDebugger() : runGdb();
   const rig = await startRig({
     iso: options.iso!,
     runDir: options["run-dir"]!,

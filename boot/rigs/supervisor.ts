@@ -19,6 +19,7 @@ const serialPath = join(config.runDir, "serial.log");
 function tail(text: string): string {
   const clean = text
     .replace(/^ALSA lib .*\n/gm, "") // Bochs looks for a sound card
+    .replace(/^qemu-system-x86_64: warning: TCG doesn't support requested feature.*\n/gm, "")
     .replace(/[^\n\x20-\x7e]/g, "")
     .trimEnd();
   return clean.split("\n").slice(-TAIL_LINES).join("\n");

@@ -5,6 +5,7 @@ import * as schema from "../protocol/schema";
 import { ConsoleStream } from "./console-stream";
 import { ErrorCode, PlinthError } from "./errors";
 import { Line } from "./line";
+import { PortStream } from "./port-stream";
 import type * as result from "./results";
 import { addressText, openTransport, parseAddress, type Address } from "./transport";
 
@@ -17,6 +18,9 @@ export interface ConnectOptions {
   /** Receives what is on the line outside frames: boot log, shell, panic messages. */
   onText?: ((bytes: Uint8Array) => void) | undefined;
 }
+
+/** Which port a request is about, in whose session. */
+type PortRequest = { vm: string; port: string; session: number };
 
 const DEFAULT_TIMEOUT = 30_000;
 /** A sequence number that no event reaches. */
@@ -98,6 +102,11 @@ export class Client {
     return (await this.change(schema.OP_RESUME, { vm })) as result.VmRow;
   }
 
+  /** Asks a VM's balloon driver to leave it `size` bytes of its memory. */
+  async balloon(vm: string, size: number): Promise<result.VmRow> {
+    return (await this.change(schema.OP_BALLOON, { vm, size })) as result.VmRow;
+  }
+
   async reset(vm: string): Promise<result.VmRow> {
     return (await this.change(schema.OP_RESET, { vm })) as result.VmRow;
   }
@@ -112,6 +121,21 @@ export class Client {
 
   async doctor(): Promise<result.Check[]> {
     return ((await this.query(schema.OP_DOCTOR)) as { checks: result.Check[] }).checks;
+  }
+
+  /** What the machine is, with all its PCI devices. */
+  async hardware(): Promise<result.Hardware & { pci: result.PciDevice[] }> {
+    const machine = (await this.query(schema.OP_HARDWARE)) as result.Hardware;
+    const pci: result.PciDevice[] = [];
+    for (let from: number | undefined = 0; from !== undefined;) {
+      const piece = (await this.query(schema.OP_HARDWARE_PCI, { from })) as {
+        devices: result.PciDevice[];
+        next?: number;
+      };
+      pci.push(...piece.devices);
+      from = piece.next !== undefined && piece.next > from ? piece.next : undefined;
+    }
+    return { ...machine, pci };
   }
 
   /** Events after `since`: at most one reply's worth; ask again from `next` until none come. */
@@ -175,6 +199,28 @@ export class Client {
     return new ConsoleStream(this, vm);
   }
 
+  /** Opens a named port of a VM for the session that the caller makes up. */
+  async attachPort(fields: PortRequest & { wait?: boolean; force?: boolean }): Promise<result.PortAttached> {
+    return (await this.query(schema.OP_PORT_ATTACH, fields)) as result.PortAttached;
+  }
+
+  async detachPort(fields: PortRequest & { from: number }): Promise<void> {
+    await this.query(schema.OP_PORT_DETACH, fields);
+  }
+
+  async readPort(fields: PortRequest & { from: number }): Promise<result.PortChunk> {
+    return (await this.query(schema.OP_PORT_READ, fields)) as result.PortChunk;
+  }
+
+  async writePort(fields: PortRequest & { at: number; data: Uint8Array }): Promise<result.PortTaken> {
+    return (await this.query(schema.OP_PORT_WRITE, fields)) as result.PortTaken;
+  }
+
+  /** A named port of a VM, without loss over noise and a restart of the control domain. */
+  port(vm: string, port: string): PortStream {
+    return new PortStream(this, vm, port);
+  }
+
   /** Makes the control domain trap. There is no reply: resolves when the next one prompts, or after a second. */
   async trap(): Promise<void> {
     const prompted = this.line.prompted(1000);
@@ -188,10 +234,10 @@ export class Client {
   }
 
   private query(op: string, fields: Message = {}): Promise<unknown> {
-    return this.line.request(op, fields, { timeout: this.timeout, repeatable: true });
+    return this.line.request(op, fields, { timeout: this.timeout });
   }
 
   private change(op: string, fields: Message): Promise<unknown> {
-    return this.line.request(op, fields, { timeout: this.timeout });
+    return this.line.request(op, fields, { timeout: this.timeout, epoch: this.hello.epoch });
   }
 }

@@ -13,8 +13,8 @@ import { formatTime } from "./values";
 export interface RequestOptions {
   /** Milliseconds until the request fails with code 5. */
   timeout: number;
-  /** Whether a request whose reply was lost is sent again: only what changes nothing or may happen twice. */
-  repeatable?: boolean;
+  /** The epoch of the host that was asked: it does a change that is sent again only if nobody can have done it. */
+  epoch?: number | undefined;
 }
 
 interface Pending {
@@ -26,15 +26,21 @@ interface Pending {
 
 /** Milliseconds without a reply after which a harmless request asks whether the first was lost; doubled each time. */
 const PROBE_AFTER = 1500;
-/** Milliseconds after which hello is sent a second time. */
+/** What asks whether a host is there: to a boot loader, and to firmware, zeros are no keys. */
+const ARE_YOU_THERE = new Uint8Array(2);
+/** Milliseconds after which that is asked again. */
+const ASK_AGAIN = 500;
+/** Milliseconds after which hello is sent again to a host that is there. */
 const HELLO_AGAIN = schema.Protocol.FRAME_TIMEOUT_MS + 500;
+/** Milliseconds without a byte after which half a frame is text: a host on a busy machine may take long. */
+const SILENCE = 5 * schema.Protocol.FRAME_TIMEOUT_MS;
 /** What the shell on the line prints when it waits for a command. */
 const PROMPT = "plinth> ";
 /** Characters of the line's text that are kept for messages. */
 const TEXT_KEPT = 4096;
 
 /**
- * Emits "push" (a Message with `ev`), "text" (bytes outside frames), "prompt" (the host's shell waits), "hello" (another client said hello,
+ * Emits "push" (a Message with `ev`), "text" (bytes outside frames), "prompt" (the host's shell waits), "ready" (the host is there), "hello" (another client said hello,
  * which ended our attachments) and "close" (an error; the line is gone).
  */
 export class Line extends EventEmitter {
@@ -87,18 +93,29 @@ export class Line extends EventEmitter {
     if (!this.closed) this.stream.write(frameEncode(message));
   }
 
-  /** Sends `hello`, again when the host has given up a half frame that was before it, and when the host's prompt shows that it has come up since. */
+  /**
+   * Sends `hello` once the host has said that it is there: what still boots would take a frame for keys. It is asked
+   * again and again, and at its prompt.
+   */
   hello(timeout: number): Promise<unknown> {
     const id = newId();
     const message: Message = { id, op: schema.OP_HELLO, version: schema.Protocol.VERSION };
     return this.exchange(id, schema.OP_HELLO, timeout, () => {
-      this.send(message);
-      const timer = setTimeout(() => this.send(message), HELLO_AGAIN);
-      const again = (): void => this.send(message);
-      this.on("prompt", again);
+      let sent = -Infinity;
+      const ask = (): void => this.write(ARE_YOU_THERE);
+      const greet = (): void => {
+        if (Date.now() - sent < HELLO_AGAIN) return;
+        sent = Date.now();
+        this.send(message);
+      };
+      const timer = setInterval(ask, ASK_AGAIN);
+      this.on("prompt", ask);
+      this.on("ready", greet);
+      ask();
       return () => {
-        clearTimeout(timer);
-        this.off("prompt", again);
+        clearInterval(timer);
+        this.off("prompt", ask);
+        this.off("ready", greet);
       };
     });
   }
@@ -151,16 +168,14 @@ export class Line extends EventEmitter {
 
   /**
    * Replies come in the order of requests: if a later one is answered, ours was lost (noise, or the
-   * control domain restarted). Then it is sent again, or fails at once if it must not happen twice.
+   * control domain restarted). Then it is sent again: a host answers a change that it has done once more,
+   * and refuses one that its predecessor may have done.
    */
   private watchForLoss(id: number, message: Message, options: RequestOptions): () => void {
     let probe = 0;
     let wait = PROBE_AFTER;
     const lost = (): void => {
-      const ours = this.pending.get(id);
-      if (!ours) return;
-      if (options.repeatable) this.send({ ...message, id });
-      else ours.fail(lostReply(message));
+      if (this.pending.has(id)) this.send({ ...message, id, epoch: options.epoch });
     };
     const ask = (): void => {
       this.pending.delete(probe);
@@ -189,12 +204,16 @@ export class Line extends EventEmitter {
 
   private feed(bytes: Buffer): void {
     clearTimeout(this.silence);
-    this.silence = setTimeout(() => this.reader.flush(), schema.Protocol.FRAME_TIMEOUT_MS);
+    this.silence = setTimeout(() => this.reader.flush(), SILENCE);
     this.silence.unref();
     this.reader.feed(bytes);
   }
 
   private receive(message: Message): void {
+    if (message.ev === schema.PUSH_READY) {
+      this.emit("ready");
+      return;
+    }
     if (typeof message.ev === "string") {
       this.emit("push", message);
       return;
@@ -243,13 +262,6 @@ function replyError(reply: Message): PlinthError {
   const code = typeof error.code === "number" && error.code >= 1 && error.code <= 7 ? error.code : 1;
   const message = text("message") || "the host refused without saying why";
   return new PlinthError({ code, message, object: text("object"), next: text("next") });
-}
-
-function lostReply(message: Message): PlinthError {
-  const vm = typeof message.vm === "string" ? message.vm : "";
-  const object = vm ? ` of ${vm}` : "";
-  const text = `the answer to '${message.op as string}'${object} was lost, it may have been done or not`;
-  return unreachable(text, vm ? `plinth show ${vm}` : "plinth ls");
 }
 
 function printable(text: string): string {

@@ -84,6 +84,11 @@ export function colourState(state: string): string {
   return kleur.yellow(state);
 }
 
+/** "1 unit", "2 units". */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
 /** What the host or a VM said, on one line and without escapes or control characters. */
 export function oneLine(text: unknown): string {
   return String(text ?? "")

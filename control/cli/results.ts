@@ -14,14 +14,60 @@ export interface VmRow {
 export interface VmSpec {
   name: string;
   memory: number;
+  /** What its balloon leaves it of that from the start. */
+  balloon?: number;
   vcpus?: number;
-  kernel: string;
+  kernel?: string;
   initrd?: string;
+  firmware?: string;
   cmdline?: string;
+  boot?: string;
+  modules?: { image: string; cmdline?: string }[];
+  debugExit?: boolean;
   console?: string;
-  disks?: { image: string; readOnly?: boolean }[];
+  disks?: { image: string; readOnly?: boolean; cdrom?: boolean }[];
+  networks?: { network: string; mac?: string }[];
+  /** Names of ports beside the console. */
+  ports?: string[];
+  rings?: string;
   start?: boolean;
   restart?: { policy: string; max?: number; window?: number };
+}
+
+/** What a device of a VM has done; bytes of a network card are those of frames. */
+export interface DeviceRow {
+  device: string;
+  requests: number;
+  notifies: number;
+  interrupts: number;
+  bytesOut: number;
+  bytesIn: number;
+  /** Of a network card: frames that the VM has sent and received, and that were dropped. */
+  network?: string;
+  mac?: string;
+  link?: string;
+  framesOut?: number;
+  framesIn?: number;
+  dropsOut?: number;
+  dropsIn?: number;
+}
+
+/** The rest is what the VM has said of its memory when it was last asked: each `show` asks for the next. */
+export interface BalloonRow {
+  target: number;
+  actual: number;
+  total?: number;
+  free?: number;
+  available?: number;
+  caches?: number;
+  majorFaults?: number;
+}
+
+/** A named port of a VM: whether the VM has opened it, and a program outside. */
+export interface PortRow {
+  name: string;
+  open: boolean;
+  attached: boolean;
 }
 
 /** Everything known about one VM. */
@@ -33,9 +79,14 @@ export interface VmDetails extends VmRow {
   interrupts: number;
   forwarded: number;
   counters: Record<string, number>;
+  devices?: DeviceRow[];
   runtimeMs: number;
   overhead: { kernelBytes: number; modelBytes: number };
+  /** Bytes of its memory that have frames of the host. */
   mapped: number;
+  /** What a balloon should leave it, and leaves it. */
+  balloon?: BalloonRow;
+  ports?: PortRow[];
 }
 
 export interface HostStatus {
@@ -45,7 +96,8 @@ export interface HostStatus {
   cpu: string;
   rig: string;
   cpus: number;
-  memory: { total: number; free: number; kernel: number; reserved: number };
+  /** clean: of `free`, what is zeroed in advance. */
+  memory: { total: number; free: number; clean: number; kernel: number; reserved: number };
   vms: { total: number; running: number };
   controlRestarts: number;
   badFrames: number;
@@ -73,10 +125,41 @@ export interface Check {
   text: string;
 }
 
+/** What the machine is. */
+export interface Hardware {
+  cpu: { name: string; vendor: string; family: number; model: number; stepping: number };
+  /** Of those found, apicIds has the first 128. */
+  cpus: { running: number; found: number; apicIds: number[] };
+  rig: string;
+  memory: { total: number };
+  /** kind: "BIOS" or "UEFI"; acpi: revision of the root pointer, 0: none; oem and table: of the root table. */
+  firmware: { kind: string; acpi: number; oem: string; table: string; tables: string[] };
+  /** kind: "VT-d", "AMD-Vi" or "". */
+  iommu: { kind: string; units: number; interruptRemapping: boolean };
+  nodes: number;
+  numa: { node: number; cpus: number; memory: number }[];
+  pciSegments: number;
+  features: string[];
+  missing: { name: string; text: string; cost: string }[];
+  /** What is wrong with the firmware's tables. */
+  problems: string[];
+}
+
+export interface PciDevice {
+  /** Bus, device and function. */
+  at: string;
+  /** Vendor and device. */
+  id: string;
+  class: string;
+  text: string;
+}
+
 export interface Hello {
   version: number;
   product: string;
   build: string;
+  /** How often the control domain was restarted: a successor does not know what was answered before. */
+  epoch: number;
 }
 
 export interface LogChunk {
@@ -89,6 +172,28 @@ export interface ConsolePush {
   vm: string;
   at: number;
   data: Uint8Array;
+}
+
+/** Where a port's bytes go on, and the number at which the VM's side has ended. */
+export interface PortAttached {
+  read: number;
+  write: number;
+  ended: number;
+  open: boolean;
+}
+
+/** What a VM has sent; `session` counts how often it has opened and closed the port. */
+export interface PortChunk {
+  at: number;
+  data: Uint8Array;
+  session: number;
+  unread: number;
+}
+
+/** Where the next byte for the VM goes, and how many it has not taken. */
+export interface PortTaken {
+  next: number;
+  unread: number;
 }
 
 export interface Attached {

@@ -2,10 +2,13 @@
 
 import type { Command } from "./command";
 import { consoleCommand } from "./commands/console";
+import { decode } from "./commands/decode";
 import { trap, trapModel } from "./commands/hidden";
-import { doctor, free, images, ls, show, status } from "./commands/inspect";
-import { create, pause, reset, resume, rm, start, stop } from "./commands/lifecycle";
+import { imageIso, imagePxe, imageUsb } from "./commands/image";
+import { doctor, free, hardware, images, ls, show, status } from "./commands/inspect";
+import { balloon, create, pause, reset, resume, rm, start, stop } from "./commands/lifecycle";
 import { completion, help, version } from "./commands/meta";
+import { port } from "./commands/port";
 import { rigDown, rigShow, rigUp } from "./commands/rig";
 import { shell } from "./commands/shell";
 import { events, logs } from "./commands/streams";
@@ -21,18 +24,25 @@ export function commandTable(): readonly Command[] {
     stop,
     pause,
     resume,
+    balloon,
     reset,
     rm,
     consoleCommand,
+    port,
     logs,
     events,
     images,
     free,
     doctor,
+    hardware,
+    decode,
     shell,
     rigUp,
     rigDown,
     rigShow,
+    imageIso,
+    imageUsb,
+    imagePxe,
     trap,
     trapModel,
     completion,

@@ -1,13 +1,21 @@
 // The way to the control domain: the configuration, the events that go out, the commands that come in.
 //
 // Messages (u16 length + CBOR map, see control/lib/link.ts):
-//   out  {t:"ready"}  {t:"error", object, message, next}  {t:"off"}  {t:"reset"}  {t:"ended", reason, value}
-//   in   {t:"run"}  {t:"powerbutton"}  {t:"trap"}
+//   out  {t:"ready"}  {t:"error", object, message, next}  {t:"off", value?}  {t:"reset"}  {t:"ended", reason, value}
+//   in   {t:"run"}  {t:"powerbutton"}  {t:"balloon", value: pages}  {t:"stats"}  {t:"trap"}
 
 import { log } from "../lib/binding";
 import { CborReader, CborWriter, cborValid } from "../lib/cbor";
 import { LINK_CONFIG_MAX, ModelLink, readConfig } from "../lib/link";
-import { LINK_POWER_BUTTON, LINK_RUN, LINK_TRAP } from "../protocol/schema";
+import {
+  BOOT_AUTO,
+  LINK_BALLOON,
+  LINK_POWER_BUTTON,
+  LINK_RUN,
+  LINK_STATS,
+  LINK_TRAP,
+  LINK_VALUE,
+} from "../protocol/schema";
 import { CAP_LINK, EVENT_FREE, GPA_SHARED } from "../gen/abi";
 
 /** Event bit of the control domain's signals. */
@@ -17,13 +25,31 @@ export const link = new ModelLink(GPA_SHARED, CAP_LINK);
 
 /** At most this many disks. */
 export const MAX_DISKS: u32 = 4;
+/** At most this many named ports: what a link has rings for. */
+export const MAX_PORTS: u32 = 4;
 
 /** A disk: memory that the control domain has mapped. */
 export class Disk {
   size: u64 = 0;
   readOnly: bool = false;
+  isCd: bool = false;
   /** Whether its image has still to be copied to it. */
   fresh: bool = false;
+}
+
+/** A module for the VM's kernel, mapped behind the one before it. */
+export class ModuleConfig {
+  size: u64 = 0;
+  /** Its command line stays in configBytes. */
+  cmdline: usize = 0;
+  cmdlineLength: u32 = 0;
+}
+
+/** A network card, and its end of a cable. */
+export class Card {
+  /** Its address, first byte lowest. */
+  address: u64 = 0;
+  side: u32 = 0;
 }
 
 /** What the control domain wants this VM to be. */
@@ -31,12 +57,26 @@ export class Config {
   name: string = "";
   memory: u64 = 0;
   vcpus: u32 = 1;
+  /** How it starts: BOOT_AUTO and so on. */
+  boot: string = BOOT_AUTO;
+  /** What the specification calls the image that it starts from. */
+  kernel: string = "";
   kernelSize: u64 = 0;
   initrdSize: u64 = 0;
+  /** Of the firmware to start from; 0: it starts from a kernel. */
+  firmwareSize: u64 = 0;
   wallClock: u64 = 0;
   tscHz: u64 = 0;
+  physicalBits: u64 = 0;
+  modules: ModuleConfig[] = [];
   disks: Disk[] = [];
+  cards: Card[] = [];
   virtioConsole: bool = false;
+  /** Names of the ports beside the console. */
+  ports: string[] = [];
+  /** Packed rings are not offered. */
+  splitRings: bool = false;
+  debugExit: bool = false;
   /** The command line stays where it was read: in configBytes. */
   cmdline: usize = 0;
   cmdlineLength: u32 = 0;
@@ -63,16 +103,30 @@ function readField(config: Config, reader: CborReader): void {
   if (reader.is("name")) config.name = reader.text();
   else if (reader.is("memory")) config.memory = reader.uint();
   else if (reader.is("vcpus")) config.vcpus = <u32>reader.uint();
+  else if (reader.is("boot")) config.boot = reader.text();
+  else if (reader.is("kernel")) config.kernel = reader.text();
+  else if (reader.is("debugExit")) config.debugExit = reader.bool();
+  else if (reader.is("modules")) readModules(config, reader);
   else if (reader.is("kernelSize")) config.kernelSize = reader.uint();
   else if (reader.is("initrdSize")) config.initrdSize = reader.uint();
+  else if (reader.is("firmwareSize")) config.firmwareSize = reader.uint();
   else if (reader.is("wallClock")) config.wallClock = reader.uint();
   else if (reader.is("tscHz")) config.tscHz = reader.uint();
+  else if (reader.is("physicalBits")) config.physicalBits = reader.uint();
   else if (reader.is("console")) config.virtioConsole = reader.text() == "virtio";
+  else if (reader.is("ports")) readPorts(config, reader);
+  else if (reader.is("networks")) readCards(config, reader);
+  else if (reader.is("rings")) config.splitRings = reader.text() == "split";
   else if (reader.is("disks")) readDisks(config, reader);
   else if (reader.is("cmdline")) {
     config.cmdlineLength = reader.key();
     config.cmdline = reader.span;
   } else reader.skip();
+}
+
+function readPorts(config: Config, reader: CborReader): void {
+  const count = reader.array();
+  for (let i: u32 = 0; i < count && reader.ok; i++) config.ports.push(reader.text());
 }
 
 function readDisks(config: Config, reader: CborReader): void {
@@ -84,10 +138,43 @@ function readDisks(config: Config, reader: CborReader): void {
       reader.key();
       if (reader.is("size")) disk.size = reader.uint();
       else if (reader.is("readOnly")) disk.readOnly = reader.bool();
+      else if (reader.is("cdrom")) disk.isCd = reader.bool();
       else if (reader.is("fresh")) disk.fresh = reader.bool();
       else reader.skip();
     }
     config.disks.push(disk);
+  }
+}
+
+function readModules(config: Config, reader: CborReader): void {
+  const count = reader.array();
+  for (let i: u32 = 0; i < count && reader.ok; i++) {
+    const module = new ModuleConfig();
+    const pairs = reader.map();
+    for (let n: u32 = 0; n < pairs && reader.ok; n++) {
+      reader.key();
+      if (reader.is("size")) module.size = reader.uint();
+      else if (reader.is("cmdline")) {
+        module.cmdlineLength = reader.key();
+        module.cmdline = reader.span;
+      } else reader.skip();
+    }
+    config.modules.push(module);
+  }
+}
+
+function readCards(config: Config, reader: CborReader): void {
+  const count = reader.array();
+  for (let i: u32 = 0; i < count && reader.ok; i++) {
+    const card = new Card();
+    const pairs = reader.map();
+    for (let n: u32 = 0; n < pairs && reader.ok; n++) {
+      reader.key();
+      if (reader.is("address")) card.address = reader.uint();
+      else if (reader.is("side")) card.side = <u32>reader.uint();
+      else reader.skip();
+    }
+    config.cards.push(card);
   }
 }
 
@@ -121,6 +208,14 @@ export function sendError(object: string, message: string, next: string): void {
   send();
 }
 
+/** The VM has switched itself off with an exit code. */
+export function sendOff(code: u32): void {
+  open("off", 2);
+  writer.text("value");
+  writer.uint(code);
+  send();
+}
+
 export function sendEnded(reason: string, value: u64): void {
   open("ended", 3);
   field("reason", reason);
@@ -135,8 +230,13 @@ export const enum Command {
   RUN = 1,
   POWER_BUTTON = 2,
   TRAP = 3,
-  UNKNOWN = 4,
+  BALLOON = 4,
+  STATS = 5,
+  UNKNOWN = 6,
 }
+
+/** What came with the last command. */
+export let commandValue: u64 = 0;
 
 /** Takes the next command of the control domain. */
 export function nextCommand(): Command {
@@ -147,6 +247,12 @@ export function nextCommand(): Command {
   if (!reader.find("t")) return Command.UNKNOWN;
   reader.key();
   if (reader.is(LINK_RUN)) return Command.RUN;
+  if (reader.is(LINK_STATS)) return Command.STATS;
   if (reader.is(LINK_TRAP)) return Command.TRAP;
-  return reader.is(LINK_POWER_BUTTON) ? Command.POWER_BUTTON : Command.UNKNOWN;
+  if (reader.is(LINK_POWER_BUTTON)) return Command.POWER_BUTTON;
+  if (!reader.is(LINK_BALLOON)) return Command.UNKNOWN;
+  const again = new CborReader(messageBytes, length);
+  if (!again.find(LINK_VALUE)) return Command.UNKNOWN;
+  commandValue = again.uint();
+  return again.ok ? Command.BALLOON : Command.UNKNOWN;
 }

@@ -1,8 +1,8 @@
 // Every access of the device model to its VM's memory: each is checked against the VM's size.
 //
-// VM guest-physical address g is at GPA_GUEST + g of this component. An access that does not lie wholly
-// inside of the VM's memory is not done, and the function returns false. Memory is read once into linear
-// memory; nothing here reads a guest value twice.
+// VM guest-physical address g is at GPA_GUEST + g of this component, the hole below 4 GiB included. An access
+// that does not lie wholly inside of the VM's low or high memory (lib/pc-memory.ts) is not done, and the
+// function returns false. Memory is read once into linear memory; nothing here reads a guest value twice.
 
 import {
   sharedCopy,
@@ -10,16 +10,32 @@ import {
   sharedLoad32,
   sharedLoad64,
   sharedRead,
+  sharedReplace,
   sharedStore32,
   sharedWrite,
 } from "../lib/binding";
 import { GPA_GUEST } from "../gen/abi64";
+import { HIGH_MEMORY, highMemory, lowMemory } from "../lib/pc-memory";
 
-/** The VM's memory in bytes, set once from the configuration. */
-export let memorySize: u64 = 0;
+/** The VM's memory in bytes below the hole, and from 4 GiB on; set once from the configuration. */
+export let lowSize: u64 = 0;
+export let highSize: u64 = 0;
 
 export function setMemorySize(size: u64): void {
-  memorySize = size;
+  lowSize = lowMemory(size);
+  highSize = highMemory(size);
+}
+
+// Where firmware starts that ends at 4 GiB; it can only be read.
+let flashStart: u64 = HIGH_MEMORY;
+
+export function setFlash(size: u64): void {
+  flashStart = HIGH_MEMORY - size;
+}
+
+// Whether [gpa, gpa + length) lies in the firmware.
+function inFlash(gpa: u64, length: u64): bool {
+  return gpa >= flashStart && length <= HIGH_MEMORY && gpa <= HIGH_MEMORY - length;
 }
 
 // One value on its way in or out.
@@ -27,29 +43,51 @@ const cell: usize = memory.data(8, 8);
 
 /** Whether [gpa, gpa + length) is memory of the VM. */
 export function inMemory(gpa: u64, length: u64): bool {
-  return length <= memorySize && gpa <= memorySize - length;
+  if (gpa < HIGH_MEMORY) return length <= lowSize && gpa <= lowSize - length;
+  return length <= highSize && gpa - HIGH_MEMORY <= highSize - length;
 }
 
 /** Reads 1 to 8 bytes, little endian, into `value`. False: not memory, and `value` is all ones. */
 export function readGuest(gpa: u64, size: u32): bool {
   store<u64>(cell, 0);
-  if (size > 8 || !inMemory(gpa, size)) {
-    value = ~0;
-    return false;
-  }
-  sharedRead(cell, GPA_GUEST + gpa, size);
+  value = ~0;
+  if (size > 8 || !readGuestBytes(cell, gpa, size)) return false;
   value = load<u64>(cell);
   return true;
 }
 
-/** Loads an aligned u64; 0 where there is no memory, as an entry of a page table that is not present. */
-export function loadGuest64(gpa: u64): u64 {
-  return inMemory(gpa, 8) ? sharedLoad64(GPA_GUEST + gpa) : 0;
-}
-
-/** The same for 4 bytes. */
+/** Loads an aligned u32; 0 where there is no memory. */
 export function loadGuest32(gpa: u64): u64 {
   return inMemory(gpa, 4) ? sharedLoad32(GPA_GUEST + gpa) : 0;
+}
+
+/** Loads an aligned entry of a page table; ones where there is no memory. */
+export function loadTable64(gpa: u64): u64 {
+  return inMemory(gpa, 8) ? sharedLoad64(GPA_GUEST + gpa) : ~0;
+}
+
+/** Loads an entry again, from an address at which loadTable64() has found memory. */
+// @ts-ignore: decorator
+@inline
+export function reloadTable64(gpa: u64): u64 {
+  return sharedLoad64(GPA_GUEST + gpa);
+}
+
+/** Reads the 16 bytes at an address that is known to be memory, with all of its page. */
+// @ts-ignore: decorator
+@inline
+export function rereadGuest16(to: usize, gpa: u64): void {
+  sharedRead(to, GPA_GUEST + gpa, 16);
+}
+
+/** The same as loadTable64() for 4 bytes. */
+export function loadTable32(gpa: u64): u64 {
+  return inMemory(gpa, 4) ? sharedLoad32(GPA_GUEST + gpa) : 0xffffffff;
+}
+
+/** Replaces an entry of 4 or 8 bytes, in one step, if it is still what it was. There is no entry where there is no memory. */
+export function replaceTable(gpa: u64, size: u32, old: u64, value: u64): bool {
+  return !inMemory(gpa, size) || sharedReplace(GPA_GUEST + gpa, size, old, value);
 }
 
 /** What the last readGuest found. */
@@ -63,9 +101,9 @@ export function writeGuest(gpa: u64, size: u32, data: u64): bool {
   return true;
 }
 
-/** Copies guest memory to linear memory. */
+/** Copies guest memory, or firmware, to linear memory. */
 export function readGuestBytes(to: usize, gpa: u64, length: u32): bool {
-  if (!inMemory(gpa, length)) return false;
+  if (!inMemory(gpa, length) && !inFlash(gpa, length)) return false;
   sharedRead(to, GPA_GUEST + gpa, length);
   return true;
 }

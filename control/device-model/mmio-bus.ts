@@ -6,18 +6,12 @@ export abstract class MmioDevice {
   abstract mmioWrite(offset: u32, size: u32, value: u64): void;
 }
 
-/** Accesses that nobody answered. */
-export let unclaimedMmio: u32 = 0;
-
 class NoDevice extends MmioDevice {
   mmioRead(_offset: u32, _size: u32): u64 {
-    unclaimedMmio++;
     return ~0;
   }
 
-  mmioWrite(_offset: u32, _size: u32, _value: u64): void {
-    unclaimedMmio++;
-  }
+  mmioWrite(_offset: u32, _size: u32, _value: u64): void {}
 }
 
 /** A piece of memory space that belongs to a device. It can move, and be taken off the bus (a PCI BAR). */
@@ -40,8 +34,13 @@ const MAX_REGIONS = 64;
 const regions = new StaticArray<Region | null>(MAX_REGIONS);
 let regionCount = 0;
 let lastHit = new Region(0, 8, new NoDevice());
-const nobody = lastHit.device;
+let rest = lastHit.device;
 lastHit.active = false;
+
+/** Gives what nobody claims below 4 GiB to a device, which sees addresses as offsets. */
+export function claimRest(device: MmioDevice): void {
+  rest = device;
+}
 
 /** Gives [base, base + size) to a device; size is at least 8. */
 export function claimMmio(device: MmioDevice, base: u64, size: u32): Region {
@@ -51,8 +50,13 @@ export function claimMmio(device: MmioDevice, base: u64, size: u32): Region {
   return region;
 }
 
+// @ts-ignore: decorator
+@inline
 function find(gpa: u64, size: u32): bool {
-  if (lastHit.holds(gpa, size)) return true;
+  return lastHit.holds(gpa, size) || search(gpa, size);
+}
+
+function search(gpa: u64, size: u32): bool {
   for (let i = 0; i < regionCount; i++) {
     const region = regions[i]!;
     if (region.holds(gpa, size)) {
@@ -66,11 +70,11 @@ function find(gpa: u64, size: u32): bool {
 /** Reads 1 to 8 bytes. Only the low `size` bytes of the result count. */
 export function mmioRead(gpa: u64, size: u32): u64 {
   if (find(gpa, size)) return lastHit.device.mmioRead(<u32>(gpa - lastHit.base), size);
-  return nobody.mmioRead(0, size);
+  return gpa >> 32 == 0 ? rest.mmioRead(<u32>gpa, size) : ~0;
 }
 
 /** Writes 1 to 8 bytes. */
 export function mmioWrite(gpa: u64, size: u32, value: u64): void {
   if (find(gpa, size)) lastHit.device.mmioWrite(<u32>(gpa - lastHit.base), size, value);
-  else nobody.mmioWrite(0, size, value);
+  else if (gpa >> 32 == 0) rest.mmioWrite(<u32>gpa, size, value);
 }

@@ -15,15 +15,29 @@ export abstract class PortDevice {
 /** Accesses that nobody answered. */
 export let unclaimedPorts: u32 = 0;
 
+// A block of ports that the VM may put anywhere: it answers where nobody else does.
+let movable: PortDevice | null = null;
+let movableAt: u32 = 0;
+let movableCount: u32 = 0;
+
+/** Puts the movable block at `first`; `count` 0: nowhere. */
+export function moveBlock(device: PortDevice, first: u32, count: u32): void {
+  movable = device;
+  movableAt = first;
+  movableCount = count;
+}
+
 // What the ISA bus gives when nobody drives it.
 class NoDevice extends PortDevice {
-  portRead(_port: u32, _size: u32): u32 {
+  portRead(port: u32, size: u32): u32 {
+    if (port - movableAt < movableCount) return movable!.portRead(port, size);
     unclaimedPorts++;
     return 0xffffffff;
   }
 
-  portWrite(_port: u32, _size: u32, _value: u32): void {
-    unclaimedPorts++;
+  portWrite(port: u32, size: u32, value: u32): void {
+    if (port - movableAt < movableCount) movable!.portWrite(port, size, value);
+    else unclaimedPorts++;
   }
 }
 
@@ -71,14 +85,17 @@ wideDevices[0] = nobody;
 export function claimPorts(device: PortDevice, first: u32, count: u32, wide: bool = false): void {
   const owner = numberOf(device);
   wideDevices[owner] = wide ? device : splitter;
-  for (let port = first; port < first + count; port++) {
+  let next: u32 = 0;
+  for (let port = first; port < first + count; port = next) {
     const page = port >> 8;
     if (rowOf[page] == 0) {
       assert(rowCount < ROWS, "port bus: too many rows");
       rowOf[page] = <u8>rowCount;
       rowCount++;
     }
-    ownerOf[((<u32>rowOf[page]) << 8) | (port & 255)] = <u8>owner;
+    next = min((page + 1) << 8, first + count);
+    const cells = changetype<usize>(ownerOf) + (((<u32>rowOf[page]) << 8) | (port & 255));
+    memory.fill(cells, <u8>owner, next - port);
   }
 }
 

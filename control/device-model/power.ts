@@ -2,7 +2,7 @@
 
 import { Reply } from "../gen/abi";
 import { flushConsole } from "./console";
-import { sendEnded, sendEvent } from "./control-link";
+import { sendEnded, sendEvent, sendOff } from "./control-link";
 import { message } from "./exits/message";
 
 let ended = false;
@@ -10,6 +10,11 @@ let ended = false;
 /** The VM switches itself off (ACPI S5). The exit that says so is answered with a stop. */
 export function endOff(): void {
   if (begin()) sendEvent("off");
+}
+
+/** The VM ends itself with an exit code. */
+export function endExit(code: u32): void {
+  if (begin()) sendOff(code);
 }
 
 /** The VM resets itself. The control domain makes it anew. */

@@ -2,24 +2,29 @@
 
 import { CAP_SELF, Failure, ObjectType, PAGE_SIZE, Right, DomainState, VcpuState } from "../gen/abi";
 import { CapInfo, DomainInfo, VcpuInfo } from "../gen/layout";
-import { capInfo, domainInfo, memMap, memUnmap, sharedRead, vcpuInfo } from "../lib/binding";
+import { capInfo, domainInfo, log, vcpuInfo } from "../lib/binding";
 import { LINK_CONFIG_MAX, readConfig } from "../lib/link";
 import {
+  BOOT_AUTO,
   CONSOLE_SERIAL,
   CONSOLE_VIRTIO,
   EVENT_CONTROL_RESTARTED,
   EVENT_CONTROL_STARTED,
   EVENT_SPEC_ERROR,
+  FIELD_BOOT,
   FIELD_CMDLINE,
   FIELD_CONSOLE,
+  FIELD_DEBUG_EXIT,
   FIELD_DISKS,
-  FIELD_HOST,
+  FIELD_FIRMWARE,
   FIELD_IMAGE,
+  FIELD_KERNEL,
+  FIELD_MODULES,
+  FIELD_CDROM,
   FIELD_READ_ONLY,
-  FIELD_VERSION,
-  FIELD_VMS,
+  FIELD_RINGS,
   LINK_INITRD_SIZE,
-  LINK_KERNEL_SIZE,
+  RINGS_SPLIT,
   Specification,
   STATE_CRASHED,
   STATE_PAUSED,
@@ -28,23 +33,22 @@ import {
 } from "../protocol/schema";
 import { decode } from "./codec";
 import { emit, eventsRestore } from "./events";
-import { findModule, info, modules } from "./host";
+import { findModule, info, MAX_DOCUMENT, moduleDocument, modules } from "./host";
+import { DAMAGE_NEXT, damageOf, damages, manifestCheck } from "./manifest";
 import { disksForget } from "./disks";
-import { GPA_MODULE, linkAddress, MAX_DISKS, vmSlot, VmSlot, vmsThatFit } from "./slots";
-import { DiskSpec, HostSpec, isName, readHostSpec, VmSpec } from "./spec";
-import { stashRead } from "./stash";
-import { clean, counted, fieldText, quoted } from "./text";
+import { networksHold, networksOfLink, networksSweep } from "./networks";
+import { linkAddress, MAX_DISKS, vmSlot, VmSlot, vmsThatFit } from "./slots";
+import { DiskSpec, HostSpec, isName, ModuleSpec, readHostSpec, VmSpec } from "./spec";
+import { clean, counted, fieldText, grouped, quoted } from "./text";
 import { Value } from "./value";
-import { Vm, vmOfStash } from "./vm";
+import { Vm } from "./vm";
 import { vmAttachLink, vmForgetLink, vmTearDown } from "./vm-builder";
 import { vmCreate, vmStartSoon } from "./vm-actions";
 import { failureName, vmsDomainEvent, vmsLinkEvent, lastWords } from "./vm-watch";
-import { hostNameSet, vmAdopt, vmFind, vmHolds, vmsAll, vmsSave } from "./vms";
+import { hostNameOfStash, hostNameSet, vmAdopt, vmFind, vmHolds, vmsAll, vmSave, vmUnstash } from "./vms";
 
 const SPEC_MODULE: string = "spec";
-const MAX_SPEC: u64 = 65536;
 
-const specBuffer: usize = memory.data(0x10000, 16); /* MAX_SPEC */
 const configBuffer: usize = memory.data(4096, 16);
 const capPage: usize = memory.data(96, 16);
 const domainPage: usize = memory.data(128, 16);
@@ -57,14 +61,18 @@ export function bootProblems(): string[] {
   return problems;
 }
 
+/** Told on the line, and by way of the kernel's log on the screen. */
 function problem(vm: string, text: string, next: string): void {
   problems.push(text + (next != "" ? "\n  next: " + next : ""));
+  log("error: " + text + (next != "" ? "; next: " + next : ""));
   emit(EVENT_SPEC_ERROR, vm, text);
 }
 
 /** A first start: creates and starts the VMs of the host specification. Returns a line for people. */
 export function bootFresh(): string {
   emit(EVENT_CONTROL_STARTED, "", "control domain started");
+  manifestCheck();
+  for (let i = 0; i < damages().length; i++) problem("", damages()[i], DAMAGE_NEXT);
   const spec = readSpecModule();
   if (spec == null)
     return problems.length > 0
@@ -96,41 +104,30 @@ export function bootFresh(): string {
 
 function readSpecModule(): HostSpec | null {
   const module = findModule(SPEC_MODULE);
-  if (module == null) return null;
-  if (module.size == 0 || module.size > MAX_SPEC) {
-    problem(
-      "",
-      'host specification: module "spec" has ' + module.size.toString() + " bytes, it must have 1 to 65,536",
-      "images",
-    );
-    return null;
-  }
-  if (memMap(CAP_SELF, module.slot, GPA_MODULE, 0, module.pages, Right.READ) < 0) {
-    problem("", 'host specification: module "spec" cannot be mapped', "logs");
-    return null;
-  }
-  sharedRead(specBuffer, GPA_MODULE, <u32>module.size);
-  memUnmap(CAP_SELF, GPA_MODULE, module.pages);
-  return readHostSpec(decode(specBuffer, <u32>module.size));
+  if (module == null || damageOf(SPEC_MODULE) != "") return null;
+  if (module.size <= MAX_DOCUMENT) return readHostSpec(moduleDocument(module));
+  const size = grouped(module.size);
+  problem("", 'host specification: module "spec" has ' + size + " bytes, it may have 65,536", "images");
+  return null;
 }
 
 /** A restart: takes over the predecessor's VMs. Returns a line for people. */
 export function bootAgain(): string {
   eventsRestore();
-  const stash = stashRead();
-  if (stash != null && stash.getUint(FIELD_VERSION) == 1) {
-    const host = stash.getText(FIELD_HOST);
-    if (isName(host)) hostNameSet(host);
-    adoptStash(stash.getList(FIELD_VMS));
-  }
+  manifestCheck();
+  networksHold();
+  const host = hostNameOfStash();
+  if (isName(host)) hostNameSet(host);
+  adoptStashed();
   adoptOrphans();
+  networksSweep();
   const cause = failureName(info().last_failure);
   const words = info().last_failure == Failure.TRAP ? lastWords("control") : "";
   const reason = words != "" ? "trap: " + clean(words, 110) : cause;
   const count = vmsAll().length;
   const text = "control domain restarted (" + reason + "); found " + counted(count, "VM");
   emit(EVENT_CONTROL_RESTARTED, "", text);
-  vmsSave();
+  for (let i = 0; i < count; i++) vmSave(vmsAll()[i]);
   for (let i = 0; i < count && i < vmsAll().length; i++) vmsLinkEvent(vmsAll()[i].index);
   vmsDomainEvent();
   return text;
@@ -141,9 +138,10 @@ function limit(): u32 {
   return min<u32>(Specification.MAX_VMS, vmsThatFit(changetype<CapInfo>(capPage).slots));
 }
 
-function adoptStash(list: Value[]): void {
-  for (let i = 0; i < list.length; i++) {
-    const vm = vmOfStash(list[i], limit());
+function adoptStashed(): void {
+  const end = limit();
+  for (let index: u32 = 0; index < end; index++) {
+    const vm = vmUnstash(index);
     if (vm != null && vmAdopt(vm)) reconcile(vm);
   }
 }
@@ -232,18 +230,30 @@ function holdsAnything(index: u32): bool {
 function readSpecOfLink(vm: Vm): void {
   if (capInfo(vmSlot(vm.index, VmSlot.MEMORY), capPage) >= 0)
     vm.spec.memory = changetype<CapInfo>(capPage).pages * PAGE_SIZE;
+  vm.target = vm.spec.memory;
   const length = readConfig(linkAddress(vm.index), configBuffer);
   const value = length > 0 ? decode(configBuffer, length) : null;
   if (value == null) return;
   const disks = value.getList(FIELD_DISKS);
-  for (let i = 0; i < disks.length; i++)
-    vm.spec.disks.push(new DiskSpec(disks[i].getText(FIELD_IMAGE), disks[i].getBool(FIELD_READ_ONLY)));
+  for (let i = 0; i < disks.length; i++) {
+    const disk = disks[i];
+    const readOnly = disk.getBool(FIELD_READ_ONLY);
+    vm.spec.disks.push(new DiskSpec(disk.getText(FIELD_IMAGE), readOnly, disk.getBool(FIELD_CDROM)));
+  }
   vm.disksFilled = true;
+  networksOfLink(vm, value);
+  if (value.getText(FIELD_RINGS) == RINGS_SPLIT) vm.spec.rings = RINGS_SPLIT;
   vm.spec.console = value.getText(FIELD_CONSOLE) == CONSOLE_VIRTIO ? CONSOLE_VIRTIO : CONSOLE_SERIAL;
+  vm.spec.boot = value.getText(FIELD_BOOT, BOOT_AUTO);
+  vm.spec.debugExit = value.getBool(FIELD_DEBUG_EXIT);
+  const extra = value.getList(FIELD_MODULES);
+  for (let i = 0; i < extra.length; i++)
+    vm.spec.modules.push(new ModuleSpec(extra[i].getText(FIELD_IMAGE), extra[i].getText(FIELD_CMDLINE)));
   vm.spec.cmdline = clean(value.getText(FIELD_CMDLINE), Specification.MAX_CMDLINE);
   const all = modules();
   for (let i = 0; i < all.length; i++) {
-    if (all[i].size == value.getUint(LINK_KERNEL_SIZE)) vm.spec.kernel = all[i].name;
+    if (all[i].name == value.getText(FIELD_KERNEL)) vm.spec.kernel = all[i].name;
+    if (all[i].name == value.getText(FIELD_FIRMWARE)) vm.spec.firmware = all[i].name;
     if (all[i].size == value.getUint(LINK_INITRD_SIZE)) vm.spec.initrd = all[i].name;
   }
 }

@@ -16,8 +16,13 @@ import {
   FIELD_SPEC,
   FIELD_VM,
   FIELD_VMS,
+  LINK_STATS,
+  STATE_RUNNING,
+  OP_BALLOON,
   OP_CREATE,
   OP_DOCTOR,
+  OP_HARDWARE,
+  OP_HARDWARE_PCI,
   OP_EVENTS,
   OP_IMAGES,
   OP_LOGS,
@@ -37,13 +42,25 @@ import {
 import { Cursor } from "./cursor";
 import { eventAfter } from "./events";
 import { kernelLog, modules } from "./host";
+import { hardwareResult, pciResult } from "./hardware";
 import { Fault, Outcome } from "./outcome";
 import { doctorResult, showResult, statusResult } from "./reports";
 import { readVmSpec } from "./spec";
 import { clean, nearest, quoted } from "./text";
 import { Value } from "./value";
 import { Vm } from "./vm";
-import { vmCreate, vmPause, vmRemove, vmReset, vmResume, vmStart, vmStop, vmTrapModel } from "./vm-actions";
+import {
+  vmBalloon,
+  vmCreate,
+  vmPause,
+  vmRemove,
+  vmReset,
+  vmSend,
+  vmResume,
+  vmStart,
+  vmStop,
+  vmTrapModel,
+} from "./vm-actions";
 import { vmFind, vmNames, vmsAll } from "./vms";
 
 /** What follows a command's name in the shell. */
@@ -55,6 +72,7 @@ export const enum Words {
   SPEC = 4,
   COMMAND = 5,
   COUNT = 6,
+  VM_SIZE = 7,
 }
 
 const MAX_ROW_REASON = 60;
@@ -109,6 +127,14 @@ const table: Command[] = [
     act(request, vmResume),
   ),
   new Command(
+    OP_BALLOON,
+    "balloon",
+    Words.VM_SIZE,
+    "balloon VM SIZE",
+    "leave it SIZE of its memory: 64M",
+    balloon,
+  ),
+  new Command(
     OP_RESET,
     "reset",
     Words.VM,
@@ -143,6 +169,17 @@ const table: Command[] = [
   ),
   new Command(OP_DOCTOR, "doctor", Words.NONE, "doctor", "check the host", (request: Value): Outcome =>
     Outcome.of(doctorResult()),
+  ),
+  new Command(
+    OP_HARDWARE,
+    "hardware",
+    Words.NONE,
+    "hardware",
+    "what the machine is, and what it lacks",
+    (request: Value): Outcome => Outcome.of(hardwareResult()),
+  ),
+  new Command(OP_HARDWARE_PCI, "", Words.NONE, "", "", (request: Value): Outcome =>
+    Outcome.of(pciResult(request.getUint(FIELD_FROM))),
   ),
   new Command(OP_TEST_TRAP, "", Words.NONE, "", "", trap),
   new Command(OP_TEST_TRAP_MODEL, "", Words.VM, "", "", (request: Value): Outcome =>
@@ -201,7 +238,10 @@ function list(): Outcome {
 function show(request: Value): Outcome {
   const name = request.getText(FIELD_VM);
   const vm = vmFind(name);
-  return vm == null ? Outcome.fail(noSuchVm(name)) : Outcome.of(showResult(vm));
+  if (vm == null) return Outcome.fail(noSuchVm(name));
+  const result = showResult(vm);
+  if (vm.state == STATE_RUNNING) vmSend(vm, LINK_STATS); // for the next time
+  return Outcome.of(result);
 }
 
 function create(request: Value): Outcome {
@@ -222,6 +262,14 @@ function stop(request: Value): Outcome {
   const vm = vmFind(name);
   if (vm == null) return Outcome.fail(noSuchVm(name));
   const fault = vmStop(vm, request.getBool(FIELD_FORCE));
+  return fault != null ? Outcome.fail(fault) : rowOf(vm);
+}
+
+function balloon(request: Value): Outcome {
+  const name = request.getText(FIELD_VM);
+  const vm = vmFind(name);
+  if (vm == null) return Outcome.fail(noSuchVm(name));
+  const fault = vmBalloon(vm, request.getUint(FIELD_SIZE));
   return fault != null ? Outcome.fail(fault) : rowOf(vm);
 }
 

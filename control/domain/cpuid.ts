@@ -32,6 +32,7 @@ const LEAF1_ECX_XSAVE: u32 = bit(26);
 const LEAF1_ECX_AVX: u32 = bit(12) /* FMA */ | bit(28) /* AVX */ | bit(29); /* F16C */
 const LEAF1_ECX_ALWAYS: u32 = bit(21) /* x2APIC */ | bit(24) /* TSC deadline */ | bit(31); /* hypervisor */
 
+const LEAF1_EDX_MTRR: u32 = bit(12); /* with firmware, which sets them up */
 const LEAF1_EDX_HTT: u32 = bit(28); /* leaf 1 counts the vCPUs */
 const LEAF1_EDX: u32 =
   bit(0) /* FPU */ |
@@ -103,10 +104,17 @@ const EXTENDED1_EDX: u32 =
   bit(27) /* RDTSCP */ |
   bit(29); /* 64-bit */
 
+const EXTENDED1_ECX_CORES: u32 = bit(1); /* what leaf 1 counts are cores, on AMD's CPUs */
+const EXTENDED1_EDX_LEAF1: u32 = 0x0183f3ff & ~LEAF1_EDX_MTRR; /* AMD's copies of bits of leaf 1 */
+
 const LAST_LEAF: u32 = 0x16;
 const LEAF6_ARAT: u32 = bit(2);
 const CACHE_SHARING: u32 = 0xffffc000; /* leaf 4 EAX: ids of sharing logical CPUs and of cores */
-const KVM_NOP_IO_DELAY: u32 = bit(1);
+const KVM_FEATURES: u32 =
+  bit(1) /* no delay after port accesses */ |
+  bit(3) /* clock source, new MSRs */ |
+  bit(5) /* steal time */ |
+  bit(24); /* the clock is the same on all vCPUs */
 
 /** Address of the rows of the last policyBuild. */
 export function policyRows(): usize {
@@ -155,14 +163,15 @@ function allowedXcr0(): u32 {
   return mask;
 }
 
-function addBasic(xcr0: u32, vcpus: u32): void {
+function addBasic(xcr0: u32, vcpus: u32, firmware: bool): void {
   const avx = (xcr0 & XCR0_AVX) == XCR0_AVX;
   host(0, 0);
   add(0, 0, LAST_LEAF, ebx(), ecx(), edx());
   host(1, 0);
   const wanted = LEAF1_ECX | (xcr0 != 0 ? LEAF1_ECX_XSAVE : 0) | (avx ? LEAF1_ECX_AVX : 0);
+  const extra = (vcpus > 1 ? LEAF1_EDX_HTT : 0) | (firmware ? edx() & LEAF1_EDX_MTRR : 0);
   const lineAndCount = (ebx() & 0xff00) | (vcpus << 16);
-  add(1, 0, eax(), lineAndCount, (ecx() & wanted) | LEAF1_ECX_ALWAYS, (edx() & LEAF1_EDX) | (vcpus > 1 ? LEAF1_EDX_HTT : 0));
+  add(1, 0, eax(), lineAndCount, (ecx() & wanted) | LEAF1_ECX_ALWAYS, (edx() & LEAF1_EDX) | extra);
   host(2, 0);
   add(2, 0, eax(), ebx(), ecx(), edx());
   for (let i: u32 = 0; i < 6; i++) {
@@ -227,36 +236,50 @@ function addHypervisor(): void {
   add(0x40000000, 0, 0x40000001, 0x6e696c50, 0x6c506874, 0x68746e69); /* "PlinthPlinth" */
   add(0x40000001, 0, 0, 0, 0, 0);
   add(0x40000100, 0, 0x40000101, 0x4b4d564b, 0x564b4d56, 0x4d); /* "KVMKVMKVM" */
-  add(0x40000101, 0, KVM_NOP_IO_DELAY, 0, 0, 0);
+  add(0x40000101, 0, KVM_FEATURES, 0, 0, 0);
 }
 
-function addExtended(): void {
+/** The width of physical addresses, which VMs see as it is. */
+export function physicalBits(): u32 {
+  host(0x80000008, 0);
+  return eax() & 0xff;
+}
+
+function addExtended(vcpus: u32): void {
   const invariant: u32 = (info().features & Feature.INVARIANT_TSC) != 0 ? bit(8) : 0;
   add(0x80000000, 0, 0x80000008, 0, 0, 0);
   host(0x80000001, 0);
-  add(0x80000001, 0, 0, 0, ecx() & EXTENDED1_ECX, edx() & EXTENDED1_EDX);
+  const amd = (edx() & EXTENDED1_EDX_LEAF1) != 0;
+  const cores = amd && vcpus > 1 ? EXTENDED1_ECX_CORES : 0;
+  const listed = EXTENDED1_EDX | (LEAF1_EDX & EXTENDED1_EDX_LEAF1);
+  add(0x80000001, 0, 0, 0, (ecx() & EXTENDED1_ECX) | cores, edx() & listed);
   for (let leaf: u32 = 0x80000002; leaf <= 0x80000004; leaf++) {
     host(leaf, 0);
     add(leaf, 0, eax(), ebx(), ecx(), edx());
   }
-  add(0x80000005, 0, 0, 0, 0, 0);
-  host(0x80000006, 0);
-  add(0x80000006, 0, 0, 0, ecx(), 0);
+  for (let leaf: u32 = 0x80000005; leaf <= 0x80000006; leaf++) {
+    host(leaf, 0); /* caches; TLBs on AMD's CPUs */
+    add(leaf, 0, eax(), ebx(), ecx(), edx());
+  }
   add(0x80000007, 0, 0, 0, 0, invariant);
   host(0x80000008, 0);
-  add(0x80000008, 0, eax() & 0xffff, 0, 0, 0);
+  const idBits = 32 - clz(vcpus - 1);
+  add(0x80000008, 0, eax() & 0xffff, 0, amd ? (idBits << 12) | (vcpus - 1) : 0, 0);
 }
 
-/** Builds the table for a VM of so many vCPUs, sorted by leaf and subleaf, at policyRows(); returns the number of rows. */
-export function policyBuild(vcpus: u32): u32 {
+/**
+ * Builds the table for a VM of so many vCPUs, with or without firmware, sorted by leaf and subleaf, at
+ * policyRows(); returns the number of rows.
+ */
+export function policyBuild(vcpus: u32, firmware: bool): u32 {
   count = 0;
   const xcr0 = allowedXcr0();
-  addBasic(xcr0, vcpus);
+  addBasic(xcr0, vcpus, firmware);
   addFeatures(xcr0);
   addTopology(vcpus);
   addXsave(xcr0);
   addClock();
   addHypervisor();
-  addExtended();
+  addExtended(vcpus);
   return count;
 }

@@ -1,12 +1,21 @@
-// The disks of a VM: memory objects that live as long as the VM is known, filled from boot modules.
+// The disks of a VM: memory objects that live as long as the VM is known, filled from boot modules. One that is only
+// read is the boot module itself.
 //
 // A disk survives resets and stops of its VM. Its first device model copies the image to it; until that
 // one has said that it is ready, the next one copies again.
 
 import { PAGE_SIZE, Right } from "../gen/abi";
 import { capDrop, memCreate, memMap } from "../lib/binding";
-import { ErrorCode, FIELD_IMAGE, FIELD_READ_ONLY, FIELD_SIZE, LINK_FRESH } from "../protocol/schema";
+import {
+  ErrorCode,
+  FIELD_IMAGE,
+  FIELD_CDROM,
+  FIELD_READ_ONLY,
+  FIELD_SIZE,
+  LINK_FRESH,
+} from "../protocol/schema";
 import { findModule } from "./host";
+import { damageOf } from "./manifest";
 import { Fault } from "./outcome";
 import { MAX_DISKS, VmSlot, vmSlot } from "./slots";
 import { DiskSpec } from "./spec";
@@ -35,6 +44,8 @@ export function disksAdmit(vm: Vm): Fault | null {
   for (let i = 0; i < disks.length; i++) {
     const image = findModule(disks[i].image);
     const subject = "VM " + quoted(vm.name) + ": ";
+    const damage = damageOf(disks[i].image);
+    if (damage != "") return new Fault(ErrorCode.FAILED, subject + damage, vm.name, "doctor");
     if (image == null) {
       const text = subject + "there is no image " + quoted(disks[i].image);
       return new Fault(ErrorCode.NOT_FOUND, text, vm.name, "images");
@@ -50,7 +61,8 @@ export function disksAdmit(vm: Vm): Fault | null {
 export function diskPages(vm: Vm): u64 {
   let pages: u64 = 0;
   for (let i = 0; i < vm.spec.disks.length; i++) {
-    if (!vmHolds(vm.index, VmSlot.DISK + i)) pages += pagesOf(vm.spec.disks[i]);
+    const disk = vm.spec.disks[i];
+    if (!disk.readOnly && !vmHolds(vm.index, VmSlot.DISK + i)) pages += pagesOf(disk);
   }
   return pages;
 }
@@ -58,7 +70,10 @@ export function diskPages(vm: Vm): u64 {
 /** Pages that a device model maps for the disks and their images. */
 export function diskMappedPages(vm: Vm): u64 {
   let pages: u64 = 0;
-  for (let i = 0; i < vm.spec.disks.length; i++) pages += 2 * pagesOf(vm.spec.disks[i]);
+  for (let i = 0; i < vm.spec.disks.length; i++) {
+    const disk = vm.spec.disks[i];
+    pages += disk.readOnly ? pagesOf(disk) : 2 * pagesOf(disk);
+  }
   return pages;
 }
 
@@ -70,11 +85,16 @@ export function disksBuild(vm: Vm): i64 {
     const image = findModule(disks[i].image);
     if (image == null) return -1;
     let status: i64 = 0;
+    const at = <u64>i * DISK_STEP;
+    if (disks[i].readOnly) {
+      status = memMap(model, image.slot, GPA_DISKS + at, 0, image.pages, Right.READ);
+      if (status < 0) return status;
+      continue;
+    }
     if (!vmHolds(vm.index, VmSlot.DISK + i)) {
       vm.disksFilled = false;
       status = memCreate(slotOf(vm, i), image.pages);
     }
-    const at = <u64>i * DISK_STEP;
     if (status >= 0)
       status = memMap(model, slotOf(vm, i), GPA_DISKS + at, 0, image.pages, Right.READ | Right.WRITE);
     if (status >= 0) status = memMap(model, image.slot, GPA_DISK_IMAGES + at, 0, image.pages, Right.READ);
@@ -94,7 +114,8 @@ export function disksToLink(vm: Vm): Value {
         .putText(FIELD_IMAGE, disk.image)
         .putUint(FIELD_SIZE, image != null ? image.size : 0)
         .putBool(FIELD_READ_ONLY, disk.readOnly)
-        .putBool(LINK_FRESH, !vm.disksFilled),
+        .putBool(FIELD_CDROM, disk.isCd)
+        .putBool(LINK_FRESH, !disk.readOnly && !vm.disksFilled),
     );
   }
   return list;

@@ -1,9 +1,12 @@
 // Facts about the machine and this domain: the info page, time, memory, the modules, the kernel's log.
 
 import { Info, HostInfo, ModuleInfo } from "../gen/layout";
-import { CAP_MODULE, MAX_MODULES, ModuleInfoAt, PAGE_SIZE } from "../gen/abi";
-import { hostInfo, hostLog, now, readInfo } from "../lib/binding";
+import { CAP_MODULE, CAP_SELF, MAX_MODULES, ModuleInfoAt, PAGE_SIZE, Right } from "../gen/abi";
+import { hostInfo, hostLog, memMap, memUnmap, now, readInfo, sharedRead } from "../lib/binding";
+import { decode } from "./codec";
+import { GPA_MODULE } from "./slots";
 import { fieldText } from "./text";
+import { Value } from "./value";
 
 const infoPage: usize = memory.data(2048, 16);
 const hostPage: usize = memory.data(128, 16);
@@ -73,8 +76,12 @@ export class Module {
   }
 }
 
+const moduleList: Module[] = [];
+
+/** The modules of the boot loader, in its order. */
 export function modules(): Module[] {
-  const out: Module[] = [];
+  const out = moduleList;
+  if (out.length > 0) return out;
   const count = min<u32>(info().module_count, MAX_MODULES);
   for (let i: u32 = 0; i < count; i++) {
     const entry = changetype<ModuleInfo>(info().modules.address + <usize>i * ModuleInfoAt.SIZE);
@@ -87,6 +94,19 @@ export function findModule(name: string): Module | null {
   const all = modules();
   for (let i = 0; i < all.length; i++) if (all[i].name == name) return all[i];
   return null;
+}
+
+/** Bytes of a module that is a document, at most. */
+export const MAX_DOCUMENT: u64 = 65536;
+const documentBuffer: usize = memory.data(0x10000, 16); /* MAX_DOCUMENT */
+
+/** The CBOR document that a module is; null if it is none. */
+export function moduleDocument(module: Module): Value | null {
+  if (module.size > MAX_DOCUMENT) return null;
+  if (memMap(CAP_SELF, module.slot, GPA_MODULE, 0, module.pages, Right.READ) < 0) return null;
+  sharedRead(documentBuffer, GPA_MODULE, <u32>module.size);
+  memUnmap(CAP_SELF, GPA_MODULE, module.pages);
+  return decode(documentBuffer, <u32>module.size);
 }
 
 /** A piece of the kernel's log. */

@@ -7,7 +7,8 @@ import { bootAgain, bootFresh, bootProblems } from "./boot";
 import { eventsListen } from "./events";
 import { hostRead, info, tscAt, uptimeMs } from "./host";
 import { lineAdd, lineFill, lineFlush, lineListen, lineReceive, lineTick } from "./line";
-import { sessionFrame, sessionStart } from "./session";
+import { portsTick } from "./ports";
+import { sessionFrame, sessionProbe, sessionStart } from "./session";
 import { shellEvent, shellNotice, shellReceive, shellSource, shellStart } from "./shell/shell";
 import { EVENT_TIMER, EVENT_UART, linkOfEvent, SLOT_TIMER } from "./slots";
 import { stashOpen } from "./stash";
@@ -31,7 +32,7 @@ export function init(): void {
   timerCreate(SLOT_TIMER, EVENT_TIMER);
   const line = uartStart();
   clockStart();
-  lineListen(shellReceive, sessionFrame);
+  lineListen(shellReceive, sessionFrame, sessionProbe);
   lineAdd(shellSource);
   sessionStart();
   shellNotice("\n" + PRODUCT + " " + VERSION + " (" + BUILD + ")");
@@ -61,7 +62,7 @@ export function onEvents(bits: u64): void {
 /** Does what is due, sends what there is, and sets the timer for what comes next. */
 function finish(): void {
   const time = uptimeMs();
-  let next = min(vmsTick(time), lineTick(time));
+  let next = min(min(vmsTick(time), portsTick(time)), lineTick(time));
   if (unfinished != 0) next = time;
   lineFlush();
   next = min(next, time + (uartQueued() > 0 ? LINE_CHECK_MS : IDLE_CHECK_MS));

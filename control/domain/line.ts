@@ -29,11 +29,17 @@ let badFrames: u64 = 0;
 
 let onText: ((byte: u32) => void) | null = null;
 let onFrame: ((at: usize, length: u32) => bool) | null = null;
+let onProbe: (() => void) | null = null;
 
-/** `text` gets each typed byte, `framed` what is between two 0x00; it returns false for a bad frame. */
-export function lineListen(text: (byte: u32) => void, framed: (at: usize, length: u32) => bool): void {
+/** `text` gets each typed byte, `framed` what is between two 0x00, false: it is bad; `probed` is told of an empty frame. */
+export function lineListen(
+  text: (byte: u32) => void,
+  framed: (at: usize, length: u32) => bool,
+  probed: () => void,
+): void {
   onText = text;
   onFrame = framed;
+  onProbe = probed;
 }
 
 export function lineBadFrames(): u64 {
@@ -106,8 +112,13 @@ export function lineReceive(byte: u32): void {
 
 function delimiter(): void {
   if (!inFrame || frameLength == 0) {
+    // Someone asks whether we are there; what follows may as well be typed.
+    const probed = inFrame && !doubtful;
+    doubtful = probed;
     inFrame = true;
     frameLength = 0;
+    const heard = onProbe;
+    if (probed && heard != null) heard();
     return;
   }
   const heard = onFrame;

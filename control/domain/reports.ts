@@ -1,11 +1,18 @@
 // The longer result documents: the host's status, everything about a VM, and the doctor's checks.
 
-import { Feature, MAX_EXIT_REASONS, PAGE_SIZE, VcpuInfoAt } from "../gen/abi";
-import { DomainInfo, VcpuInfo } from "../gen/layout";
-import { domainInfo, vcpuInfo } from "../lib/binding";
+import { MAX_EXIT_REASONS, PAGE_SIZE, VcpuInfoAt } from "../gen/abi";
+import { CapInfo, DomainInfo, VcpuInfo } from "../gen/layout";
+import { capInfo, domainInfo, vcpuInfo } from "../lib/binding";
 import {
+  FIELD_ACTUAL,
+  FIELD_ATTACHED,
   FIELD_BAD_FRAMES,
+  FIELD_BALLOON,
+  FIELD_MAJOR_FAULTS,
+  FIELD_CACHES,
+  FIELD_AVAILABLE,
   FIELD_CHECKS,
+  FIELD_CLEAN,
   FIELD_CONTROL_RESTARTS,
   FIELD_COUNTERS,
   FIELD_CPU,
@@ -24,28 +31,51 @@ import {
   FIELD_MODEL_BYTES,
   FIELD_NAME,
   FIELD_OK,
+  FIELD_OPEN,
   FIELD_OVERHEAD,
   FIELD_OVERRUNS,
+  FIELD_PORTS,
   FIELD_RESERVED,
   FIELD_RESTARTS,
   FIELD_RIG,
   FIELD_RUNNING,
   FIELD_RUNTIME_MS,
   FIELD_SPEC,
+  FIELD_TARGET,
   FIELD_TEXT,
   FIELD_TOTAL,
   FIELD_UPTIME_MS,
   FIELD_VERSION,
   FIELD_VMS,
+  FIELD_DEVICES,
+  FIELD_DEVICE,
+  FIELD_REQUESTS,
+  FIELD_NOTIFIES,
+  FIELD_BYTES_OUT,
+  FIELD_BYTES_IN,
+  FIELD_NETWORK,
+  FIELD_MAC,
+  FIELD_LINK,
+  LINK_UP,
+  LINK_DOWN,
+  FIELD_FRAMES_OUT,
+  FIELD_FRAMES_IN,
+  FIELD_DROPS_OUT,
+  FIELD_DROPS_IN,
   STATE_PAUSED,
   STATE_RUNNING,
 } from "../protocol/schema";
+import { Count, COUNT_LINK_UP, LINK_COUNTERS_SIZE, LINK_COUNTERS_STEP } from "../lib/link";
+import { Acpi, acpiRead } from "./acpi";
 import { exitReasonName } from "./exit-reasons";
+import { features } from "./features";
 import { cpuName, findModule, hostNow, info, rigName, ticksToMs, uptimeMs } from "./host";
 import { lineBadFrames } from "./line";
+import { damages } from "./manifest";
+import { cardMac } from "./networks";
 import { vmSlot, VmSlot } from "./slots";
 import { bootProblems } from "./boot";
-import { counted, mib } from "./text";
+import { counted, mib, quoted } from "./text";
 import { uartOverruns } from "./uart";
 import { Value } from "./value";
 import { VERSION } from "./version";
@@ -53,47 +83,14 @@ import { Vm } from "./vm";
 import { modelBytes } from "./vm-builder";
 import { hostNameGet, vmsAll } from "./vms";
 
+/** The virtio id of a balloon. */
+const BALLOON: u32 = 5;
+
+const capPage: usize = memory.data(96, 16);
 const domainPage: usize = memory.data(128, 16);
 const vcpuPage: usize = memory.data(704, 16);
+const countPage: usize = memory.data(128, 16);
 const totalPage: usize = memory.data(704, 16);
-
-class FeatureName {
-  constructor(
-    public bit: u32,
-    public name: string,
-    public text: string,
-    public wanted: bool,
-  ) {}
-}
-
-const FEATURES: FeatureName[] = [
-  new FeatureName(Feature.VPID, "vpid", "VPID: a VM switch keeps the TLB", true),
-  new FeatureName(Feature.UNRESTRICTED, "unrestricted-guest", "unrestricted guest: VMs in real mode", true),
-  new FeatureName(
-    Feature.PREEMPTION_TIMER,
-    "preemption-timer",
-    "VMX preemption timer: exact time slices",
-    true,
-  ),
-  new FeatureName(Feature.EPT_1G, "ept-1g", "EPT with 1 GiB pages", false),
-  new FeatureName(Feature.EPT_AD, "ept-ad", "EPT accessed and dirty bits", false),
-  new FeatureName(Feature.PML, "pml", "page-modification logging", false),
-  new FeatureName(Feature.APIC_REGISTERS, "apic-registers", "APIC-register virtualization", false),
-  new FeatureName(Feature.VIRTUAL_INTERRUPTS, "virtual-interrupts", "virtual-interrupt delivery", false),
-  new FeatureName(Feature.POSTED_INTERRUPTS, "posted-interrupts", "posted interrupts", false),
-  new FeatureName(Feature.TSC_SCALING, "tsc-scaling", "TSC scaling", false),
-  new FeatureName(Feature.X2APIC, "x2apic", "x2APIC", false),
-  new FeatureName(Feature.TSC_DEADLINE, "tsc-deadline", "TSC-deadline timer", false),
-  new FeatureName(
-    Feature.INVARIANT_TSC,
-    "invariant-tsc",
-    "invariant TSC: time does not change with CPU frequency",
-    false,
-  ),
-  new FeatureName(Feature.XSAVE, "xsave", "XSAVE: AVX for VMs", false),
-  new FeatureName(Feature.IBPB, "ibpb", "IBPB: branch predictions are not shared between VMs", false),
-  new FeatureName(Feature.MD_CLEAR, "md-clear", "MD_CLEAR: CPU buffers are cleared between VMs", false),
-];
 
 function countRunning(): u32 {
   const all = vmsAll();
@@ -109,11 +106,12 @@ export function statusResult(): Value {
   const pages = Value.map()
     .putUint(FIELD_TOTAL, host.total_pages * PAGE_SIZE)
     .putUint(FIELD_FREE, host.free_pages * PAGE_SIZE)
+    .putUint(FIELD_CLEAN, host.clean_pages * PAGE_SIZE)
     .putUint(FIELD_KERNEL, host.kernel_pages * PAGE_SIZE)
     .putUint(FIELD_RESERVED, host.reserved_pages * PAGE_SIZE);
-  const features = Value.list();
-  for (let i = 0; i < FEATURES.length; i++)
-    if ((info().features & FEATURES[i].bit) != 0) features.add(Value.string(FEATURES[i].name));
+  const used = Value.list();
+  const known = features();
+  for (let i = 0; i < known.length; i++) if (known[i].present) used.add(Value.string(known[i].name));
   return Value.map()
     .putText(FIELD_HOST, hostNameGet())
     .putText(FIELD_VERSION, VERSION)
@@ -126,7 +124,7 @@ export function statusResult(): Value {
     .putUint(FIELD_CONTROL_RESTARTS, info().restarts)
     .putUint(FIELD_BAD_FRAMES, lineBadFrames())
     .putUint(FIELD_OVERRUNS, uartOverruns())
-    .put(FIELD_FEATURES, features);
+    .put(FIELD_FEATURES, used);
 }
 
 function kernelPagesOf(slot: u32): u64 {
@@ -149,6 +147,105 @@ function countVcpus(vm: Vm): VcpuInfo {
   return total;
 }
 
+function kindName(kind: u32): string {
+  switch (kind) {
+    case 1:
+      return "net";
+    case 2:
+      return "block";
+    case 3:
+      return "console";
+    case 4:
+      return "entropy";
+    case 5:
+      return "balloon";
+    case 8:
+      return "cd";
+    default:
+      return "device " + kind.toString();
+  }
+}
+
+/** What the device model has counted of each device. */
+function deviceList(vm: Vm): Value {
+  const list = Value.list();
+  const link = vm.link;
+  let card = 0;
+  for (let i: u32 = 0; link != null && vm.alive && i < LINK_COUNTERS_SIZE / LINK_COUNTERS_STEP; i++) {
+    link.readCounters(i, countPage);
+    const kind = <u32>counted64(Count.KIND);
+    if (kind == 0) break;
+    const device = Value.map().putText(FIELD_DEVICE, kindName(kind));
+    if (kind == 1 && card < vm.cards.length) addCard(device, vm, card++);
+    list.add(
+      device
+        .putUint(FIELD_REQUESTS, counted64(Count.REQUESTS))
+        .putUint(FIELD_NOTIFIES, counted64(Count.NOTIFIES))
+        .putUint(FIELD_INTERRUPTS, counted64(Count.INTERRUPTS))
+        .putUint(FIELD_BYTES_OUT, counted64(kind == 1 ? Count.FRAME_BYTES_OUT : Count.BYTES_OUT))
+        .putUint(FIELD_BYTES_IN, counted64(kind == 1 ? Count.FRAME_BYTES_IN : Count.BYTES_IN)),
+    );
+  }
+  return list;
+}
+
+/** The named ports of a VM. */
+function portList(vm: Vm): Value {
+  const list = Value.list();
+  for (let i = 0; i < vm.spec.ports.length; i++) {
+    const port = vm.alive && i < vm.ports.length ? vm.ports[i] : null;
+    list.add(
+      Value.map()
+        .putText(FIELD_NAME, vm.spec.ports[i])
+        .putBool(FIELD_OPEN, port != null && port.isOpen)
+        .putBool(FIELD_ATTACHED, port != null && port.isAttached),
+    );
+  }
+  return list;
+}
+
+/** What a VM's balloon driver says; it and the device model can say what they like. */
+function balloonOf(vm: Vm): Value {
+  const known = readBalloon(vm);
+  const given = known ? min(counted64(Count.BALLOON_PAGES), vm.spec.memory / PAGE_SIZE) : 0;
+  const balloon = Value.map()
+    .putUint(FIELD_TARGET, vm.target)
+    .putUint(FIELD_ACTUAL, vm.spec.memory - given * PAGE_SIZE);
+  if (!known || counted64(Count.STAT_TOTAL) == 0) return balloon;
+  return balloon
+    .putUint(FIELD_TOTAL, counted64(Count.STAT_TOTAL))
+    .putUint(FIELD_FREE, counted64(Count.STAT_FREE))
+    .putUint(FIELD_AVAILABLE, counted64(Count.STAT_AVAILABLE))
+    .putUint(FIELD_CACHES, counted64(Count.STAT_CACHES))
+    .putUint(FIELD_MAJOR_FAULTS, counted64(Count.STAT_MAJOR_FAULTS));
+}
+
+/** Reads what is counted of its balloon. False: there is none. */
+function readBalloon(vm: Vm): bool {
+  const link = vm.link;
+  if (link == null || !vm.alive) return false;
+  for (let i: u32 = 0; i < LINK_COUNTERS_SIZE / LINK_COUNTERS_STEP; i++) {
+    link.readCounters(i, countPage);
+    if (<u32>counted64(Count.KIND) == BALLOON) return true;
+  }
+  return false;
+}
+
+function counted64(what: Count): u64 {
+  return load<u64>(countPage + <usize>what * 8);
+}
+
+function addCard(device: Value, vm: Vm, index: i32): void {
+  device
+    .putText(FIELD_NETWORK, vm.spec.cards[index].network)
+    .putText(FIELD_MAC, cardMac(vm, index))
+    .putText(FIELD_LINK, counted64(Count.KIND) & COUNT_LINK_UP ? LINK_UP : LINK_DOWN)
+    .putUint(FIELD_FRAMES_OUT, counted64(Count.FRAMES_OUT))
+    .putUint(FIELD_FRAMES_IN, counted64(Count.FRAMES_IN))
+    .putUint(FIELD_DROPS_OUT, counted64(Count.DROPS_OUT))
+    .putUint(FIELD_DROPS_IN, counted64(Count.DROPS_IN));
+}
+
 /** The result of `show`: its row, and what the kernel counts while it is up. */
 export function showResult(vm: Vm): Value {
   const out = vm
@@ -162,37 +259,72 @@ export function showResult(vm: Vm): Value {
     if (total.counters[reason] != 0) counters.putUint(exitReasonName(reason), total.counters[reason]);
   const model = vm.alive ? kernelPagesOf(vmSlot(vm.index, VmSlot.MODEL)) : 0;
   const domain = vm.alive ? kernelPagesOf(vmSlot(vm.index, VmSlot.DOMAIN)) : 0;
-  const mapped = domain > 0 ? changetype<DomainInfo>(domainPage).mapped_pages : 0;
+  const mapped =
+    vm.alive && capInfo(vmSlot(vm.index, VmSlot.MEMORY), capPage) >= 0
+      ? changetype<CapInfo>(capPage).present
+      : 0;
   const overhead = Value.map()
     .putUint(FIELD_KERNEL_BYTES, (model + domain) * PAGE_SIZE)
-    .putUint(FIELD_MODEL_BYTES, vm.alive ? modelBytes() : 0);
+    .putUint(FIELD_MODEL_BYTES, vm.alive ? modelBytes(vm) : 0);
   return out
     .putUint(FIELD_EXITS, total.exits)
     .putUint(FIELD_INTERRUPTS, total.interrupts)
     .putUint(FIELD_FORWARDED, total.forwarded)
     .put(FIELD_COUNTERS, counters)
+    .put(FIELD_DEVICES, deviceList(vm))
     .putUint(FIELD_RUNTIME_MS, ticksToMs(total.run_time))
     .put(FIELD_OVERHEAD, overhead)
-    .putUint(FIELD_MAPPED, mapped * PAGE_SIZE);
+    .putUint(FIELD_MAPPED, mapped * PAGE_SIZE)
+    .put(FIELD_BALLOON, balloonOf(vm))
+    .put(FIELD_PORTS, portList(vm));
 }
 
 function check(list: Value, name: string, ok: bool, text: string): void {
   list.add(Value.map().putText(FIELD_NAME, name).putBool(FIELD_OK, ok).putText(FIELD_TEXT, text));
 }
 
+/** What the firmware says of the machine, beside what the kernel makes of it. */
+function checkMachine(list: Value, acpi: Acpi): void {
+  const found = max<u32>(acpi.cpus.length, 1);
+  check(list, "cpus", info().cpus >= found, info().cpus.toString() + " of " + counted(found, "CPU") + " run");
+  const bad = acpi.problems;
+  check(
+    list,
+    "acpi",
+    bad.length == 0,
+    bad.length > 0
+      ? bad[0]
+      : acpi.revision == 0
+        ? "no ACPI: a plain PC is assumed"
+        : counted(acpi.tables.length, "ACPI table") + " of " + quoted(acpi.oem),
+  );
+  const units = acpi.iommu + " with " + counted(acpi.iommuUnits, "unit");
+  check(
+    list,
+    "iommu",
+    true,
+    acpi.iommu == ""
+      ? "no IOMMU: a device could reach all memory, so none should be given away"
+      : units + ", not used yet",
+  );
+  check(list, "numa", true, counted(max(acpi.nodes.length, 1), "NUMA node"));
+}
+
 /** The result of `doctor`. */
 export function doctorResult(): Value {
   const list = Value.list();
-  for (let i = 0; i < FEATURES.length; i++) {
-    const feature = FEATURES[i];
-    const has = (info().features & feature.bit) != 0;
+  const known = features();
+  for (let i = 0; i < known.length; i++) {
+    const feature = known[i];
+    const has = feature.present;
     check(
       list,
       feature.name,
       has || !feature.wanted,
-      feature.text + (has ? "" : ": this CPU does not have it, or the kernel does without it"),
+      has ? feature.text : "no " + feature.text.split(":")[0] + ": " + feature.cost,
     );
   }
+  checkMachine(list, acpiRead());
   const problems = bootProblems();
   check(
     list,
@@ -201,6 +333,8 @@ export function doctorResult(): Value {
     problems.length == 0 ? "the host specification was read" : problems[0],
   );
   check(list, "device-model", findModule("device-model") != null, "the device model's image is there");
+  const bad = damages();
+  check(list, "medium", bad.length == 0, bad.length == 0 ? "the boot modules are whole" : bad.join("; "));
   const restarts = info().restarts;
   check(list, "control", restarts == 0, "the control domain was restarted " + counted(restarts, "time"));
   const host = hostNow();

@@ -6,6 +6,7 @@ import {
   FIELD_BUILD,
   FIELD_CODE,
   FIELD_DATA,
+  FIELD_EPOCH,
   FIELD_ERROR,
   FIELD_EV,
   FIELD_FROM,
@@ -29,6 +30,7 @@ import {
   OP_CONSOLE_DETACH,
   OP_CONSOLE_WRITE,
   OP_CREATE,
+  OP_BALLOON,
   OP_PAUSE,
   OP_RESET,
   OP_RESUME,
@@ -37,16 +39,24 @@ import {
   OP_STOP,
   OP_EVENTS_WATCH,
   OP_HELLO,
+  OP_TEST_TRAP_MODEL,
+  OP_PORT_ATTACH,
+  OP_PORT_DETACH,
+  OP_PORT_READ,
+  OP_PORT_WRITE,
   Protocol,
   PUSH_CONSOLE,
   PUSH_EVENT,
+  PUSH_READY,
 } from "../protocol/schema";
 import { commandRun, noSuchVm } from "./commands";
 import { Cursor } from "./cursor";
 import { eventAfter } from "./events";
 import { frameDecode, frameSend, ReplySource } from "./frames";
+import { info } from "./host";
 import { lineAdd, lineRemove, Source } from "./line";
 import { Fault, Outcome } from "./outcome";
+import { portAttach, portDetach, PortPush, portRead, portWrite } from "./ports";
 import { clean, quoted, utf8 } from "./text";
 import { Kind, Value } from "./value";
 import { BUILD, PRODUCT, VERSION } from "./version";
@@ -91,7 +101,7 @@ class EventPush extends Source {
   pull(): bool {
     if (!this.on || replies.busy) return false;
     const event = eventAfter(this.since);
-    if (event == null) return false;
+    if (event == null || endsUnheard(event.vm)) return false;
     this.since = event.seq;
     return frameSend(
       Value.map()
@@ -106,12 +116,21 @@ class EventPush extends Source {
 }
 
 const consoles: ConsolePush[] = [];
+
+/** A VM has ended, and some of what it printed is still to be told: that comes before the news of its end. */
+function endsUnheard(name: string): bool {
+  const vm = vmFind(name);
+  const at = findConsole(name);
+  return vm != null && !vm.alive && at >= 0 && consoles[at].cursor.pending > 0;
+}
+
 const watcher: EventPush = new EventPush();
 
 /** Joins the line. */
 export function sessionStart(): void {
   lineAdd(replies);
   lineAdd(watcher);
+  lineAdd(new PortPush());
 }
 
 /** The replies to the last changes, by request id: a request that comes again gets its reply, not its effect. */
@@ -145,10 +164,29 @@ function isChange(op: string): bool {
     op == OP_STOP ||
     op == OP_PAUSE ||
     op == OP_RESUME ||
+    op == OP_BALLOON ||
     op == OP_RESET ||
     op == OP_RM ||
-    op == OP_CONSOLE_WRITE
+    op == OP_CONSOLE_WRITE ||
+    op == OP_TEST_TRAP_MODEL
   );
+}
+
+/** A change that is asked for again, and whose first request may have been done by a predecessor. */
+function isLate(op: string, request: Value): bool {
+  return isChange(op) && request.getUint(FIELD_EPOCH, info().restarts) != info().restarts;
+}
+
+function lostFault(op: string, request: Value): Fault {
+  const name = clean(request.getText(FIELD_VM), 60);
+  const text =
+    "the control domain was restarted before it answered " + quoted(op) + ": it may have been done or not";
+  return new Fault(ErrorCode.UNREACHABLE, text, name, name != "" ? "show " + name : "ls");
+}
+
+/** An empty frame: a program asks whether anybody is here, before it sends what a boot loader could take for keys. */
+export function sessionProbe(): void {
+  replies.push(Value.map().putText(FIELD_EV, PUSH_READY));
 }
 
 /** A frame's content. False: it is damaged. */
@@ -163,7 +201,10 @@ export function sessionFrame(at: usize, length: u32): bool {
     replies.push(before);
     return true;
   }
-  const reply = replyOf(id, dispatch(op, request));
+  const reply = replyOf(
+    id,
+    isLate(op, request) ? Outcome.fail(lostFault(op, request)) : dispatch(op, request),
+  );
   remember(id, op, reply);
   if (replies.push(reply)) return true;
   replies.push(
@@ -196,6 +237,10 @@ function dispatch(op: string, request: Value): Outcome {
   if (op == OP_CONSOLE_ATTACH) return attach(request);
   if (op == OP_CONSOLE_DETACH) return detach(request.getText(FIELD_VM));
   if (op == OP_CONSOLE_WRITE) return write(request);
+  if (op == OP_PORT_ATTACH) return portAttach(request);
+  if (op == OP_PORT_DETACH) return portDetach(request);
+  if (op == OP_PORT_READ) return portRead(request);
+  if (op == OP_PORT_WRITE) return portWrite(request);
   if (op == OP_EVENTS_WATCH) return watch(request);
   const outcome = commandRun(op, request);
   if (outcome != null) return outcome;
@@ -214,17 +259,14 @@ function hello(request: Value): Outcome {
       Protocol.VERSION.toString();
     return Outcome.fail(new Fault(ErrorCode.INTEGRITY, text, "protocol", "--version"));
   }
-  // Another program may count its requests from the same number.
-  doneIds.length = 0;
-  doneOps.length = 0;
-  doneReplies.length = 0;
   while (consoles.length > 0) lineRemove(consoles.pop());
   watcher.on = false;
   return Outcome.of(
     Value.map()
       .putUint(FIELD_VERSION, Protocol.VERSION)
       .putText(FIELD_PRODUCT, PRODUCT + " " + VERSION)
-      .putText(FIELD_BUILD, BUILD),
+      .putText(FIELD_BUILD, BUILD)
+      .putUint(FIELD_EPOCH, info().restarts),
   );
 }
 

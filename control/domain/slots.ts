@@ -7,7 +7,11 @@ import { CAP_FREE, EVENT_FREE, GPA_SHARED, MAX_VCPUS } from "../gen/abi";
 export const SLOT_STASH: u32 = CAP_FREE;
 export const SLOT_UART: u32 = CAP_FREE + 1;
 export const SLOT_TIMER: u32 = CAP_FREE + 2;
-const SLOT_VMS: u32 = CAP_FREE + 8;
+const SLOT_NETWORKS: u32 = CAP_FREE + 8;
+/** Networks of the host, at most. */
+export const MAX_NETWORKS: u32 = 16;
+const SLOTS_PER_NETWORK: u32 = 3;
+const SLOT_VMS: u32 = SLOT_NETWORKS + MAX_NETWORKS * SLOTS_PER_NETWORK;
 /** Disks of a VM, at most. */
 export const MAX_DISKS: u32 = 4;
 const SLOTS_PER_VM: u32 = 8 + MAX_VCPUS + MAX_DISKS;
@@ -20,6 +24,8 @@ const EVENT_LINKS: u32 = EVENT_FREE + 2;
 /* Guest-physical addresses in this domain. */
 const GPA_LINKS: u64 = GPA_SHARED;
 const GPA_LINK_STEP: u64 = 0x20000;
+/** Where the memory of a network is mapped for a moment. */
+export const GPA_CABLE: u64 = GPA_SHARED + 0x800000;
 export const GPA_STASH: u64 = GPA_SHARED + 0x1000000;
 export const GPA_MODULE: u64 = GPA_SHARED + 0x2000000;
 
@@ -39,6 +45,16 @@ export const enum VmSlot {
 
 export function vmSlot(index: u32, what: VmSlot): u32 {
   return SLOT_VMS + index * SLOTS_PER_VM + what;
+}
+
+/** What the slots of a network hold. */
+export const enum NetworkSlot {
+  MEMORY = 0,
+  CHANNEL = 1 /* both ends: of side 0, and of side 1 */,
+}
+
+export function networkSlot(index: u32, what: NetworkSlot): u32 {
+  return SLOT_NETWORKS + index * SLOTS_PER_NETWORK + what;
 }
 
 /** How many VMs a capability table of `slots` has room for. */

@@ -1,22 +1,40 @@
 // The host specification and the specification of a VM, checked as hostile input.
 
 import {
+  BOOT_AUTO,
+  BOOT_FIRMWARE,
+  BOOT_LINUX,
+  BOOT_LINUX32,
+  BOOT_MULTIBOOT,
+  BOOT_MULTIBOOT2,
+  BOOT_PVH,
   CONSOLE_SERIAL,
   CONSOLE_VIRTIO,
   ErrorCode,
+  FIELD_BALLOON,
+  FIELD_BOOT,
   FIELD_CMDLINE,
   FIELD_CONSOLE,
+  FIELD_DEBUG_EXIT,
   FIELD_DISKS,
+  FIELD_FIRMWARE,
   FIELD_HOST,
   FIELD_IMAGE,
   FIELD_INITRD,
   FIELD_KERNEL,
+  FIELD_MAC,
   FIELD_MAX,
   FIELD_MEMORY,
+  FIELD_MODULES,
   FIELD_NAME,
+  FIELD_NETWORK,
+  FIELD_NETWORKS,
   FIELD_POLICY,
+  FIELD_PORTS,
+  FIELD_CDROM,
   FIELD_READ_ONLY,
   FIELD_RESTART,
+  FIELD_RINGS,
   FIELD_START,
   FIELD_VCPUS,
   FIELD_VERSION,
@@ -25,15 +43,19 @@ import {
   POLICY_ALWAYS,
   POLICY_NEVER,
   POLICY_ON_FAILURE,
+  RINGS_PACKED,
+  RINGS_SPLIT,
   Specification,
 } from "../protocol/schema";
 import { MAX_VCPUS, PAGE_SIZE } from "../gen/abi";
+import { MEMORY_MAX } from "../lib/pc-memory";
 import { Fault } from "./outcome";
 import { clean, grouped, nearest, quoted } from "./text";
 import { Kind, Value } from "./value";
 
-const MIN_MEMORY: u64 = 16 << 20;
-const MAX_MEMORY: u64 = 3072 << 20;
+const MIN_MEMORY: u64 = 2 << 20;
+/** Less than this no balloon leaves a VM. */
+export const MIN_BALLOON: u64 = 16 << 20;
 const MAX_MODULE_NAME = 55;
 
 /** A disk: a copy of a boot module. */
@@ -41,6 +63,24 @@ export class DiskSpec {
   constructor(
     public image: string,
     public readOnly: bool,
+    public isCd: bool,
+  ) {}
+}
+
+/** A boot module that a VM's kernel is given. */
+export class ModuleSpec {
+  constructor(
+    public image: string,
+    public cmdline: string,
+  ) {}
+}
+
+/** A network card. */
+export class CardSpec {
+  constructor(
+    public network: string,
+    /** Six bytes in hexadecimal with colons; "": derived from names. */
+    public mac: string,
   ) {}
 }
 
@@ -48,11 +88,22 @@ export class DiskSpec {
 export class VmSpec {
   name: string = "";
   memory: u64 = 0;
+  /** What its balloon leaves it of that from the start; 0: all. */
+  balloon: u64 = 0;
   vcpus: u32 = 1;
   kernel: string = "";
   initrd: string = "";
+  /** The image that it starts from instead of a kernel. */
+  firmware: string = "";
   cmdline: string = "";
+  boot: string = BOOT_AUTO;
+  modules: ModuleSpec[] = [];
+  debugExit: bool = false;
   disks: DiskSpec[] = [];
+  cards: CardSpec[] = [];
+  /** Names of the ports beside its console. */
+  ports: string[] = [];
+  rings: string = RINGS_PACKED;
   console: string = CONSOLE_SERIAL;
   start: bool = true;
   policy: string = POLICY_NEVER;
@@ -73,16 +124,50 @@ export class VmSpec {
       .putText(FIELD_CMDLINE, this.cmdline)
       .putBool(FIELD_START, this.start)
       .put(FIELD_RESTART, restart);
+    if (this.balloon > 0) value.putUint(FIELD_BALLOON, this.balloon);
+    if (this.firmware != "") value.putText(FIELD_FIRMWARE, this.firmware);
     if (this.console != CONSOLE_SERIAL) value.putText(FIELD_CONSOLE, this.console);
+    if (this.boot != BOOT_AUTO) value.putText(FIELD_BOOT, this.boot);
+    if (this.modules.length > 0) value.put(FIELD_MODULES, this.modulesToValue());
+    if (this.debugExit) value.putBool(FIELD_DEBUG_EXIT, true);
     if (this.disks.length > 0) value.put(FIELD_DISKS, this.disksToValue());
+    if (this.cards.length > 0) value.put(FIELD_NETWORKS, this.cardsToValue());
+    if (this.ports.length > 0) value.put(FIELD_PORTS, this.portsToValue());
+    if (this.rings != RINGS_PACKED) value.putText(FIELD_RINGS, this.rings);
     return value;
+  }
+
+  private modulesToValue(): Value {
+    const list = Value.list();
+    for (let i = 0; i < this.modules.length; i++) {
+      const module = this.modules[i];
+      list.add(Value.map().putText(FIELD_IMAGE, module.image).putText(FIELD_CMDLINE, module.cmdline));
+    }
+    return list;
+  }
+
+  private cardsToValue(): Value {
+    const list = Value.list();
+    for (let i = 0; i < this.cards.length; i++) {
+      const card = Value.map().putText(FIELD_NETWORK, this.cards[i].network);
+      if (this.cards[i].mac != "") card.putText(FIELD_MAC, this.cards[i].mac);
+      list.add(card);
+    }
+    return list;
+  }
+
+  portsToValue(): Value {
+    const list = Value.list();
+    for (let i = 0; i < this.ports.length; i++) list.add(Value.string(this.ports[i]));
+    return list;
   }
 
   private disksToValue(): Value {
     const list = Value.list();
     for (let i = 0; i < this.disks.length; i++) {
       const disk = this.disks[i];
-      list.add(Value.map().putText(FIELD_IMAGE, disk.image).putBool(FIELD_READ_ONLY, disk.readOnly));
+      const one = Value.map().putText(FIELD_IMAGE, disk.image).putBool(FIELD_READ_ONLY, disk.readOnly);
+      list.add(disk.isCd ? one.putBool(FIELD_CDROM, true) : one);
     }
     return list;
   }
@@ -104,16 +189,35 @@ export class HostSpec {
 const VM_FIELDS: string[] = [
   FIELD_NAME,
   FIELD_MEMORY,
+  FIELD_BALLOON,
   FIELD_VCPUS,
   FIELD_KERNEL,
   FIELD_INITRD,
+  FIELD_FIRMWARE,
   FIELD_CMDLINE,
+  FIELD_BOOT,
+  FIELD_MODULES,
+  FIELD_DEBUG_EXIT,
   FIELD_CONSOLE,
   FIELD_DISKS,
+  FIELD_NETWORKS,
+  FIELD_PORTS,
+  FIELD_RINGS,
   FIELD_START,
   FIELD_RESTART,
 ];
-const DISK_FIELDS: string[] = [FIELD_IMAGE, FIELD_READ_ONLY];
+const MODULE_FIELDS: string[] = [FIELD_IMAGE, FIELD_CMDLINE];
+const BOOTS: string[] = [
+  BOOT_AUTO,
+  BOOT_LINUX,
+  BOOT_LINUX32,
+  BOOT_PVH,
+  BOOT_MULTIBOOT,
+  BOOT_MULTIBOOT2,
+  BOOT_FIRMWARE,
+];
+const CARD_FIELDS: string[] = [FIELD_NETWORK, FIELD_MAC];
+const DISK_FIELDS: string[] = [FIELD_IMAGE, FIELD_READ_ONLY, FIELD_CDROM];
 const RESTART_FIELDS: string[] = [FIELD_POLICY, FIELD_MAX, FIELD_WINDOW];
 const HOST_FIELDS: string[] = [FIELD_VERSION, FIELD_HOST, FIELD_VMS];
 
@@ -182,6 +286,12 @@ function readRestart(spec: VmSpec, value: Value): void {
   spec.window = <u32>readUint(restart, FIELD_WINDOW, 1, 86400, 60);
 }
 
+function readBool(value: Value, field: string, what: string): bool {
+  const found = value.get(field);
+  if (found != null && found.kind != Kind.BOOL) bad(field + what + " is neither true nor false");
+  return value.getBool(field);
+}
+
 function readDisks(spec: VmSpec, value: Value): void {
   const disks = value.get(FIELD_DISKS);
   if (disks == null) return;
@@ -201,10 +311,97 @@ function readDisks(spec: VmSpec, value: Value): void {
     checkFields(disk, DISK_FIELDS, what);
     const image = readText(disk, FIELD_IMAGE, MAX_MODULE_NAME, "");
     if (image == "") bad("there is no image" + what);
-    const readOnly = disk.get(FIELD_READ_ONLY);
-    if (readOnly != null && readOnly.kind != Kind.BOOL) bad("readOnly" + what + " is neither true nor false");
-    spec.disks.push(new DiskSpec(image, disk.getBool(FIELD_READ_ONLY)));
+    const isCd = readBool(disk, FIELD_CDROM, what);
+    spec.disks.push(new DiskSpec(image, readBool(disk, FIELD_READ_ONLY, what) || isCd, isCd));
   }
+}
+
+function readModules(spec: VmSpec, value: Value): void {
+  const modules = value.get(FIELD_MODULES);
+  if (modules == null) return;
+  if (modules.kind != Kind.LIST) {
+    bad("modules is not a list");
+    return;
+  }
+  if (modules.items.length > <i32>Specification.MAX_BOOT_MODULES)
+    bad("it has more than " + (<i32>Specification.MAX_BOOT_MODULES).toString() + " modules");
+  for (let i = 0; i < modules.items.length; i++) {
+    const module = modules.items[i];
+    const what = " in modules[" + i.toString() + "]";
+    if (module.kind != Kind.MAP) {
+      bad("modules[" + i.toString() + "] is not a map of image and cmdline");
+      return;
+    }
+    checkFields(module, MODULE_FIELDS, what);
+    const image = readText(module, FIELD_IMAGE, MAX_MODULE_NAME, "");
+    if (image == "") bad("there is no image" + what);
+    const cmdline = readText(module, FIELD_CMDLINE, Specification.MAX_MODULE_CMDLINE, "");
+    spec.modules.push(new ModuleSpec(image, cmdline));
+  }
+}
+
+function readCards(spec: VmSpec, value: Value): void {
+  const cards = value.get(FIELD_NETWORKS);
+  if (cards == null) return;
+  if (cards.kind != Kind.LIST) {
+    bad("networks is not a list");
+    return;
+  }
+  if (cards.items.length > <i32>Specification.MAX_NETWORKS)
+    bad("it has more than " + (<i32>Specification.MAX_NETWORKS).toString() + " networks");
+  for (let i = 0; i < cards.items.length; i++) {
+    const card = cards.items[i];
+    const what = " in networks[" + i.toString() + "]";
+    if (card.kind != Kind.MAP) {
+      bad("networks[" + i.toString() + "] is not a map of network and mac");
+      return;
+    }
+    checkFields(card, CARD_FIELDS, what);
+    const network = readText(card, FIELD_NETWORK, Specification.MAX_NAME, "");
+    if (!isName(network)) bad("there is no network, or it is no name," + what);
+    const mac = readText(card, FIELD_MAC, 17, "").toLowerCase();
+    if (mac != "" && !isMac(mac)) bad("mac" + what + " is not the address of one card, as 52:54:00:12:34:56");
+    spec.cards.push(new CardSpec(network, mac));
+  }
+}
+
+function readPorts(spec: VmSpec, value: Value): void {
+  const ports = value.get(FIELD_PORTS);
+  if (ports == null) return;
+  if (ports.kind != Kind.LIST) {
+    bad("ports is not a list of names");
+    return;
+  }
+  if (ports.items.length > <i32>Specification.MAX_PORTS)
+    bad("it has more than " + (<i32>Specification.MAX_PORTS).toString() + " ports");
+  for (let i = 0; i < ports.items.length; i++) {
+    const port = ports.items[i];
+    const what = "ports[" + i.toString() + "]";
+    if (port.kind != Kind.TEXT || !isName(port.text)) bad(what + " is no name");
+    else if (spec.ports.indexOf(port.text) >= 0) bad(what + " has the name of another port");
+    spec.ports.push(port.text);
+  }
+}
+
+/** Whether a text is the Ethernet address of one card: not of a group, and not all zeros. */
+function isMac(text: string): bool {
+  if (text.length != 17 || text == "00:00:00:00:00:00") return false;
+  for (let i = 0; i < 17; i++) {
+    const c = text.charCodeAt(i);
+    const isDigit = (c >= 0x30 && c <= 0x39) || (c >= 0x61 && c <= 0x66);
+    if (i % 3 == 2 ? c != 0x3a : !isDigit) return false;
+  }
+  return (U32.parseInt(text.substring(0, 2), 16) & 1) == 0;
+}
+
+/** A VM starts from a kernel or from firmware. */
+function checkStart(spec: VmSpec): void {
+  const byFirmware = spec.firmware != "";
+  if (!byFirmware && spec.boot == BOOT_FIRMWARE) bad("boot is firmware, and it has no firmware");
+  if (spec.kernel == "" && !byFirmware) bad("it has neither a kernel nor firmware");
+  if (spec.kernel != "" && byFirmware) bad("it has a kernel and firmware, and starts from one only");
+  if (byFirmware && spec.boot != BOOT_AUTO && spec.boot != BOOT_FIRMWARE)
+    bad("it has firmware, and boot is " + quoted(spec.boot));
 }
 
 /** Reads the specification of one VM. `position` names it while it has no name: "vms[2]". */
@@ -224,15 +421,34 @@ export function readVmSpec(value: Value | null, position: string): SpecResult {
           ' of a-z, 0-9, "-", ".", "_", beginning with a letter or digit',
       );
     spec.name = name != null && name.kind == Kind.TEXT ? name.text : "";
-    spec.memory = readUint(value, FIELD_MEMORY, MIN_MEMORY, MAX_MEMORY, 0);
+    spec.memory = readUint(value, FIELD_MEMORY, MIN_MEMORY, MEMORY_MAX, 0);
     if (spec.memory == 0) bad("it has no memory");
     else if (spec.memory % PAGE_SIZE != 0) bad("memory is not a multiple of 4,096 bytes");
+    spec.balloon = readUint(value, FIELD_BALLOON, MIN_BALLOON, MEMORY_MAX, 0);
+    if (spec.balloon > spec.memory)
+      bad(
+        "balloon is " + grouped(spec.balloon) + ", it must be no more than memory, " + grouped(spec.memory),
+      );
+    else if (spec.balloon % PAGE_SIZE != 0) bad("balloon is not a multiple of 4,096 bytes");
     spec.vcpus = <u32>readUint(value, FIELD_VCPUS, 1, MAX_VCPUS, 1);
     spec.kernel = readText(value, FIELD_KERNEL, MAX_MODULE_NAME, "");
-    if (spec.kernel == "") bad("it has no kernel");
+    spec.firmware = readText(value, FIELD_FIRMWARE, MAX_MODULE_NAME, "");
     spec.initrd = readText(value, FIELD_INITRD, MAX_MODULE_NAME, "");
     spec.cmdline = readText(value, FIELD_CMDLINE, Specification.MAX_CMDLINE, "");
+    spec.boot = readText(value, FIELD_BOOT, 20, BOOT_AUTO);
+    if (BOOTS.indexOf(spec.boot) < 0)
+      bad("boot is " + quoted(spec.boot) + ", it must be one of " + BOOTS.join(", "));
+    checkStart(spec);
+    readModules(spec, value);
+    const debugExit = value.get(FIELD_DEBUG_EXIT);
+    if (debugExit != null && debugExit.kind != Kind.BOOL) bad("debugExit is neither true nor false");
+    spec.debugExit = value.getBool(FIELD_DEBUG_EXIT);
     readDisks(spec, value);
+    readCards(spec, value);
+    readPorts(spec, value);
+    spec.rings = readText(value, FIELD_RINGS, 20, RINGS_PACKED);
+    if (spec.rings != RINGS_PACKED && spec.rings != RINGS_SPLIT)
+      bad("rings is " + quoted(spec.rings) + ", it must be packed or split");
     spec.console = readText(value, FIELD_CONSOLE, 20, CONSOLE_SERIAL);
     if (spec.console != CONSOLE_SERIAL && spec.console != CONSOLE_VIRTIO)
       bad("console is " + quoted(spec.console) + ", it must be serial or virtio");

@@ -1,10 +1,11 @@
 // The stash: a memory object in which the control domain keeps what a successor must know. It is in a fixed
 // capability slot, so it outlives the linear memory of this component.
 //
-//   0x00000  document, copy A          u32 magic, u32 sequence, u32 length, u32 crc-32c of the CBOR, CBOR
-//   0x10000  document, copy B          the valid copy with the higher sequence counts; the other is written
-//   0x20000  events: 256 records of 256 bytes: u32 length, u32 crc-32c, CBOR
+//   documents: two copies of each     u32 magic, u32 sequence, u32 length, u32 crc-32c of the CBOR, CBOR
+//              the valid copy with the higher sequence counts; the other is written
+//   events:    256 of 256 bytes       u32 length, u32 crc-32c, CBOR
 //
+// Document 0 is about the host; each VM has one of its own, so that what a change costs does not grow with them.
 // A successor takes nothing from here on trust: each piece is checked like a message from a stranger.
 
 import { ObjectType, PAGE_SIZE, Right, CAP_SELF } from "../gen/abi";
@@ -22,23 +23,22 @@ import {
 } from "../lib/binding";
 import { CborWriter } from "../lib/cbor";
 import { crc32c } from "../lib/crc32c";
-import { Protocol } from "../protocol/schema";
+import { Protocol, Specification } from "../protocol/schema";
 import { decode, encode } from "./codec";
 import { GPA_STASH, SLOT_STASH } from "./slots";
 import { Value } from "./value";
 
-const PAGES: u64 = 48;
 const MAGIC: u32 = 0x31535450; /* "PTS1" */
-const COPY_SIZE: u32 = 0x10000;
+const COPY_SIZE: u32 = 0x1400;
 const HEADER_SIZE: u32 = 16;
-const EVENTS: u64 = 0x20000;
+const EVENTS: u64 = <u64>(1 + Specification.MAX_VMS) * 2 * COPY_SIZE;
 const RECORD_SIZE: u32 = 256;
 const RECORD_HEADER: u32 = 8;
+const PAGES: u64 = (EVENTS + <u64>Protocol.EVENTS_KEPT * RECORD_SIZE + PAGE_SIZE - 1) / PAGE_SIZE;
 
-const scratch: usize = memory.data(0x10000, 16);
+const scratch: usize = memory.data(0x1400, 16);
 const capPage: usize = memory.data(96, 16);
 let usable: bool = false;
-let sequence: u32 = 0;
 
 /** Finds or makes the stash. True: it was there, so this is a restart. */
 export function stashOpen(): bool {
@@ -54,12 +54,22 @@ export function stashBytes(): u64 {
   return usable ? PAGES * PAGE_SIZE : 0;
 }
 
-function copyAddress(number: u32): u64 {
-  return GPA_STASH + (number & 1) * COPY_SIZE;
+function copyAddress(document: u32, copy: u32): u64 {
+  return GPA_STASH + (2 * document + copy) * COPY_SIZE;
 }
 
-function readCopy(number: u32): Value | null {
-  const base = copyAddress(number);
+/** The sequence of a copy; 0: there is none. */
+function sequenceOf(document: u32, copy: u32): u32 {
+  const base = copyAddress(document, copy);
+  return sharedLoad32(base) == MAGIC ? sharedLoad32(base + 4) : 0;
+}
+
+function newerCopy(document: u32): u32 {
+  return sequenceOf(document, 0) > sequenceOf(document, 1) ? 0 : 1;
+}
+
+function readCopy(document: u32, copy: u32): Value | null {
+  const base = copyAddress(document, copy);
   const length = sharedLoad32(base + 8);
   if (sharedLoad32(base) != MAGIC || length > COPY_SIZE - HEADER_SIZE) return null;
   sharedRead(scratch, base + HEADER_SIZE, length);
@@ -67,31 +77,36 @@ function readCopy(number: u32): Value | null {
   return decode(scratch, length);
 }
 
-/** The newest valid document, or null. */
-export function stashRead(): Value | null {
+/** The newest valid copy of a document, or null. */
+export function stashRead(document: u32): Value | null {
   if (!usable) return null;
-  const a = sharedLoad32(copyAddress(0) + 4);
-  const b = sharedLoad32(copyAddress(1) + 4);
-  sequence = max(a, b);
-  const newer: u32 = a > b ? 0 : 1;
-  const value = readCopy(newer);
-  return value != null ? value : readCopy(newer ^ 1);
+  const newer = newerCopy(document);
+  const value = readCopy(document, newer);
+  return value != null ? value : readCopy(document, newer ^ 1);
 }
 
-/** Writes the document. False: too long, or no stash; then the one before stays. */
-export function stashWrite(value: Value): bool {
+/** Writes a document. False: too long, or no stash; then the one before stays. */
+export function stashWrite(document: u32, value: Value): bool {
   if (!usable) return false;
   const writer = new CborWriter(scratch, COPY_SIZE - HEADER_SIZE);
   if (!encode(writer, value)) return false;
-  sequence++;
-  const base = copyAddress(sequence);
+  const newer = newerCopy(document);
+  const base = copyAddress(document, newer ^ 1);
   sharedStore32(base, 0);
   sharedWrite(base + HEADER_SIZE, scratch, writer.length);
   sharedStore32(base + 8, writer.length);
   sharedStore32(base + 12, crc32c(scratch, writer.length));
-  sharedStore32(base + 4, sequence);
+  sharedStore32(base + 4, sequenceOf(document, newer) + 1);
   sharedStore32(base, MAGIC);
   return true;
+}
+
+/** Forgets a document: the older copy first, so that it never counts again. */
+export function stashErase(document: u32): void {
+  if (!usable) return;
+  const newer = newerCopy(document);
+  sharedStore32(copyAddress(document, newer ^ 1), 0);
+  sharedStore32(copyAddress(document, newer), 0);
 }
 
 function recordAddress(number: u64): u64 {

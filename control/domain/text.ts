@@ -53,14 +53,18 @@ export function fit(text: string, width: i32): string {
   return text.length <= width ? text : text.substring(0, width - 1) + "~";
 }
 
+function isControl(code: i32): bool {
+  return code < 0x20 || (code >= 0x7f && code < 0xa0);
+}
+
 /** A string of unknown origin: one line, no control characters, bounded. */
 export function clean(text: string, limit: i32 = 200): string {
-  let out = "";
   const end = min(text.length, limit);
-  for (let i = 0; i < end; i++) {
-    const c = text.charCodeAt(i);
-    out += c < 0x20 || (c >= 0x7f && c < 0xa0) ? "?" : String.fromCharCode(c);
-  }
+  let first = 0;
+  while (first < end && !isControl(text.charCodeAt(first))) first++;
+  let out = text.substring(0, first);
+  for (let i = first; i < end; i++)
+    out += isControl(text.charCodeAt(i)) ? "?" : String.fromCharCode(text.charCodeAt(i));
   return text.length > limit ? out + "..." : out;
 }
 

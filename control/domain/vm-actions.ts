@@ -1,5 +1,6 @@
 // What an administrator can do with a VM: the transitions of the state machine.
 
+import { PAGE_SIZE } from "../gen/abi";
 import { domainPause, domainResume } from "../lib/binding";
 import { CborWriter } from "../lib/cbor";
 import { LINK_MESSAGE_MAX } from "../lib/link";
@@ -20,21 +21,25 @@ import {
   EVENT_VM_REMOVED,
   EVENT_VM_FAILED,
   LINK_T,
+  LINK_BALLOON,
   LINK_POWER_BUTTON,
   LINK_TRAP,
+  LINK_VALUE,
+  REASON_PRESSED,
 } from "../protocol/schema";
 import { encode } from "./codec";
 import { emit } from "./events";
 import { uptimeMs } from "./host";
 import { Fault } from "./outcome";
 import { disksForget } from "./disks";
+import { networksAssign } from "./networks";
 import { vmSlot, VmSlot } from "./slots";
-import { VmSpec } from "./spec";
-import { quoted } from "./text";
+import { MIN_BALLOON, VmSpec } from "./spec";
+import { grouped, mib, quoted } from "./text";
 import { Value } from "./value";
 import { Vm } from "./vm";
 import { vmAdmit, vmBuild, vmForgetLink, vmTearDown } from "./vm-builder";
-import { vmAdopt, vmFind, vmForget, vmFreeIndex, vmsAll, vmsSave } from "./vms";
+import { vmAdopt, vmFind, vmForget, vmFreeIndex, vmsAll, vmSave } from "./vms";
 
 const message: usize = memory.data(4096, 16);
 
@@ -56,10 +61,11 @@ export function vmCreate(spec: VmSpec): Fault | null {
       "rm NAME",
     );
   const vm = new Vm(<u32>index, spec);
-  const fault = vmAdmit(vm);
+  let fault = networksAssign(vm);
+  if (fault == null) fault = vmAdmit(vm);
   if (fault != null) return fault;
   vmAdopt(vm);
-  vmsSave();
+  vmSave(vm);
   emit(EVENT_VM_CREATED, vm.name, "created");
   return null;
 }
@@ -87,7 +93,7 @@ export function vmStart(vm: Vm): Fault | null {
 export function vmStartSoon(vm: Vm): void {
   vm.enter(STATE_STARTING, "waits for its turn");
   vm.restartAt = max<u64>(uptimeMs(), 1);
-  vmsSave();
+  vmSave(vm);
 }
 
 export function vmLaunch(vm: Vm, reason: string): Fault | null {
@@ -95,13 +101,16 @@ export function vmLaunch(vm: Vm, reason: string): Fault | null {
   vm.stopping = false;
   vm.state = STATE_STOPPED;
   vm.enter(STATE_STARTING, reason);
-  vmsSave();
+  vmSave(vm);
   let fault = vmAdmit(vm);
   if (fault == null) fault = vmBuild(vm);
-  if (fault != null) vm.enter(STATE_CRASHED, fault.message);
-  vmsSave();
-  if (fault != null) emit(EVENT_VM_FAILED, vm.name, fault.message);
-  else emit(EVENT_VM_STARTED, vm.name, "started");
+  if (fault == null) {
+    emit(EVENT_VM_STARTED, vm.name, "started");
+    return null;
+  }
+  vm.enter(STATE_CRASHED, fault.message);
+  vmSave(vm);
+  emit(EVENT_VM_FAILED, vm.name, fault.message);
   return fault;
 }
 
@@ -127,8 +136,8 @@ export function vmStop(vm: Vm, force: bool): Fault | null {
       "stop " + vm.name + " --force",
     );
   vm.stopping = true;
-  vm.enter(STATE_RUNNING, "asked to power off");
-  vmsSave();
+  vm.enter(STATE_RUNNING, REASON_PRESSED);
+  vmSave(vm);
   emit(EVENT_VM_STOPPING, vm.name, "power button pressed");
   return null;
 }
@@ -138,7 +147,7 @@ export function vmPause(vm: Vm): Fault | null {
     return wrongState(vm, "running", vm.state == STATE_PAUSED ? "resume " + vm.name : "start " + vm.name);
   if (domainPause(vmSlot(vm.index, VmSlot.DOMAIN)) < 0) return refused(vm, "pause");
   vm.enter(STATE_PAUSED, "paused");
-  vmsSave();
+  vmSave(vm);
   emit(EVENT_VM_PAUSED, vm.name, "paused");
   return null;
 }
@@ -147,9 +156,29 @@ export function vmResume(vm: Vm): Fault | null {
   if (vm.state != STATE_PAUSED) return wrongState(vm, "paused", "show " + vm.name);
   if (domainResume(vmSlot(vm.index, VmSlot.DOMAIN)) < 0) return refused(vm, "resume");
   vm.enter(STATE_RUNNING, "resumed");
-  vmsSave();
+  vmSave(vm);
   emit(EVENT_VM_RESUMED, vm.name, "resumed");
   return null;
+}
+
+/** Asks a VM's balloon driver to leave it `size` bytes of memory and to give the rest to the host. */
+export function vmBalloon(vm: Vm, size: u64): Fault | null {
+  if (vm.state != STATE_RUNNING && vm.state != STATE_STARTING)
+    return wrongState(vm, "running", vm.state == STATE_PAUSED ? "resume " + vm.name : "start " + vm.name);
+  if (size < MIN_BALLOON || size > vm.spec.memory) {
+    const range = mib(MIN_BALLOON) + " to its memory, " + mib(vm.spec.memory);
+    const text =
+      "VM " + quoted(vm.name) + ": a balloon can leave it " + range + ", not " + grouped(size) + " bytes";
+    return new Fault(ErrorCode.USAGE, text, vm.name, "show " + vm.name);
+  }
+  vm.target = size & ~(PAGE_SIZE - 1);
+  vmSave(vm);
+  return vmSendTarget(vm) ? null : refused(vm, "signal");
+}
+
+/** Tells a device model the target of its balloon. */
+export function vmSendTarget(vm: Vm): bool {
+  return vmSendValue(vm, LINK_BALLOON, (vm.spec.memory - vm.target) / PAGE_SIZE);
 }
 
 function refused(vm: Vm, what: string): Fault {
@@ -176,7 +205,6 @@ export function vmRemove(vm: Vm, force: bool): Fault | null {
   vmForgetLink(vm);
   disksForget(vm.index);
   vmForget(vm);
-  vmsSave();
   emit(EVENT_VM_REMOVED, vm.name, "removed");
   return null;
 }
@@ -186,15 +214,23 @@ export function vmFinish(vm: Vm, state: string, reason: string): void {
   vmTearDown(vm);
   vm.enter(state, reason);
   vm.lastExit = reason;
-  vmsSave();
+  vmSave(vm);
 }
 
 /** Sends a message without fields to a device model. */
 export function vmSend(vm: Vm, what: string): bool {
+  return sendMessage(vm, Value.map().putText(LINK_T, what));
+}
+
+function vmSendValue(vm: Vm, what: string, value: u64): bool {
+  return sendMessage(vm, Value.map().putText(LINK_T, what).putUint(LINK_VALUE, value));
+}
+
+function sendMessage(vm: Vm, content: Value): bool {
   const link = vm.link;
   if (link == null) return false;
   const writer = new CborWriter(message, LINK_MESSAGE_MAX);
-  if (!encode(writer, Value.map().putText(LINK_T, what))) return false;
+  if (!encode(writer, content)) return false;
   if (!link.commands.send(message, writer.length)) return false;
   link.signal();
   return true;

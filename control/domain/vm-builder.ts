@@ -2,10 +2,11 @@
 //
 // A build that fails half way is undone before it returns. The order and the addresses are those of the
 // contract with the device model: image at GPA_IMAGE, RAM at GPA_RAM, link at GPA_SHARED, kernel and initrd
-// read-only above it, the VM's memory at GPA_GUEST.
+// read-only above it, the VM's memory at GPA_GUEST, with the same hole in it as in the VM (lib/pc-memory.ts).
 
 import {
   CAP_LINK,
+  CAP_MEMORY,
   CAP_SELF,
   CAP_VCPU,
   CAP_VM,
@@ -31,27 +32,44 @@ import {
   memUnmap,
   vcpuCreate,
   vcpuStart,
+  vcpuStop,
 } from "../lib/binding";
 import { CborWriter } from "../lib/cbor";
-import { ControlLink, LINK_CONFIG_MAX, LINK_SIZE } from "../lib/link";
+import { ControlLink, LINK_CONFIG_MAX, LINK_PORT_SIZE, LINK_SIZE } from "../lib/link";
+import { HIGH_MEMORY, highMemory, lowMemory } from "../lib/pc-memory";
 import {
   ErrorCode,
+  FIELD_BOOT,
   FIELD_CMDLINE,
   FIELD_CONSOLE,
+  FIELD_DEBUG_EXIT,
   FIELD_DISKS,
+  FIELD_FIRMWARE,
+  FIELD_IMAGE,
+  FIELD_KERNEL,
   FIELD_VCPUS,
   FIELD_MEMORY,
+  FIELD_MODULES,
   FIELD_NAME,
+  FIELD_SIZE,
+  FIELD_NETWORKS,
+  FIELD_PORTS,
+  FIELD_RINGS,
+  LINK_FIRMWARE_SIZE,
   LINK_INITRD_SIZE,
   LINK_KERNEL_SIZE,
+  LINK_PHYSICAL_BITS,
   LINK_TSC_HZ,
   LINK_WALL_CLOCK,
 } from "../protocol/schema";
 import { wallClock } from "./clock";
 import { encode } from "./codec";
 import { diskMappedPages, diskPages, disksAdmit, disksBuild, disksToLink } from "./disks";
-import { policyBuild, policyRows } from "./cpuid";
+import { portsOf } from "./port";
+import { networkBytes, networkPages, networksBuild, networksRelease, networksToLink } from "./networks";
+import { physicalBits, policyBuild, policyRows } from "./cpuid";
 import { findModule, freePages, info, Module } from "./host";
+import { damageOf } from "./manifest";
 import { Fault } from "./outcome";
 import { linkAddress, linkEvent, VmSlot, vmSlot } from "./slots";
 import { VmSpec } from "./spec";
@@ -60,17 +78,19 @@ import { Value } from "./value";
 import { Vm } from "./vm";
 
 /* What a VM costs beside its own memory, in pages. The quotas are promised to the domain's account. */
-const MODEL_RAM_PAGES: u64 = 160; /* 640 KiB */
+const MODEL_RAM_PAGES: u64 = 94; /* its runtime takes 14, and five pages of WebAssembly are 80 */
 const MODEL_KERNEL_PAGES: u32 = 40;
 const VM_KERNEL_PAGES: u32 = 40;
-const VCPU_KERNEL_PAGES: u32 = 4; /* of each further vCPU: itself, VMCS, exit page, vector state */
+const VCPU_KERNEL_PAGES: u32 = 5; /* of each further vCPU: itself, VMCS, exit page, vector state, local APIC */
+const FIRMWARE_KERNEL_PAGES: u32 = 9; /* tables that map 16 MiB below 4 GiB */
 const MODEL_CAP_SLOTS: u32 = 72; /* one page of them; CAP_FREE and up are the model's own */
 const VM_CAP_SLOTS: u32 = 8;
-const LINK_PAGES: u64 = LINK_SIZE / PAGE_SIZE;
 
 const GPA_KERNEL: u64 = 0x20000000;
 const GPA_INITRD: u64 = 0x40000000;
-const MAX_MODULE: u64 = 0x20000000;
+const GPA_MODULES: u64 = 0xe0000000; /* one behind the other, on page boundaries */
+const MAX_MODULE: u64 = 0x20000000; /* the kernel, the initrd, all modules together */
+const MAX_FIRMWARE: u64 = 0x1000000;
 
 const MODEL_IMAGE: string = "device-model";
 
@@ -83,75 +103,109 @@ let failedStatus: u32 = 0;
 /** Links made so far: each has its number, so that no reader takes one for another. */
 let links: u32 = 0;
 
+/** Pages of a VM's link. */
+function linkPages(spec: VmSpec): u64 {
+  return (LINK_SIZE + spec.ports.length * LINK_PORT_SIZE) / PAGE_SIZE;
+}
+
 /** Memory a VM of this size needs, with all that is beside it, in pages. */
 function pagesNeeded(vm: Vm): u64 {
   const spec = vm.spec;
   return (
     diskPages(vm) +
+    networkPages(vm) +
     spec.memory / PAGE_SIZE +
     MODEL_RAM_PAGES +
-    LINK_PAGES +
+    linkPages(vm.spec) +
     kernelPages(spec) +
     modelKernelPages(vm)
   );
 }
 
+/** The image that a VM starts from: its kernel or its firmware. */
+function startName(spec: VmSpec): string {
+  return spec.firmware != "" ? spec.firmware : spec.kernel;
+}
+
 /** A device model's page tables also cover the images, in 4 KiB pages where those are not aligned. */
 function modelKernelPages(vm: Vm): u32 {
   const spec = vm.spec;
-  const kernel = findModule(spec.kernel);
+  const kernel = findModule(startName(spec));
   const initrd = findModule(spec.initrd);
   const images =
-    (kernel != null ? kernel.pages : 0) + (initrd != null ? initrd.pages : 0) + diskMappedPages(vm);
+    (kernel != null ? kernel.pages : 0) +
+    (initrd != null ? initrd.pages : 0) +
+    modulePages(vm) +
+    diskMappedPages(vm);
   return MODEL_KERNEL_PAGES + <u32>(spec.memory >> 30) + <u32>(images / 512);
 }
 
-/** Bytes of a device model's RAM and link. */
-export function modelBytes(): u64 {
-  return (MODEL_RAM_PAGES + LINK_PAGES) * PAGE_SIZE;
+/** Pages of all the modules that its kernel is given. */
+function modulePages(vm: Vm): u64 {
+  let pages: u64 = 0;
+  for (let i = 0; i < vm.spec.modules.length; i++) {
+    const module = findModule(vm.spec.modules[i].image);
+    if (module != null) pages += module.pages;
+  }
+  return pages;
 }
 
-/** Page tables grow with the memory: 4 KiB a GiB in 2 MiB pages; the rest is for vCPUs and tables. */
+/** Bytes of a device model's RAM, its link and its half of each network. */
+export function modelBytes(vm: Vm): u64 {
+  return (MODEL_RAM_PAGES + linkPages(vm.spec)) * PAGE_SIZE + networkBytes(vm);
+}
+
+/**
+ * Page tables grow with the memory: a page a GiB for the domain and one for the memory itself, and one for
+ * every 2 MiB of which a balloon has taken a part; the rest is for vCPUs and what does not grow.
+ */
 function kernelPages(spec: VmSpec): u32 {
-  return VM_KERNEL_PAGES + (spec.vcpus - 1) * VCPU_KERNEL_PAGES + <u32>(spec.memory >> 30);
+  const tables = 2 * (spec.memory >> 30) + (spec.memory >> 21);
+  const firmware = spec.firmware != "" ? FIRMWARE_KERNEL_PAGES : 0;
+  return VM_KERNEL_PAGES + firmware + (spec.vcpus - 1) * VCPU_KERNEL_PAGES + <u32>tables;
+}
+
+/** Whether an image is there and can be mapped. */
+function imageAdmit(vm: Vm, name: string): Fault | null {
+  const subject = "VM " + quoted(vm.name) + ": ";
+  const image = findModule(name);
+  const damage = damageOf(name);
+  if (damage != "") return new Fault(ErrorCode.FAILED, subject + damage, vm.name, "doctor");
+  if (image == null)
+    return new Fault(ErrorCode.NOT_FOUND, subject + "there is no image " + quoted(name), vm.name, "images");
+  if (image.size <= MAX_MODULE) return null;
+  const text = subject + "image " + quoted(name) + " is larger than " + mib(MAX_MODULE);
+  return new Fault(ErrorCode.FAILED, text, vm.name, "images");
+}
+
+/** Whether firmware can be mapped so that it ends at 4 GiB. */
+function firmwareAdmit(vm: Vm): Fault | null {
+  const size = findModule(vm.spec.firmware)!.size;
+  if (size <= MAX_FIRMWARE && size % PAGE_SIZE == 0) return null;
+  const image = "VM " + quoted(vm.name) + ": image " + quoted(vm.spec.firmware);
+  const text = image + " is no firmware: it is not whole pages of 4 KiB up to " + mib(MAX_FIRMWARE);
+  return new Fault(ErrorCode.FAILED, text, vm.name, "images");
 }
 
 /** What makes a start impossible, found out before anything is created. */
 export function vmAdmit(vm: Vm): Fault | null {
   const subject = "VM " + quoted(vm.name) + ": ";
-  const kernel = findModule(vm.spec.kernel);
-  if (kernel == null)
-    return new Fault(
-      ErrorCode.NOT_FOUND,
-      subject + "there is no image " + quoted(vm.spec.kernel),
-      vm.name,
-      "images",
-    );
-  const initrd = vm.spec.initrd != "" ? findModule(vm.spec.initrd) : null;
-  if (vm.spec.initrd != "" && initrd == null)
-    return new Fault(
-      ErrorCode.NOT_FOUND,
-      subject + "there is no image " + quoted(vm.spec.initrd),
-      vm.name,
-      "images",
-    );
-  if (findModule(MODEL_IMAGE) == null)
+  let fault = imageAdmit(vm, startName(vm.spec));
+  if (fault == null && vm.spec.firmware != "") fault = firmwareAdmit(vm);
+  if (fault == null && vm.spec.initrd != "") fault = imageAdmit(vm, vm.spec.initrd);
+  for (let i = 0; fault == null && i < vm.spec.modules.length; i++)
+    fault = imageAdmit(vm, vm.spec.modules[i].image);
+  if (fault != null) return fault;
+  fault = imageAdmit(vm, MODEL_IMAGE);
+  if (fault != null) return fault;
+  if (modulePages(vm) * PAGE_SIZE > MAX_MODULE)
     return new Fault(
       ErrorCode.FAILED,
-      subject + "the boot loader gave no module " + quoted(MODEL_IMAGE),
+      subject + "its modules are larger than " + mib(MAX_MODULE),
       vm.name,
       "images",
     );
-  const big =
-    kernel.size > MAX_MODULE ? kernel.name : initrd != null && initrd.size > MAX_MODULE ? initrd.name : "";
-  if (big != "")
-    return new Fault(
-      ErrorCode.FAILED,
-      subject + "image " + quoted(big) + " is larger than " + mib(MAX_MODULE),
-      vm.name,
-      "images",
-    );
-  const fault = disksAdmit(vm);
+  fault = disksAdmit(vm);
   if (fault != null) return fault;
   const needed = pagesNeeded(vm) * PAGE_SIZE;
   const free = freePages() * PAGE_SIZE;
@@ -207,9 +261,8 @@ export function vmBuild(vm: Vm): Fault | null {
 function createObjects(vm: Vm): bool {
   const i = vm.index;
   return (
-    ok(memCreate(vmSlot(i, VmSlot.MEMORY), vm.spec.memory / PAGE_SIZE), "creating its memory") &&
     ok(memCreate(vmSlot(i, VmSlot.MODEL_RAM), MODEL_RAM_PAGES), "creating its device model's memory") &&
-    ok(memCreate(vmSlot(i, VmSlot.LINK), LINK_PAGES), "creating its link") &&
+    ok(memCreate(vmSlot(i, VmSlot.LINK), linkPages(vm.spec)), "creating its link") &&
     ok(
       domainCreate(
         vmSlot(i, VmSlot.MODEL),
@@ -223,6 +276,10 @@ function createObjects(vm: Vm): bool {
     ok(
       domainCreate(vmSlot(i, VmSlot.DOMAIN), Role.VM, kernelPages(vm.spec), VM_CAP_SLOTS, "vm/" + vm.name),
       "creating its domain",
+    ) &&
+    ok(
+      memCreate(vmSlot(i, VmSlot.MEMORY), vm.spec.memory / PAGE_SIZE, vmSlot(i, VmSlot.DOMAIN)),
+      "creating its memory",
     )
   );
 }
@@ -232,10 +289,20 @@ function mapModule(model: u32, module: Module | null, gpa: u64, access: u32): bo
   return ok(memMap(model, module.slot, gpa, 0, module.pages, access), "mapping image " + quoted(module.name));
 }
 
+/** Maps a VM's memory from `base` on, around the hole. */
+function mapMemory(vm: Vm, domain: u32, base: u64, access: u32, step: string): bool {
+  const memory = vmSlot(vm.index, VmSlot.MEMORY);
+  const low = lowMemory(vm.spec.memory) / PAGE_SIZE;
+  const high = highMemory(vm.spec.memory) / PAGE_SIZE;
+  return (
+    ok(memMap(domain, memory, base, 0, low, access), step) &&
+    (high == 0 || ok(memMap(domain, memory, base + HIGH_MEMORY, low, high, access), step))
+  );
+}
+
 function mapModel(vm: Vm): bool {
   const i = vm.index;
   const model = vmSlot(i, VmSlot.MODEL);
-  const pages = vm.spec.memory / PAGE_SIZE;
   const readWrite: u32 = Right.READ | Right.WRITE;
   return (
     mapModule(model, findModule(MODEL_IMAGE), GPA_IMAGE, Right.READ | Right.EXECUTE) &&
@@ -243,19 +310,40 @@ function mapModel(vm: Vm): bool {
       memMap(model, vmSlot(i, VmSlot.MODEL_RAM), GPA_RAM, 0, MODEL_RAM_PAGES, readWrite),
       "mapping its device model's memory",
     ) &&
-    ok(memMap(model, vmSlot(i, VmSlot.LINK), GPA_SHARED, 0, LINK_PAGES, readWrite), "mapping its link") &&
     ok(
-      memMap(model, vmSlot(i, VmSlot.MEMORY), GPA_GUEST, 0, pages, readWrite),
-      "mapping its memory for its device model",
+      memMap(model, vmSlot(i, VmSlot.LINK), GPA_SHARED, 0, linkPages(vm.spec), readWrite),
+      "mapping its link",
     ) &&
+    mapMemory(vm, model, GPA_GUEST, readWrite, "mapping its memory for its device model") &&
     mapModule(model, findModule(vm.spec.kernel), GPA_KERNEL, Right.READ) &&
     mapModule(model, vm.spec.initrd != "" ? findModule(vm.spec.initrd) : null, GPA_INITRD, Right.READ) &&
+    mapModules(vm, model) &&
     ok(disksBuild(vm), "making its disks") &&
-    ok(
-      memMap(vmSlot(i, VmSlot.DOMAIN), vmSlot(i, VmSlot.MEMORY), 0, 0, pages, readWrite | Right.EXECUTE),
-      "mapping its memory",
-    )
+    ok(networksBuild(vm), "making its networks") &&
+    mapMemory(vm, vmSlot(i, VmSlot.DOMAIN), 0, readWrite | Right.EXECUTE, "mapping its memory") &&
+    mapFirmware(vm)
   );
+}
+
+/** Firmware ends at 4 GiB, where the first instruction is; the device model reads it at the same place. */
+function mapFirmware(vm: Vm): bool {
+  const firmware = vm.spec.firmware != "" ? findModule(vm.spec.firmware) : null;
+  if (firmware == null) return true;
+  const at = HIGH_MEMORY - firmware.pages * PAGE_SIZE;
+  return (
+    mapModule(vmSlot(vm.index, VmSlot.MODEL), firmware, GPA_GUEST + at, Right.READ) &&
+    mapModule(vmSlot(vm.index, VmSlot.DOMAIN), firmware, at, Right.READ | Right.EXECUTE)
+  );
+}
+
+function mapModules(vm: Vm, model: u32): bool {
+  let gpa = GPA_MODULES;
+  for (let i = 0; i < vm.spec.modules.length; i++) {
+    const module = findModule(vm.spec.modules[i].image);
+    if (!mapModule(model, module, gpa, Right.READ)) return false;
+    if (module != null) gpa += module.pages * PAGE_SIZE;
+  }
+  return true;
 }
 
 function unmapModule(model: u32, module: Module | null, gpa: u64): void {
@@ -267,6 +355,7 @@ export function buildDone(vm: Vm): void {
   const model = vmSlot(vm.index, VmSlot.MODEL);
   unmapModule(model, findModule(vm.spec.kernel), GPA_KERNEL);
   if (vm.spec.initrd != "") unmapModule(model, findModule(vm.spec.initrd), GPA_INITRD);
+  if (vm.spec.modules.length > 0) memUnmap(model, GPA_MODULES, modulePages(vm));
 }
 
 function createCpus(vm: Vm): bool {
@@ -274,9 +363,16 @@ function createCpus(vm: Vm): bool {
   const model = vmSlot(i, VmSlot.MODEL);
   const domain = vmSlot(i, VmSlot.DOMAIN);
   const vcpuRights: u32 = Right.CONTROL | Right.INTERRUPT | Right.READ;
-  if (!ok(cpuidSet(domain, policyRows(), policyBuild(vm.spec.vcpus)), "setting its CPUID policy"))
+  if (
+    !ok(
+      cpuidSet(domain, policyRows(), policyBuild(vm.spec.vcpus, vm.spec.firmware != "")),
+      "setting its CPUID policy",
+    )
+  )
     return false;
   if (!ok(capGrant(model, CAP_VM, domain, Right.READ | Right.INTERRUPT), "granting its domain")) return false;
+  const memory = vmSlot(i, VmSlot.MEMORY);
+  if (!ok(capGrant(model, CAP_MEMORY, memory, Right.READ | Right.WRITE), "granting its memory")) return false;
   for (let n: u32 = 0; n < vm.spec.vcpus; n++) {
     const slot = vmSlot(i, VmSlot.VCPU) + n;
     if (!ok(vcpuCreate(slot, domain, n, model), "creating its vCPU")) return false;
@@ -300,10 +396,10 @@ function createLink(vm: Vm): bool {
 export function vmAttachLink(vm: Vm): bool {
   const i = vm.index;
   const address = linkAddress(i);
-  memUnmap(CAP_SELF, address, LINK_PAGES);
+  memUnmap(CAP_SELF, address, linkPages(vm.spec));
   if (
     !ok(
-      memMap(CAP_SELF, vmSlot(i, VmSlot.LINK), address, 0, LINK_PAGES, Right.READ | Right.WRITE),
+      memMap(CAP_SELF, vmSlot(i, VmSlot.LINK), address, 0, linkPages(vm.spec), Right.READ | Right.WRITE),
       "mapping its link here",
     )
   )
@@ -311,13 +407,29 @@ export function vmAttachLink(vm: Vm): bool {
   if (vm.alive && !ok(channelBind(vmSlot(i, VmSlot.CHANNEL), linkEvent(i)), "binding its channel"))
     return false;
   vm.link = new ControlLink(address, vmSlot(i, VmSlot.CHANNEL));
+  vm.ports = portsOf(vm.spec.ports, address);
   vm.generation = ++links;
   return true;
+}
+
+function modulesToLink(vm: Vm): Value {
+  const list = Value.list();
+  for (let i = 0; i < vm.spec.modules.length; i++) {
+    const module = findModule(vm.spec.modules[i].image);
+    list.add(
+      Value.map()
+        .putText(FIELD_IMAGE, vm.spec.modules[i].image)
+        .putUint(FIELD_SIZE, module != null ? module.size : 0)
+        .putText(FIELD_CMDLINE, vm.spec.modules[i].cmdline),
+    );
+  }
+  return list;
 }
 
 function writeConfig(vm: Vm): bool {
   const kernel = findModule(vm.spec.kernel);
   const initrd = vm.spec.initrd != "" ? findModule(vm.spec.initrd) : null;
+  const firmware = vm.spec.firmware != "" ? findModule(vm.spec.firmware) : null;
   const value = Value.map()
     .putText(FIELD_NAME, vm.name)
     .putUint(FIELD_MEMORY, vm.spec.memory)
@@ -325,9 +437,20 @@ function writeConfig(vm: Vm): bool {
     .putUint(FIELD_VCPUS, vm.spec.vcpus)
     .putUint(LINK_KERNEL_SIZE, kernel != null ? kernel.size : 0)
     .putUint(LINK_INITRD_SIZE, initrd != null ? initrd.size : 0)
+    .putUint(LINK_FIRMWARE_SIZE, firmware != null ? firmware.size : 0)
     .putUint(LINK_WALL_CLOCK, wallClock())
-    .putUint(LINK_TSC_HZ, info().tsc_hz);
-  value.putText(FIELD_CONSOLE, vm.spec.console);
+    .putUint(LINK_TSC_HZ, info().tsc_hz)
+    .putUint(LINK_PHYSICAL_BITS, physicalBits());
+  value
+    .putText(FIELD_CONSOLE, vm.spec.console)
+    .putText(FIELD_BOOT, vm.spec.boot)
+    .putText(FIELD_KERNEL, vm.spec.kernel)
+    .putText(FIELD_FIRMWARE, vm.spec.firmware)
+    .putBool(FIELD_DEBUG_EXIT, vm.spec.debugExit);
+  if (vm.spec.modules.length > 0) value.put(FIELD_MODULES, modulesToLink(vm));
+  value.putText(FIELD_RINGS, vm.spec.rings);
+  if (vm.spec.ports.length > 0) value.put(FIELD_PORTS, vm.spec.portsToValue());
+  if (vm.cards.length > 0) value.put(FIELD_NETWORKS, networksToLink(vm));
   if (vm.spec.disks.length > 0) value.put(FIELD_DISKS, disksToLink(vm));
   const writer = new CborWriter(config, LINK_CONFIG_MAX);
   const written = encode(writer, value) && vm.link!.writeConfig(config, writer.length);
@@ -338,6 +461,7 @@ function writeConfig(vm: Vm): bool {
 export function vmTearDown(vm: Vm): void {
   if (!vm.alive) return;
   const i = vm.index;
+  vcpuStop(vmSlot(i, VmSlot.MODEL_VCPU)); // before the VM's memory goes
   domainDestroy(vmSlot(i, VmSlot.DOMAIN));
   domainDestroy(vmSlot(i, VmSlot.MODEL));
   for (let n: u32 = 0; n < vm.spec.vcpus; n++) capDrop(vmSlot(i, VmSlot.VCPU) + n);
@@ -345,13 +469,14 @@ export function vmTearDown(vm: Vm): void {
   capDrop(vmSlot(i, VmSlot.MODEL_CHANNEL));
   capDrop(vmSlot(i, VmSlot.CHANNEL));
   capDrop(vmSlot(i, VmSlot.MODEL_RAM));
-  capDrop(vmSlot(i, VmSlot.MEMORY));
+  networksRelease(vm);
   vm.alive = false;
 }
 
 /** Frees the link, and with it the console's scroll-back. */
 export function vmForgetLink(vm: Vm): void {
   vm.link = null;
-  memUnmap(CAP_SELF, linkAddress(vm.index), LINK_PAGES);
+  vm.ports = [];
+  memUnmap(CAP_SELF, linkAddress(vm.index), linkPages(vm.spec));
   capDrop(vmSlot(vm.index, VmSlot.LINK));
 }

@@ -8,6 +8,7 @@ import {
   FIELD_MESSAGE,
   FIELD_OBJECT,
   FIELD_REASON,
+  STATE_PAUSED,
   STATE_STOPPED,
   STATE_STARTING,
   STATE_RUNNING,
@@ -16,6 +17,8 @@ import {
   POLICY_ALWAYS,
   EVENT_VM_RUNNING,
   EVENT_VM_OFF,
+  EVENT_VM_UNHEARD,
+  EVENT_VM_PAUSED,
   EVENT_VM_RESET,
   EVENT_VM_ENDED,
   EVENT_VM_CRASHED,
@@ -28,22 +31,26 @@ import {
   LINK_RESET,
   LINK_ENDED,
   LINK_RUN,
+  LINK_UNHEARD,
   LINK_VALUE,
+  REASON_UNHEARD,
 } from "../protocol/schema";
 import { decode } from "./codec";
 import { emit } from "./events";
-import { lastLogLine, uptimeMs } from "./host";
+import { freePages, lastLogLine, uptimeMs } from "./host";
 import { vmSlot, VmSlot } from "./slots";
 import { clean } from "./text";
 import { Value } from "./value";
 import { Vm } from "./vm";
 import { buildDone } from "./vm-builder";
-import { vmFinish, vmLaunch, vmSend } from "./vm-actions";
-import { vmsAll, vmsSave } from "./vms";
+import { vmFinish, vmLaunch, vmResume, vmSend, vmSendTarget } from "./vm-actions";
+import { vmsAll, vmSave } from "./vms";
 
 const START_LIMIT_MS: u64 = 120000;
 const RESTART_PAUSE_MS: u64 = 1000;
 const MESSAGES_PER_EVENT = 64;
+/** A VM that waits for memory goes on when so much is free. */
+const RESUME_PAGES: u64 = 256;
 
 const message: usize = memory.data(4096, 16);
 const domainPage: usize = memory.data(128, 16);
@@ -62,14 +69,14 @@ function ended(vm: Vm, kind: string, reason: string, failure: bool): void {
   if (<u32>recent.length >= vm.spec.max) {
     const tries = vm.spec.max.toString() + " restarts in " + vm.spec.window.toString() + " s";
     vm.enter(STATE_CRASHED, reason + "; given up after " + tries);
-    vmsSave();
+    vmSave(vm);
     emit(EVENT_VM_CRASHED, vm.name, "given up after " + tries);
     return;
   }
   vm.restarts.push(now);
   vm.restartCount++;
   vm.restartAt = now + RESTART_PAUSE_MS;
-  vmsSave();
+  vmSave(vm);
 }
 
 /** Reads what the device model of VM `index` has sent. True: there may be more. */
@@ -100,9 +107,10 @@ function handle(vm: Vm, value: Value): void {
     if (vm.state != STATE_STARTING) return;
     buildDone(vm);
     if (!vmSend(vm, LINK_RUN)) return;
+    if (vm.target < vm.spec.memory) vmSendTarget(vm);
     vm.disksFilled = true;
     vm.enter(STATE_RUNNING, "booted");
-    vmsSave();
+    vmSave(vm);
     emit(EVENT_VM_RUNNING, vm.name, "running");
   } else if (what == LINK_ERROR) {
     const object = clean(value.getText(FIELD_OBJECT), 60);
@@ -112,7 +120,13 @@ function handle(vm: Vm, value: Value): void {
     vmFinish(vm, STATE_CRASHED, text);
     emit(EVENT_VM_FAILED, vm.name, text);
   } else if (what == LINK_OFF) {
-    ended(vm, EVENT_VM_OFF, "powered off", false);
+    const code = value.get(LINK_VALUE);
+    ended(vm, EVENT_VM_OFF, code == null ? "powered off" : "exit code " + code.number.toString(), false);
+  } else if (what == LINK_UNHEARD) {
+    if (vm.state != STATE_RUNNING || !vm.stopping) return;
+    vm.enter(STATE_RUNNING, REASON_UNHEARD);
+    vmSave(vm);
+    emit(EVENT_VM_UNHEARD, vm.name, "it does not listen to its power button");
   } else if (what == LINK_RESET) {
     reboot(vm);
   } else if (what == LINK_ENDED) {
@@ -190,7 +204,21 @@ export function vmsDomainEvent(): void {
     }
     const guest = failureOf(vmSlot(vm.index, VmSlot.DOMAIN));
     if (guest != Failure.NONE) ended(vm, EVENT_VM_ENDED, failureText(guest), true);
+    else if (vm.state == STATE_RUNNING && isStarved(vm)) starve(vm);
   }
+}
+
+/** Whether the kernel has paused a VM because it found no memory for a page that its balloon had given back. */
+function isStarved(vm: Vm): bool {
+  if (!vm.alive || domainInfo(vmSlot(vm.index, VmSlot.DOMAIN), domainPage) < 0) return false;
+  const found = changetype<DomainInfo>(domainPage);
+  return found.state == DomainState.PAUSED && found.failure == Failure.NO_MEMORY;
+}
+
+function starve(vm: Vm): void {
+  vm.enter(STATE_PAUSED, "waits for memory: the host has none free");
+  vmSave(vm);
+  emit(EVENT_VM_PAUSED, vm.name, "paused: the host has no free memory for it");
 }
 
 /**
@@ -199,7 +227,7 @@ export function vmsDomainEvent(): void {
  */
 export function vmsTick(now: u64): u64 {
   let next = u64.MAX_VALUE;
-  const all = vmsAll().slice(0);
+  const all = vmsAll();
   for (let i = 0; i < all.length; i++) {
     const vm = all[i];
     if (vm.restartAt != 0) {
@@ -209,6 +237,10 @@ export function vmsTick(now: u64): u64 {
       }
       next = min(next, vm.restartAt);
       continue;
+    }
+    if (vm.state == STATE_PAUSED && isStarved(vm)) {
+      if (freePages() >= RESUME_PAGES) vmResume(vm);
+      else next = min(next, now + RESTART_PAUSE_MS);
     }
     if (vm.state != STATE_STARTING) continue;
     const limit = vm.since + START_LIMIT_MS;

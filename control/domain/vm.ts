@@ -9,6 +9,7 @@ import {
   FIELD_SINCE_MS,
   FIELD_STATE,
   FIELD_SPEC,
+  FIELD_TARGET,
   FIELD_VCPUS,
   STATE_CRASHED,
   STATE_PAUSED,
@@ -18,11 +19,24 @@ import {
 } from "../protocol/schema";
 import { ControlLink } from "../lib/link";
 import { uptimeMs } from "./host";
+import { Port } from "./port";
+import { MAX_NETWORKS } from "./slots";
 import { readVmSpec, VmSpec } from "./spec";
 import { clean } from "./text";
 import { Value } from "./value";
 
+/** Where a network card of a VM is plugged in. */
+export class Card {
+  constructor(
+    /** The network's number on this host. */
+    public network: u32,
+    public side: u32,
+  ) {}
+}
+
 export class Vm {
+  /** VMs are listed in this order; 0: it has no place yet. */
+  order: u32 = 0;
   state: string = STATE_STOPPED;
   reason: string = "created";
   since: u64 = 0;
@@ -31,10 +45,16 @@ export class Vm {
   alive: bool = false;
   /** Whether its disks hold what their images hold, or what it has made of that. */
   disksFilled: bool = false;
+  /** The places of its network cards, as many as in its specification once it is created. */
+  cards: Card[] = [];
   /** Present from the first start to `rm`: its console can be read after the VM has ended. */
   link: ControlLink | null = null;
+  /** Its named ports, while it has a link. */
+  ports: Port[] = [];
   /** Counts the links the VM has had, so that a reader notices a new one. */
   generation: u32 = 0;
+  /** What a balloon should leave it of its memory, in bytes. */
+  target: u64 = 0;
   /** When it was restarted by policy, within the window. */
   restarts: u64[] = [];
   restartCount: u32 = 0;
@@ -48,6 +68,7 @@ export class Vm {
     public spec: VmSpec,
   ) {
     this.since = uptimeMs();
+    this.target = spec.balloon > 0 ? spec.balloon : spec.memory;
   }
 
   get name(): string {
@@ -79,12 +100,17 @@ export class Vm {
 
   /** What a successor of this control domain must know. */
   toStash(): Value {
+    const cards = Value.list();
+    for (let i = 0; i < this.cards.length; i++)
+      cards.add(Value.uint((this.cards[i].network << 1) | this.cards[i].side));
     return Value.map()
-      .putUint("index", this.index)
+      .put("cards", cards)
+      .putUint("order", this.order)
       .put(FIELD_SPEC, this.spec.toValue())
       .putText(FIELD_STATE, this.state)
       .putText(FIELD_REASON, this.reason)
       .putUint("since", this.since)
+      .putUint(FIELD_TARGET, this.target)
       .putText(FIELD_LAST_EXIT, this.lastExit)
       .putUint(FIELD_RESTARTS, this.restartCount)
       .putBool("disksFilled", this.disksFilled)
@@ -93,18 +119,25 @@ export class Vm {
   }
 }
 
-/** A VM of the predecessor; null when the entry makes no sense. */
-export function vmOfStash(value: Value, limit: u32): Vm | null {
+/** VM `index` of the predecessor; null when the entry makes no sense. */
+export function vmOfStash(value: Value, index: u32): Vm | null {
   const read = readVmSpec(value.get(FIELD_SPEC), "stash");
-  const index = value.getUint("index", u64.MAX_VALUE);
-  if (read.spec == null || index >= limit) return null;
-  const vm = new Vm(<u32>index, read.spec!);
+  if (read.spec == null) return null;
+  const vm = new Vm(index, read.spec!);
+  vm.order = <u32>value.getUint("order");
+  const cards = value.getList("cards");
+  if (cards.length != vm.spec.cards.length) return null;
+  for (let i = 0; i < cards.length; i++) {
+    if (cards[i].number >= 2 * MAX_NETWORKS) return null;
+    vm.cards.push(new Card((<u32>cards[i].number) >> 1, (<u32>cards[i].number) & 1));
+  }
   const state = value.getText(FIELD_STATE);
   const known =
     state == STATE_STARTING || state == STATE_RUNNING || state == STATE_PAUSED || state == STATE_CRASHED;
   vm.state = known ? state : STATE_STOPPED;
   vm.reason = clean(value.getText(FIELD_REASON));
   vm.since = value.getUint("since");
+  vm.target = min(value.getUint(FIELD_TARGET, vm.target), vm.spec.memory);
   vm.lastExit = clean(value.getText(FIELD_LAST_EXIT));
   vm.restartCount = <u32>value.getUint(FIELD_RESTARTS);
   vm.disksFilled = value.getBool("disksFilled");

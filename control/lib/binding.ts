@@ -62,6 +62,11 @@ export declare function sharedLoad64(gpa: u64): u64;
 @external("plinth", "sharedStore32")
 export declare function sharedStore32(gpa: u64, value: u32): void;
 
+/** Replaces an aligned value of 4 or 8 bytes in one step, if it is `expected`; whether it was. */
+// @ts-ignore: decorator
+@external("plinth", "sharedReplace")
+export declare function sharedReplace(gpa: u64, size: u32, expected: u64, value: u64): bool;
+
 /** Reads a port of this domain (HC_PORTS_MAP); size is 1, 2 or 4. */
 // @ts-ignore: decorator
 @external("plinth", "portIn")
@@ -167,9 +172,14 @@ export function domainInfo(domain: u32, out: usize): i64 {
   return callOut(Hypercall.DOMAIN_INFO, domain, out, DomainInfoAt.SIZE);
 }
 
-/** Creates a memory object of `pages` zeroed 4 KiB pages in `slot`. */
-export function memCreate(slot: u32, pages: u64): i64 {
-  return call(Hypercall.MEM_CREATE, slot, pages);
+/** Creates a memory object of `pages` zeroed 4 KiB pages in `slot`; `payer`: a domain with which it goes. */
+export function memCreate(slot: u32, pages: u64, payer: u32 = 0): i64 {
+  return call(Hypercall.MEM_CREATE, slot, pages, payer);
+}
+
+/** Gives the frames of up to RELEASE_MAX pages back; who touches one later finds it zeroed. */
+export function memRelease(slot: u32, firstPage: u64, pages: u64): i64 {
+  return call(Hypercall.MEM_RELEASE, slot, firstPage, pages);
 }
 
 /** Maps pages of a memory object into a domain; access is a mask of READ, WRITE and EXECUTE. */
@@ -218,6 +228,16 @@ export function vcpuInfo(vcpu: u32, out: usize): i64 {
 /** Delivers a message-signalled interrupt to the local APICs of a VM. */
 export function msi(domain: u32, address: u64, data: u32): i64 {
   return call(Hypercall.MSI, domain, address, data);
+}
+
+/** Reads a register of a vCPU's local APIC by its address, while the vCPU waits for the answer to an exit. */
+export function apicRead(vcpu: u32, gpa: u64): i64 {
+  return call(Hypercall.APIC_ACCESS, vcpu, gpa);
+}
+
+/** Writes one; returns 0, or 1 + the vector of a level-triggered interrupt that has been ended. */
+export function apicWrite(vcpu: u32, gpa: u64, value: u32): i64 {
+  return call(Hypercall.APIC_ACCESS, vcpu, gpa, value, 1);
 }
 
 /** from: CpuidRow[rows], sorted by leaf and subleaf. */
@@ -275,6 +295,13 @@ export function hostInfo(out: usize): i64 {
 export function hostCpuid(leaf: u32, subleaf: u32, out: usize): i64 {
   const status = call(Hypercall.HOST_CPUID, leaf, subleaf);
   if (status >= 0) commRead(out, 0, 16);
+  return status;
+}
+
+/** Reads memory of the firmware, which is no RAM; not across a page. */
+export function firmwareRead(address: u64, length: u32, out: usize): i64 {
+  const status = call(Hypercall.FIRMWARE_READ, address, length);
+  if (status >= 0) commRead(out, 0, length);
   return status;
 }
 

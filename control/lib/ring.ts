@@ -49,6 +49,11 @@ export class RingWriter {
     return used > this.size ? 0 : this.size - used;
   }
 
+  /** Where the next byte goes. */
+  get position(): u32 {
+    return this.head;
+  }
+
   /** Writes what fits; returns how much that was. */
   write(from: usize, length: u32): u32 {
     const piece = min(length, this.room);
@@ -95,13 +100,30 @@ export class RingReader {
     return 0;
   }
 
+  /** Where the next byte is read. */
+  get position(): u32 {
+    return this.tail;
+  }
+
   /** Reads up to `limit` bytes; returns how many. */
   read(to: usize, limit: u32): u32 {
-    const piece = min(limit, this.available);
-    if (piece == 0) return 0;
-    take(this.data, this.size, this.tail, to, piece);
-    this.publish(this.tail + piece);
+    const piece = this.peek(to, limit);
+    if (piece > 0) this.publish(this.tail + piece);
     return piece;
+  }
+
+  /** The same, and they stay in the ring. */
+  peek(to: usize, limit: u32): u32 {
+    const piece = min(limit, this.available);
+    if (piece > 0) take(this.data, this.size, this.tail, to, piece);
+    return piece;
+  }
+
+  /** Drops what is before `position`. False: that is not in the ring. */
+  skipTo(position: u32): bool {
+    if (position - this.tail > this.available) return false;
+    this.publish(position);
+    return true;
   }
 
   /**

@@ -84,6 +84,8 @@ build/component-memory.o build/component-trap.o: build/component-%.o: control/na
 $(eval $(call component,control,control/domain/index.ts,$(shell find control/domain -name '*.ts')))
 $(eval $(call component,device-model,control/device-model/index.ts,$(shell find control/device-model -name '*.ts')))
 
+build/components/emulator.wasm: $(shell find control/device-model -name '*.ts')
+
 components: build/control.bin build/device-model.bin
 
 # Components that only tests use: test/control/components/NAME.ts -> build/components/NAME.wasm

@@ -105,6 +105,9 @@ void wasm_rt_free_funcref_table(wasm_rt_funcref_table_t *table)
 void *memcpy(void *to, const void *from, size_t n)
 {
     void *start = to;
+    size_t words = n / 8;
+    n %= 8;
+    __asm__ volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(words) : : "memory");
     __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
     return start;
 }
@@ -121,7 +124,11 @@ void *memmove(void *to, const void *from, size_t n)
 void *memset(void *to, int value, size_t n)
 {
     void *start = to;
-    __asm__ volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(value) : "memory");
+    size_t words = n / 8;
+    u64 pattern = (u8)value * 0x0101010101010101;
+    n %= 8;
+    __asm__ volatile("rep stosq" : "+D"(to), "+c"(words) : "a"(pattern) : "memory");
+    __asm__ volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(pattern) : "memory");
     return start;
 }
 

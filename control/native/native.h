@@ -11,10 +11,14 @@
 #define COMM ((char *)(uintptr_t)GPA_COMM)
 #define INFO ((const volatile struct info *)(uintptr_t)GPA_INFO)
 
-/* Tests on a machine without VT-x put a call here. */
-#ifndef VMCALL
-#define VMCALL "vmcall"
-#endif
+/* The instruction that this CPU has for it. */
+#define HYPERCALL(...)                                                                             \
+    do {                                                                                           \
+        if (likely(!(INFO->features & FEATURE_AMD_V)))                                             \
+            __asm__ volatile("vmcall" : __VA_ARGS__);                                              \
+        else                                                                                       \
+            __asm__ volatile("vmmcall" : __VA_ARGS__);                                             \
+    } while (0)
 
 /* Returns the value, or the negated Status. */
 static inline i64 hypercall(u64 nr, u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
@@ -22,10 +26,7 @@ static inline i64 hypercall(u64 nr, u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 
     register u64 r10 __asm__("r10") = a3;
     register u64 r8 __asm__("r8") = a4;
     register u64 r9 __asm__("r9") = a5;
-    __asm__ volatile(VMCALL
-                     : "+a"(nr), "+d"(a2)
-                     : "D"(a0), "S"(a1), "r"(r10), "r"(r8), "r"(r9)
-                     : "memory", "cc");
+    HYPERCALL("+a"(nr), "+d"(a2) : "D"(a0), "S"(a1), "r"(r10), "r"(r8), "r"(r9) : "memory", "cc");
     return unlikely(nr != STATUS_OK) ? -(i64)nr : (i64)a2;
 }
 
@@ -33,7 +34,7 @@ static inline i64 hypercall(u64 nr, u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 
 static inline i64 hypercall1(u64 nr, u64 a0)
 {
     u64 value;
-    __asm__ volatile(VMCALL : "+a"(nr), "=d"(value) : "D"(a0) : "memory", "cc");
+    HYPERCALL("+a"(nr), "=d"(value) : "D"(a0) : "memory", "cc");
     return unlikely(nr != STATUS_OK) ? -(i64)nr : (i64)value;
 }
 

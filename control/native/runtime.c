@@ -9,8 +9,16 @@
 u32 w2c_component_exitBuffer(w2c_component *instance) __attribute__((weak));
 void w2c_component_onExit(w2c_component *instance, u32 index) __attribute__((weak));
 
-/* Exits after which the garbage of rare slow paths in onExit() is collected. */
-#define COLLECT_EXITS 4096
+/* Exits after which the garbage of rare slow paths in onExit() is collected; other events of a device model count
+   as so many of them, those of other components by the time that they take: half a millisecond or so, in which they
+   cannot use up their memory. A collection costs as much as some hundreds of events. So it waits, if it need not
+   wait for long, until 1 / QUIET_HZ s have passed since an event that took long: then somebody waits for more. */
+#define COLLECT_EXITS      4096
+#define COLLECT_EXITS_LATE (4 * COLLECT_EXITS)
+#define EXITS_PER_EVENT    64
+#define TICKS_PER_EXIT     512
+#define EXITS_OF_LONG      32
+#define QUIET_HZ           100
 
 #define SELECTOR_TSS   0x18
 #define GATE_INTERRUPT 0x8e
@@ -80,7 +88,7 @@ static inline void copy_words(void *to, const volatile void *from, u64 count)
 /* Words of a message by its type; what the kernel did not write is not read. */
 static inline u64 message_words(u32 type)
 {
-    if (type == EXIT_MMIO || type == EXIT_PORT_STRING)
+    if (type == EXIT_MMIO || type == EXIT_PORT_STRING || type == EXIT_CLOCK)
         return __builtin_offsetof(struct exit_message, reply) / 8;
     return __builtin_offsetof(struct exit_message, gpa) / 8;
 }
@@ -95,6 +103,27 @@ static void reply_rare(struct exit_message *page, u32 gprs)
         page->rflags = exit_buffer->rflags;
     page->reply_error = exit_buffer->reply_error;
     page->reply_cr2 = exit_buffer->reply_cr2;
+}
+
+static void collect_after(u32 exits, u32 limit)
+{
+    exits_since_collect += exits;
+    if (likely(exits_since_collect < limit))
+        return;
+    exits_since_collect = 0;
+    w2c_component_0x5F_collect(&component);
+}
+
+/* After an event that began at `began`. */
+static void collect_quietly(u64 began)
+{
+    static u64 last_long;
+    u64 now = __builtin_ia32_rdtsc();
+    u32 exits = (u32)((now - began) / TICKS_PER_EXIT) + 1;
+    if (exits > EXITS_OF_LONG)
+        last_long = now;
+    bool quiet = now - last_long > INFO->tsc_hz / QUIET_HZ;
+    collect_after(exits, quiet ? COLLECT_EXITS : COLLECT_EXITS_LATE);
 }
 
 /* One exit of vCPU `index`: its message in, the component's answer out. */
@@ -120,16 +149,13 @@ static inline void serve_exit(u32 index)
     *(u64 *)&page->reply_gprs = *(u64 *)&buffer->reply_gprs;
     if (unlikely(*(u64 *)&buffer->reply_gprs != 0))
         reply_rare(page, buffer->reply_gprs);
-    if (unlikely(++exits_since_collect == COLLECT_EXITS)) {
-        exits_since_collect = 0;
-        w2c_component_0x5F_collect(&component);
-    }
+    collect_after(1, COLLECT_EXITS);
 }
 
 static inline u64 wait_events(u64 answer)
 {
     u64 status = HC_WAIT, events;
-    __asm__ volatile(VMCALL : "+a"(status), "=d"(events) : "D"(answer) : "memory", "cc");
+    HYPERCALL("+a"(status), "=d"(events) : "D"(answer) : "memory", "cc");
     if (unlikely(status != STATUS_OK))
         trap_text("WAIT failed with status ", status);
     return events;
@@ -154,8 +180,12 @@ static NORETURN void event_loop(void)
                 hypercall1(HC_ANSWER, index);
         }
         if (events != 0) {
+            u64 began = __builtin_ia32_rdtsc();
             w2c_component_onEvents(&component, events);
-            w2c_component_0x5F_collect(&component);
+            if (exit_buffer)
+                collect_after(EXITS_PER_EVENT, COLLECT_EXITS);
+            else
+                collect_quietly(began);
         }
     }
 }
@@ -175,7 +205,6 @@ NORETURN void component_main(void)
         exit_buffer = (struct exit_message *)(LINEAR_BASE + offset);
     }
     w2c_component_init(&component);
-    w2c_component_0x5F_collect(&component);
     event_loop();
 }
 
@@ -212,6 +241,11 @@ static inline void copy(void *to, const void *from, u64 count)
     }
     u8 *t = to;
     const u8 *f = from;
+    if (count == 16) { /* the code of an instruction, a descriptor of a ring */
+        __builtin_memcpy(t, f, 8);
+        __builtin_memcpy(t + 8, f + 8, 8);
+        return;
+    }
     for (; count >= 8; count -= 8, t += 8, f += 8)
         __builtin_memcpy(t, f, 8);
     if (count & 4)
@@ -294,6 +328,20 @@ void w2c_plinth_sharedStore32(struct w2c_plinth *env, u64 at, u32 value)
         wasm_rt_trap(WASM_RT_TRAP_UNALIGNED);
     /* A full barrier: rings are re-read after what was stored (virtio's event index). */
     __atomic_store_n((u32 *)outside(at, 4), value, __ATOMIC_SEQ_CST);
+}
+
+u32 w2c_plinth_sharedReplace(struct w2c_plinth *env, u64 at, u32 size, u64 expected, u64 value)
+{
+    (void)env;
+    if ((size != 4 && size != 8) || at % size != 0)
+        wasm_rt_trap(WASM_RT_TRAP_UNALIGNED);
+    void *cell = outside(at, size);
+    u32 low = (u32)expected;
+    if (size == 4)
+        return __atomic_compare_exchange_n((u32 *)cell, &low, (u32)value, false, __ATOMIC_SEQ_CST,
+                                           __ATOMIC_SEQ_CST);
+    return __atomic_compare_exchange_n((u64 *)cell, &expected, value, false, __ATOMIC_SEQ_CST,
+                                       __ATOMIC_SEQ_CST);
 }
 
 u32 w2c_plinth_portIn(struct w2c_plinth *env, u32 port, u32 size)

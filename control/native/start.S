@@ -45,7 +45,10 @@
     .code32
     .globl component_entry
 component_entry:
-    cld
+    jmp 1f
+    .org component_entry + IMAGE_SIZE_OFFSET
+    .long image_end - GPA_IMAGE
+1:  cld
     movl $(pdpt_low + TABLE), pml4
     movl $(pdpt_linear + TABLE), pml4 + 32 * 8
     movl $(pd_linear + TABLE), pdpt_linear

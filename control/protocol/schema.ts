@@ -19,6 +19,8 @@ export const enum Protocol {
   MAX_DEPTH = 8,
   /** Bytes of console output in one push, of a log in one reply, of input in one request. */
   MAX_CHUNK = 3072,
+  /** Milliseconds without a request after which a port is free again: its program is gone. */
+  PORT_LEASE_MS = 15000,
   /** Events in one reply of `events`, at most. */
   MAX_EVENTS_REPLY = 16,
   /** Events the control domain keeps. */
@@ -34,6 +36,12 @@ export const enum Specification {
   MAX_NAME = 27,
   MAX_CMDLINE = 1024,
   MAX_DISKS = 4,
+  /** Modules for a VM's kernel, and the length of the command line of each. */
+  MAX_BOOT_MODULES = 8,
+  MAX_MODULE_CMDLINE = 200,
+  MAX_NETWORKS = 4,
+  /** Named ports beside the console. */
+  MAX_PORTS = 4,
   MAX_DEPTH = 8,
 }
 
@@ -59,21 +67,31 @@ export const OP_START: string = "start";
 export const OP_STOP: string = "stop";
 export const OP_PAUSE: string = "pause";
 export const OP_RESUME: string = "resume";
+export const OP_BALLOON: string = "balloon";
 export const OP_RESET: string = "reset";
 export const OP_RM: string = "rm";
 export const OP_IMAGES: string = "images";
 export const OP_CONSOLE_ATTACH: string = "console.attach";
 export const OP_CONSOLE_DETACH: string = "console.detach";
 export const OP_CONSOLE_WRITE: string = "console.write";
+export const OP_PORT_ATTACH: string = "port.attach";
+export const OP_PORT_DETACH: string = "port.detach";
+export const OP_PORT_READ: string = "port.read";
+export const OP_PORT_WRITE: string = "port.write";
 export const OP_LOGS: string = "logs";
 export const OP_EVENTS: string = "events";
 export const OP_EVENTS_WATCH: string = "events.watch";
 export const OP_DOCTOR: string = "doctor";
+export const OP_HARDWARE: string = "hardware";
+export const OP_HARDWARE_PCI: string = "hardware.pci";
 export const OP_TEST_TRAP: string = "test.trap";
 export const OP_TEST_TRAP_MODEL: string = "test.trapModel";
 
 /* Pushes: the `ev` of a message that answers no request. */
+/** The answer to an empty frame. */
+export const PUSH_READY: string = "ready";
 export const PUSH_CONSOLE: string = "console";
+export const PUSH_PORT: string = "port";
 export const PUSH_EVENT: string = "event";
 
 /* Fields of the envelope. */
@@ -115,6 +133,13 @@ export const FIELD_RIG: string = "rig";
 export const FIELD_MEMORY: string = "memory";
 export const FIELD_TOTAL: string = "total";
 export const FIELD_FREE: string = "free";
+export const FIELD_CLEAN: string = "clean";
+export const FIELD_BALLOON: string = "balloon";
+export const FIELD_TARGET: string = "target";
+export const FIELD_ACTUAL: string = "actual";
+export const FIELD_AVAILABLE: string = "available";
+export const FIELD_CACHES: string = "caches";
+export const FIELD_MAJOR_FAULTS: string = "majorFaults";
 export const FIELD_KERNEL: string = "kernel";
 export const FIELD_RESERVED: string = "reserved";
 export const FIELD_RUNNING: string = "running";
@@ -127,13 +152,36 @@ export const FIELD_STATE: string = "state";
 export const FIELD_REASON: string = "reason";
 export const FIELD_VCPUS: string = "vcpus";
 export const FIELD_SINCE_MS: string = "sinceMs";
+export const FIELD_FIRMWARE: string = "firmware";
 export const FIELD_INITRD: string = "initrd";
+export const FIELD_BOOT: string = "boot";
+export const FIELD_MODULES: string = "modules";
+/** The boot module that says which others there are, and how large: {modules: [{name, size}]}. */
+export const MODULE_MANIFEST: string = "manifest";
+export const FIELD_DEBUG_EXIT: string = "debugExit";
 export const FIELD_CONSOLE: string = "console";
 export const CONSOLE_SERIAL: string = "serial";
 export const CONSOLE_VIRTIO: string = "virtio";
 export const FIELD_DISKS: string = "disks";
 export const FIELD_IMAGE: string = "image";
 export const FIELD_READ_ONLY: string = "readOnly";
+export const FIELD_CDROM: string = "cdrom";
+export const FIELD_NETWORKS: string = "networks";
+export const FIELD_NETWORK: string = "network";
+export const FIELD_MAC: string = "mac";
+export const FIELD_RINGS: string = "rings";
+export const RINGS_PACKED: string = "packed";
+export const RINGS_SPLIT: string = "split";
+export const FIELD_PORTS: string = "ports";
+export const FIELD_PORT: string = "port";
+export const FIELD_SESSION: string = "session";
+export const FIELD_WAIT: string = "wait";
+export const FIELD_READ: string = "read";
+export const FIELD_WRITE: string = "write";
+export const FIELD_ENDED: string = "ended";
+export const FIELD_OPEN: string = "open";
+export const FIELD_ATTACHED: string = "attached";
+export const FIELD_UNREAD: string = "unread";
 export const FIELD_CMDLINE: string = "cmdline";
 export const FIELD_START: string = "start";
 export const FIELD_RESTART: string = "restart";
@@ -152,8 +200,56 @@ export const FIELD_KERNEL_BYTES: string = "kernelBytes";
 export const FIELD_MODEL_BYTES: string = "modelBytes";
 export const FIELD_MAPPED: string = "mapped";
 export const FIELD_IMAGES: string = "images";
+export const FIELD_EPOCH: string = "epoch";
 export const FIELD_SIZE: string = "size";
+export const FIELD_DEVICES: string = "devices";
+export const FIELD_DEVICE: string = "device";
+export const FIELD_NOTIFIES: string = "notifies";
+export const FIELD_REQUESTS: string = "requests";
+export const FIELD_BYTES_OUT: string = "bytesOut";
+export const FIELD_BYTES_IN: string = "bytesIn";
+export const FIELD_LINK: string = "link";
+export const LINK_UP: string = "up";
+export const LINK_DOWN: string = "down";
+export const FIELD_FRAMES_OUT: string = "framesOut";
+export const FIELD_FRAMES_IN: string = "framesIn";
+export const FIELD_DROPS_OUT: string = "dropsOut";
+export const FIELD_DROPS_IN: string = "dropsIn";
 export const FIELD_CHECKS: string = "checks";
+export const FIELD_VENDOR: string = "vendor";
+export const FIELD_FAMILY: string = "family";
+export const FIELD_MODEL: string = "model";
+export const FIELD_STEPPING: string = "stepping";
+export const FIELD_FOUND: string = "found";
+export const FIELD_APIC_IDS: string = "apicIds";
+export const FIELD_ACPI: string = "acpi";
+export const FIELD_OEM: string = "oem";
+export const FIELD_TABLE: string = "table";
+export const FIELD_TABLES: string = "tables";
+export const FIELD_IOMMU: string = "iommu";
+export const FIELD_UNITS: string = "units";
+export const FIELD_INTERRUPT_REMAPPING: string = "interruptRemapping";
+export const FIELD_NUMA: string = "numa";
+export const FIELD_NODE: string = "node";
+export const FIELD_NODES: string = "nodes";
+export const FIELD_PCI_SEGMENTS: string = "pciSegments";
+export const FIELD_CLASS: string = "class";
+export const FIELD_MISSING: string = "missing";
+export const FIELD_COST: string = "cost";
+export const FIELD_PROBLEMS: string = "problems";
+
+/* Ways to start a VM. */
+export const BOOT_AUTO: string = "auto";
+export const BOOT_LINUX: string = "linux";
+export const BOOT_LINUX32: string = "linux32";
+export const BOOT_PVH: string = "pvh";
+export const BOOT_MULTIBOOT: string = "multiboot";
+export const BOOT_MULTIBOOT2: string = "multiboot2";
+export const BOOT_FIRMWARE: string = "firmware";
+
+/* Reasons that programs know. */
+export const REASON_PRESSED: string = "its power button is pressed";
+export const REASON_UNHEARD: string = "its power button is pressed, but it does not listen to it";
 
 /* States of a VM. */
 export const STATE_STOPPED: string = "stopped";
@@ -174,6 +270,7 @@ export const EVENT_VM_RUNNING: string = "vm-running";
 export const EVENT_VM_PAUSED: string = "vm-paused";
 export const EVENT_VM_RESUMED: string = "vm-resumed";
 export const EVENT_VM_STOPPING: string = "vm-stopping";
+export const EVENT_VM_UNHEARD: string = "vm-unheard";
 export const EVENT_VM_OFF: string = "vm-off";
 export const EVENT_VM_RESET: string = "vm-reset";
 export const EVENT_VM_ENDED: string = "vm-ended";
@@ -196,11 +293,19 @@ export const LINK_OFF: string = "off";
 export const LINK_RESET: string = "reset";
 export const LINK_ENDED: string = "ended";
 export const LINK_RUN: string = "run";
+export const LINK_UNHEARD: string = "unheard";
 export const LINK_POWER_BUTTON: string = "powerbutton";
+export const LINK_BALLOON: string = "balloon";
+export const LINK_STATS: string = "stats";
 export const LINK_TRAP: string = "trap";
 export const LINK_VALUE: string = "value";
 export const LINK_KERNEL_SIZE: string = "kernelSize";
 export const LINK_INITRD_SIZE: string = "initrdSize";
+export const LINK_FIRMWARE_SIZE: string = "firmwareSize";
 export const LINK_FRESH: string = "fresh";
+export const LINK_ADDRESS: string = "address";
+export const LINK_SIDE: string = "side";
+export const LINK_INDEX: string = "index";
 export const LINK_WALL_CLOCK: string = "wallClock";
 export const LINK_TSC_HZ: string = "tscHz";
+export const LINK_PHYSICAL_BITS: string = "physicalBits";

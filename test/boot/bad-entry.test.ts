@@ -1,4 +1,5 @@
 // Invalid states of a vCPU: the CPU refuses to enter them. Each ends its VM, with a dump, and nothing else.
+// rigs: VT-x
 
 import { join } from "node:path";
 import { suite } from "uvu";

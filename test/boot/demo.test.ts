@@ -1,13 +1,15 @@
 // `make run` without a terminal: the demonstration plays to its end, and its transcript shows all of it.
+// rigs: best
 
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { runDir } from "./host";
 
 /** Plays it as `make run </dev/null` does, in a directory of its own. */
 function play(): Promise<{ code: number | null; text: string }> {
-  const args = [join("build", "tools", "run.cjs"), "--run-dir", join("build", "run", "demo")];
+  const args = [join("build", "tools", "run.cjs"), "--run-dir", runDir("demo")];
   return new Promise((done) => {
     const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "pipe"] });
     let text = "";
@@ -19,12 +21,12 @@ function play(): Promise<{ code: number | null; text: string }> {
 
 /** What must be in the transcript, in this order. */
 const STORY = [
-  /^rig: (bochs|qemu-kvm), .+$/m,
+  /^rig: (bochs|qemu-tcg|qemu-kvm), .+$/m,
   /\bcpu\b.*\S/i,
   /plinth control \d+\.\d+\.\d+ \(/,
   /\$ plinth status\n/,
-  /plinth-guest: ada is up/,
-  /plinth-guest: bob is up/,
+  /\$ plinth console ada --expect 'ada is up'/, // what a VM printed before somebody came is not shown
+  /\$ plinth console bob --expect 'bob is up'/,
   /"name": "ada",\n\s*"state": "running",(.*\n)*?\s*"memory": 134217728,/,
   /"name": "bob",\n\s*"state": "running",(.*\n)*?\s*"memory": 100663296,/,
   /^ada$/m,
@@ -41,11 +43,12 @@ const STORY = [
   /^three seconds$/m,
   /\$ plinth resume ada --wait\n/,
   /^tick ada \d/m,
-  /\$ plinth stop ada --force --wait\n/,
+  /\$ plinth stop ada --wait\n/,
   /"state": "stopped"/,
   /\$ plinth rm ada --wait\n/,
   /\$ plinth create ada /,
-  /plinth-guest: ada is up/,
+  /\$ plinth console ada --expect 'ada is up'/,
+  /\$ plinth stop ada --force --wait\n/,
   /\$ plinth rm ada --wait\n/,
   /^bob$/m,
   /"name": "bob",\n\s*"state": "running"/,

@@ -1,4 +1,5 @@
 // Runs every `plinth` command of the README, in its order, on a rig as a reader would.
+// rigs: VT-x
 
 import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";

@@ -1,4 +1,5 @@
 // A trap of the control domain leaves the VMs alone; a trap of a device model ends its own VM only.
+// rigs: VT-x, AMD-V
 
 import { suite } from "uvu";
 import * as assert from "uvu/assert";

@@ -1,10 +1,10 @@
 // A person's session at the serial line, from power-on: banner, help, completion, lists, a console, mistakes.
+// rigs: VT-x, AMD-V
 
-import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { type Rig, startRig } from "../../boot/rigs/rig";
-import { DEMO_ISO } from "./host";
+import { DEMO_ISO, runDir } from "./host";
 import { Terminal } from "./terminal";
 
 const BOOT_MS = 170_000;
@@ -12,7 +12,7 @@ const BOOT_MS = 170_000;
 const test = suite<{ rig: Rig; terminal: Terminal }>("shell");
 
 test.before(async (context) => {
-  context.rig = await startRig({ iso: DEMO_ISO, runDir: join("build", "run", "shell") });
+  context.rig = await startRig({ iso: DEMO_ISO, runDir: runDir("shell") });
   context.terminal = await Terminal.open(context.rig.socketPath);
 });
 test.after(async (context) => context.rig?.stop());
@@ -57,6 +57,16 @@ test("mistakes are answered with what to do", async ({ terminal }) => {
   );
   assert.match(await terminal.command("show adda"), 'there is no VM "adda", did you mean "ada"?');
   assert.match(await terminal.command("rm ada"), /"ada" is running.*\nnext: {2}stop ada/);
+});
+
+test("what the machine is, as its firmware and its devices say", async ({ terminal }) => {
+  const machine = await terminal.command("hardware");
+  assert.match(machine, /^firmware +BIOS, ACPI tables of BOCHS /m); /* so says QEMU's firmware too */
+  assert.match(machine, /^tables .*\bAPIC\b/m);
+  assert.match(machine, /^CPUs +1 of 1 run$/m);
+  assert.match(machine, /^PCI 00:00\.0 +8086:[0-9a-f]{4} +0600 +host bridge$/m);
+  assert.match(machine, /^PCI 00:01\.0 /m);
+  assert.not.match(machine, /^problems/m);
 });
 
 test("a console: banner, scroll-back, typing, and ~. to leave", async ({ terminal }) => {

@@ -84,6 +84,28 @@ test("create from options", async ({ host }) => {
   });
 });
 
+test("create with a way to start, modules and a debug exit", async ({ host }) => {
+  const line = "create a --memory 8M --kernel k --boot multiboot --module env,a=b,c --module m --debug-exit";
+  assert.is((await runCli(host, line.split(" "))).code, 0);
+  const spec = host.vms.get("a")!.spec;
+  assert.is(spec.boot, "multiboot");
+  assert.is(spec.debugExit, true);
+  assert.equal(spec.modules, [{ image: "env", cmdline: "a=b,c" }, { image: "m" }]);
+  const wrong = await runCli(host, ["create", "b", "--memory", "8M", "--kernel", "k", "--boot", "tape"]);
+  assert.is(wrong.code, 2);
+  assert.match(wrong.stderr, /tape/);
+});
+
+test("create with network cards and a layout of rings", async ({ host }) => {
+  const line = "create a --memory 8M --kernel k --network lan --network dmz,52:54:00:00:00:01 --rings split";
+  assert.is((await runCli(host, line.split(" "))).code, 0);
+  const spec = host.vms.get("a")!.spec;
+  assert.equal(spec.networks, [{ network: "lan" }, { network: "dmz", mac: "52:54:00:00:00:01" }]);
+  assert.is(spec.rings, "split");
+  const wrong = "create b --memory 8M --kernel k --network lan,01:00:00:00:00:01";
+  assert.match((await runCli(host, wrong.split(" "))).stderr, /mac '01:00:00:00:00:01' is not the address/);
+});
+
 test("create from a file, a host specification and stdin", async ({ host }) => {
   const folder = mkdtempSync(join(tmpdir(), "plinth-"));
   const file = join(folder, "spec.json");
@@ -104,7 +126,20 @@ test("create from a file, a host specification and stdin", async ({ host }) => {
       /unknown field 'comandline'; did you mean 'cmdline'/,
     ],
     [{ name: "e", memory: -1, kernel: "k" }, /positive/],
+    [{ name: "e", memory: "1G", kernel: "k", balloon: "x" }, /balloon: /],
+    [{ name: "e", memory: "1G", kernel: "k", balloon: "2G" }, /balloon must be no more than memory/],
     [{ name: "e", memory: "1G" }, /'kernel' is missing/],
+    [{ name: "e", memory: "1G", kernel: "k", boot: "tape" }, /boot 'tape' is none of auto, linux/],
+    [{ name: "e", memory: "1G", kernel: "k", modules: "m" }, /'modules' is no list/],
+    [
+      { name: "e", memory: "1G", kernel: "k", modules: [{ cmdline: "" }] },
+      /modules\[0\]: 'image' is missing/,
+    ],
+    [{ name: "e", memory: "1G", kernel: "k", debugExit: "yes" }, /'debugExit' is neither true nor false/],
+    [{ name: "e", memory: "1G", kernel: "k", networks: "lan" }, /'networks' is no list/],
+    [{ name: "e", memory: "1G", kernel: "k", networks: [{ mac: "" }] }, /'network' is missing or no text/],
+    [{ name: "e", memory: "1G", kernel: "k", networks: [{ net: "lan" }] }, /did you mean 'network'/],
+    [{ name: "e", memory: "1G", kernel: "k", rings: "round" }, /rings 'round' is none of packed, split/],
     [{ version: 2, vms }, /'version' is 2, this plinth reads version 1/],
     [[], /not a JSON object/],
   ];

@@ -150,6 +150,14 @@ test("a crash while expecting ends the wait with its reason", async ({ host }) =
   assert.match(stderr, /a: a crashed: triple fault, in step 1 of 1 \(--expect 'never'\)/);
 });
 
+test("what came before the end satisfies, even at the very end of the output", async ({ host }) => {
+  const running = startCli(host, ["console", "a", "--expect", "^result: .*"]);
+  await until(() => attached(host), "attachment");
+  host.print("a", "\nresult: success");
+  host.event(schema.EVENT_VM_OFF, "a", "powered off");
+  assert.is((await running.result).code, 0);
+});
+
 test("a last --send shows the answer", async ({ host }) => {
   const { code, stdout } = await runCli(host, ["console", "a", "--send", "uname\\n"]);
   assert.is(code, 0);

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { connect } from "../../control/cli/client";
 import { FrameReader } from "../../control/protocol/node/frame";
 import { Rig } from "../control/domain/rig";
 import { runCli, startCli, until } from "./run-cli";
@@ -68,7 +69,7 @@ test.before.each(async (context) => {
 test.after.each(async (context) => context.host.stop());
 
 test("every command that only looks", async ({ host }) => {
-  for (const line of ["status", "ls", "show a", "images", "logs", "logs a", "events"]) {
+  for (const line of ["status", "ls", "show a", "images", "hardware", "logs", "logs a", "events"]) {
     const people = await runCli(host, line.split(" "));
     assert.is(people.code, 0, `${line}: ${people.stderr}`);
     assert.not.match(people.stdout, /undefined|NaN|\[object/);
@@ -217,6 +218,80 @@ test("the shell for people is on the same line", async ({ host }) => {
   assert.is((await runCli(host, ["ls"])).code, 0);
   running.stdin.write("\x1d");
   await running.result;
+});
+
+/** Creates a VM with a port, which the device model opens. */
+async function withPort(host: ModelHost, ...lines: string[]): Promise<void> {
+  const create = "create p --memory 64M --kernel linux --initrd initrd --port data --start --wait";
+  assert.is((await runCli(host, create.split(" "))).code, 0);
+  await say(host, ...lines);
+}
+
+/** Types lines into its console. */
+async function say(host: ModelHost, ...lines: string[]): Promise<void> {
+  const client = await connect(host.path);
+  for (const line of lines) await client.writeConsole("p", Buffer.from(`${line}\r`));
+  await client.close();
+}
+
+test("a pipe through a port: more than fits anywhere arrives and comes back", async ({ host }) => {
+  await withPort(host, "open");
+  const text = Array.from({ length: 700 }, (_, n) => `line ${n}`).join("\n");
+  const { code, stdout, stderr } = await runCli(host, ["port", "p", "data"], { stdin: text });
+  assert.is(code, 0, stderr);
+  assert.is(stdout, text);
+  assert.match((await runCli(host, ["show", "p"])).stdout, /ports +data \(open\)/);
+});
+
+test("a port that is not there, not open, or not read", async ({ host }) => {
+  await withPort(host, "deaf");
+  assert.is((await runCli(host, ["port", "q", "data"], { stdin: "" })).code, 3);
+  assert.is((await runCli(host, ["port", "p", "log"], { stdin: "" })).code, 3);
+  const closed = await runCli(host, ["port", "p", "data"], { stdin: "" });
+  assert.is(closed.code, 4);
+  assert.match(closed.stderr, /port "data" is not open in the VM\nnext: plinth port p data --wait/);
+  const waits = await runCli(host, "port p data --wait --read-only --timeout 1s".split(" "));
+  assert.is(waits.code, 5);
+  assert.match(waits.stderr, /nothing in the VM has opened port 'data' within 1.0 s/);
+  await say(host, "open");
+  const unread = await runCli(host, "port p data --timeout 1s".split(" "), { stdin: "lost" });
+  assert.is(unread.code, 5);
+  assert.match(unread.stderr, /p does not read its port 'data': 4 bytes were not taken/);
+});
+
+test("--read-only --wait reads from opening to closing, through a restart of the control domain", async ({
+  host,
+}) => {
+  await withPort(host);
+  const reading = startCli(host, "port p data --read-only --wait".split(" "));
+  await until(() => host.asked.includes("port.read"), "reading");
+  await say(host, "open", "pour");
+  await until(() => reading.stdout().length > 0, "bytes");
+  assert.is((await runCli(host, ["test", "trap"])).code, 0);
+  await say(host, "close");
+  const { code, stdout } = await reading.result;
+  assert.is(code, 0);
+  assert.is(stdout.length, 5000);
+});
+
+test("stop says that a VM does not listen to its power button, and what to type", async ({ host }) => {
+  await withPort(host, "ignore");
+  const { code, stderr } = await runCli(host, ["stop", "p", "--wait"]);
+  assert.is(code, 4);
+  assert.match(stderr, /p runs on: its power button was pressed, but no driver in it listens to that/);
+  assert.match(stderr, /next: plinth stop p --force/);
+});
+
+test("a person at a port types, reads, and leaves with Ctrl-]", async ({ host }) => {
+  await withPort(host, "open");
+  const running = startCli(host, ["port", "p", "data"], { tty: true });
+  await until(() => running.raw(), "raw mode");
+  running.stdin.write("echo me\r");
+  await until(() => running.stdout() === "echo me\r", "the echo");
+  running.stdin.write("\x1d");
+  assert.is((await running.result).code, 0);
+  assert.match(running.stderr(), /port data of p; leave with ~\. at the start of a line, or with Ctrl-\]/);
+  assert.match(running.stderr(), /left port data of p/);
 });
 
 test.run();

@@ -29,6 +29,12 @@ interface Refusal {
 export interface Faults {
   /** Operations whose next n requests are not heard. */
   drop: Record<string, number>;
+  /** Operations whose next n answers are lost. */
+  lose: Record<string, number>;
+  /** Milliseconds that an operation takes; what comes meanwhile waits. */
+  takesMs: Record<string, number>;
+  /** Milliseconds between the halves of an answer. */
+  stallMs: number;
   /** Send every byte on its own. */
   split: boolean;
   /** Put before each frame. */
@@ -47,8 +53,12 @@ export class FakeHost {
   readonly events: Message[] = [];
   readonly requests: Message[] = [];
   readonly received: Buffer[] = [];
+  probes = 0;
   readonly faults: Faults = {
     drop: {},
+    lose: {},
+    takesMs: {},
+    stallMs: 0,
     split: false,
     noise: new Uint8Array(),
     hangUpOn: "",
@@ -68,6 +78,11 @@ export class FakeHost {
   private readonly clients = new Set<Socket>();
   private readonly attached = new Map<string, number>();
   private watching = -1;
+  private readonly replies = new Map<number, Message>();
+  private after: Promise<void> = Promise.resolve();
+  private waiting = 0;
+  /** What follows the first half of an answer, while its second half is held back. */
+  private held: Buffer[] | null = null;
 
   static async start(): Promise<FakeHost> {
     const host = new FakeHost();
@@ -125,7 +140,17 @@ export class FakeHost {
   send(message: Message): void {
     if (this.faults.mute) return;
     const bytes = Buffer.concat([this.faults.noise, frameEncode(message)]);
-    if (!this.faults.split) this.raw(bytes);
+    if (this.held !== null) {
+      this.held.push(bytes);
+    } else if (this.faults.stallMs > 0) {
+      this.raw(bytes.subarray(0, bytes.length / 2));
+      this.held = [bytes.subarray(bytes.length / 2)];
+      setTimeout(() => {
+        const held = Buffer.concat(this.held!);
+        this.held = null;
+        this.raw(held);
+      }, this.faults.stallMs);
+    } else if (!this.faults.split) this.raw(bytes);
     else for (const byte of bytes) this.raw(Uint8Array.of(byte));
   }
 
@@ -134,6 +159,10 @@ export class FakeHost {
     const reader = new FrameReader({
       message: (message) => this.request(message, socket),
       text: (bytes) => this.received.push(Buffer.from(bytes)),
+      probe: () => {
+        this.probes++;
+        this.send({ ev: schema.PUSH_READY });
+      },
     });
     socket.setNoDelay(true);
     socket.on("data", (bytes: Buffer) => reader.feed(bytes));
@@ -151,12 +180,34 @@ export class FakeHost {
       return;
     }
     if (op === schema.OP_TEST_TRAP) return this.restart();
-    try {
-      this.send({ id: message.id ?? 0, ok: true, result: this.perform(op, message) });
-    } catch (error) {
-      this.send({ id: message.id ?? 0, ok: false, error: error as Message });
-    }
+    const busy = this.faults.takesMs[op] ?? 0;
+    if (busy > 0) this.after = this.after.then(() => new Promise((done) => setTimeout(done, busy)));
+    this.waiting++;
+    const answer = (): void => {
+      this.waiting--;
+      this.answer(op, message);
+    };
+    if (this.waiting === 1 && busy === 0) answer();
+    else this.after = this.after.then(answer);
+  }
+
+  /** Answers once more what was done already, as the control domain does. */
+  private answer(op: string, message: Message): void {
+    const id = Number(message.id ?? 0);
+    const reply = this.replies.get(id) ?? this.reply(id, op, message);
+    this.replies.set(id, reply);
+    const lose = this.faults.lose[op] ?? 0;
+    if (lose > 0) this.faults.lose[op] = lose - 1;
+    else this.send(reply);
     this.pump();
+  }
+
+  private reply(id: number, op: string, message: Message): Message {
+    try {
+      return { id, ok: true, result: this.perform(op, message) };
+    } catch (error) {
+      return { id, ok: false, error: error as Message };
+    }
   }
 
   private perform(op: string, message: Message): Value {
@@ -164,7 +215,7 @@ export class FakeHost {
       case schema.OP_HELLO:
         this.attached.clear();
         this.watching = -1;
-        return { version: this.faults.version, product: "Plinth 0.0-fake", build: "test" };
+        return { version: this.faults.version, product: "Plinth 0.0-fake", build: "test", epoch: 0 };
       case schema.OP_STATUS:
         return this.status();
       case schema.OP_LS:
@@ -292,7 +343,13 @@ export class FakeHost {
       cpu: "Fake CPU",
       rig: "none",
       cpus: 1,
-      memory: { total: 5_000_000_000, free: 4_900_000_000, kernel: 1 << 20, reserved: 0 },
+      memory: {
+        total: 5_000_000_000,
+        free: 4_900_000_000,
+        clean: 4_000_000_000,
+        kernel: 1 << 20,
+        reserved: 0,
+      },
       vms: { total: this.vms.size, running },
       controlRestarts: this.controlRestarts,
       badFrames: 0,

@@ -1,13 +1,16 @@
-# Builds the test guests, build/guest-tests/NAME for each folder test/guest/NAME, and guests.iso, which
-# carries them all.
+# Builds the test guests, build/guest-tests/NAME for each folder test/guest/NAME, and the images that carry them:
+# chips.iso those of devices, guests.iso the others.
 
-GUEST_TESTS  := $(filter-out lib,$(notdir $(patsubst %/,%,$(wildcard test/guest/*/))))
+GUEST_TESTS  := $(filter-out lib starts,$(notdir $(patsubst %/,%,$(wildcard test/guest/*/))))
 GUEST_OUT    := $(BUILD)/guest-tests
 GUEST_IMAGES := $(GUEST_TESTS:%=$(GUEST_OUT)/%)
+CHIP_TESTS   := acpi ioapic pci pic pit reset rings rtc uart
+CHIP_IMAGES  := $(CHIP_TESTS:%=$(GUEST_OUT)/%) $(GUEST_OUT)/ticker
+CPU_IMAGES   := $(filter-out $(CHIP_TESTS:%=$(GUEST_OUT)/%),$(GUEST_IMAGES))
 GUEST_FLAGS  := -std=gnu11 -O1 -ffreestanding -mgeneral-regs-only -mno-red-zone -fno-pic -no-pie \
 	-fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables -Wall -Wextra -Werror \
 	-iquote test/guest/lib
-GUEST_LIB    := test/guest/lib/header.S test/guest/lib/runtime.c test/guest/lib/trap.c
+GUEST_LIB    := $(wildcard test/guest/lib/*.[cS])
 
 .PHONY: guest-tests
 guest-tests: $(GUEST_IMAGES)
@@ -21,25 +24,30 @@ $(GUEST_IMAGES): $(GUEST_OUT)/%: $(wildcard test/guest/*/*.c test/guest/*/*.S te
 		$(GUEST_LIB) $(wildcard test/guest/$*/*.[cS])
 	@objcopy -O binary $@.elf $@
 
+# 32 bits, and not from the library: what it is given depends on how it starts.
+$(GUEST_OUT)/starts: $(wildcard test/guest/starts/*) test/guest/guests.mk
+	@mkdir -p $(@D)
+	@echo "  guest   $@"
+	@gcc $(filter-out -mno-red-zone,$(GUEST_FLAGS)) -m32 -fpie -nostdlib -static -Wl,-melf_i386 \
+		-Wl,-T,test/guest/starts/starts.ld -Wl,--build-id=none -Wl,-z,noexecstack \
+		-Wl,--no-warn-rwx-segments -o $@ $(filter %.S %.c,$^)
+
 $(GUEST_OUT)/spec.cbor: $(BUILD)/tools/make-spec.cjs test/guest/spec.json
 	@mkdir -p $(@D)
 	@node $< test/guest/spec.json $@
 
-# GRUB's configuration names the modules in order: control, the device model, the rest.
-GUEST_GRUB = sed '/^module2/d;/^boot/d' boot/images/grub.cfg > $@.cfg && \
-	for file in $(1); do echo "module2 /boot/$$(basename $$file) $$(basename $$file .bin)"; done | \
-	sed -e 's/ spec.cbor$$/ spec/' -e 's/ bad-entry$$/ device-model/' >> $@.cfg && echo boot >> $@.cfg
+$(BUILD)/guests.iso: $(CPU_IMAGES)
+$(BUILD)/chips.iso: $(CHIP_IMAGES)
+$(BUILD)/guests.iso $(BUILD)/chips.iso: $(HOST_PARTS) $(GUEST_OUT)/spec.cbor
+	@$(MAKE_IMAGE) $(filter-out $<,$^)
 
-$(BUILD)/guests.iso: $(BUILD)/kernel.elf $(BUILD)/control.bin $(BUILD)/device-model.bin \
-		$(GUEST_OUT)/spec.cbor $(GUEST_IMAGES) boot/images/make-iso.sh boot/images/grub.cfg
-	@echo "  iso     $@"
-	@$(call GUEST_GRUB,$(filter-out %.elf,$(filter $(BUILD)/%,$^)))
-	@boot/images/make-iso.sh $@ $@.cfg $(filter $(BUILD)/%,$^)
+$(BUILD)/bad-entry.iso: $(filter-out %/device-model.bin,$(HOST_PARTS)) $(BUILD)/components/bad-entry.bin $(GUEST_OUT)/spec.cbor
+	@$(MAKE_IMAGE) $(patsubst %/bad-entry.bin,device-model=%/bad-entry.bin,$(filter-out $<,$^))
 
-$(BUILD)/bad-entry.iso: $(BUILD)/kernel.elf $(BUILD)/control.bin $(BUILD)/components/bad-entry.bin \
-		$(GUEST_OUT)/spec.cbor boot/images/make-iso.sh boot/images/grub.cfg
-	@echo "  iso     $@"
-	@$(call GUEST_GRUB,$(filter-out %.elf,$(filter $(BUILD)/%,$^)))
-	@boot/images/make-iso.sh $@ $@.cfg $(filter $(BUILD)/%,$^)
+# The same with less and with more of APIC virtualization: guests-apicv-off.iso and so on.
+$(BUILD)/guests-apicv-%.iso: $(HOST_PARTS) $(GUEST_OUT)/spec.cbor $(CPU_IMAGES)
+	@$(MAKE_IMAGE) --options apicv=$* $(filter-out $<,$^)
 
-do-test: $(BUILD)/guests.iso $(BUILD)/bad-entry.iso
+do-test: $(BUILD)/guests-apicv-off.iso $(BUILD)/guests-apicv-registers.iso $(BUILD)/guests-apicv-on.iso
+do-test: $(BUILD)/guests.iso $(BUILD)/chips.iso $(BUILD)/bad-entry.iso
+do-test-long: $(BUILD)/guests.iso

@@ -28,8 +28,7 @@ void physmap_map(struct hpa block) { chunk_mapped[block.v / (2 * MIB)] = true; }
 void physmap_prepare(struct hpa start, u64 size) {
     struct hpa frame;
     (void)start, (void)size;
-    if (!frame_alloc(0, OWNER_KERNEL, &frame))
-        panic("no frame for a page table");
+    if (!frame_alloc(0, OWNER_KERNEL, &frame, NULL)) panic("no frame for a page table");
 }
 void *window_map(struct hpa address) {
     windows_open++;
@@ -57,8 +56,9 @@ static void reset(void) {
     memset(arena, 0xa5, ARENA_SIZE);
     memset(chunk_mapped, 0, sizeof(chunk_mapped));
     memset(ram.heads, 0, sizeof(ram.heads));
+    memset(clean.heads, 0, sizeof(clean.heads));
     memset(pool.heads, 0, sizeof(pool.heads));
-    ram.free = pool.free = pool_total = total = kernel_own = frame_limit = 0;
+    ram.free = clean.free = pool.free = pool_total = total = kernel_own = frame_limit = 0;
     early_next = early_end = hpa(0);
     frames = NULL;
     frame_init(&machine);
@@ -79,15 +79,16 @@ static bool zone_sound(const struct zone *zone) {
                 n & ((1u << order) - 1) || (previous && frames[n].previous != previous))
                 return false;
             for (u32 i = n; i < n + (1u << order); i++)
-                if (seen[i]++ || !usable((u64)i << PAGE_SHIFT))
-                    return false;
+                if (seen[i]++ || !usable((u64)i << PAGE_SHIFT)) return false;
             count += 1u << order;
         }
     }
     return count == zone->free;
 }
 
-static bool sound(void) { return zone_sound(&ram) && zone_sound(&pool) && !windows_open; }
+static bool sound(void) {
+    return zone_sound(&ram) && zone_sound(&clean) && zone_sound(&pool) && !windows_open;
+}
 
 static void test_init(void) {
     reset();
@@ -109,7 +110,7 @@ static void test_alloc(void) {
     reset();
     u64 before = frame_free_count();
     struct hpa block, page;
-    check(frame_alloc(9, 7, &block) && block.v % (2 * MIB) == 0, "2 MiB block is aligned");
+    check(frame_alloc(9, 7, &block, NULL) && block.v % (2 * MIB) == 0, "2 MiB block is aligned");
     check(frame_of(hpa(block.v + 1234 * 1024))->owner == 7, "every frame of it finds its owner");
     check(frame_free_count() == before - 512, "it is gone from the free count");
     check(panics(frame_free(block, 8)), "freeing with the wrong order panics");
@@ -117,11 +118,11 @@ static void test_alloc(void) {
     frame_free(block, 9);
     check(panics(frame_free(block, 9)), "freeing twice panics");
     check(frame_free_count() == before && sound(), "free gives it back to the frame");
-    check(!frame_alloc(18, 1, &block), "no 1 GiB block on a small machine");
-    check(!frame_alloc(19, 1, &block), "no block of an order that does not exist");
+    check(!frame_alloc(18, 1, &block, NULL), "no 1 GiB block on a small machine");
+    check(!frame_alloc(19, 1, &block, NULL), "no block of an order that does not exist");
 
     u64 kernel = frame_kernel_count();
-    check(frame_alloc(0, OWNER_KERNEL, &page) && frame_kernel_count() == kernel + 1,
+    check(frame_alloc(0, OWNER_KERNEL, &page, NULL) && frame_kernel_count() == kernel + 1,
           "a frame of the kernel's counts as the kernel's");
     frame_free(page, 0);
     check(frame_kernel_count() == kernel, "and no longer when it is freed");
@@ -130,7 +131,7 @@ static void test_alloc(void) {
 static void test_scrub(void) {
     reset();
     struct hpa small, large;
-    check(frame_alloc(3, 1, &small) && frame_alloc(10, 1, &large), "blocks to scrub");
+    check(frame_alloc(3, 1, &small, NULL) && frame_alloc(10, 1, &large, NULL), "blocks to scrub");
     memset(arena + small.v, 1, 8 * PAGE_SIZE);
     memset(arena + large.v, 1, 4 * MIB);
     frame_scrub(small, 3);
@@ -179,7 +180,7 @@ static void test_exhaustion(void) {
     u64 before = frame_free_count();
     static struct hpa blocks[MACHINE_FRAMES];
     u64 count = 0, kernel_pages = 0;
-    while (frame_alloc(0, 9, &blocks[count]))
+    while (frame_alloc(0, 9, &blocks[count], NULL))
         count++;
     while (kpage_alloc(0))
         kernel_pages++;
@@ -190,8 +191,7 @@ static void test_exhaustion(void) {
     check(frame_free_count() == count && sound(), "and all come back");
     unsigned largest = 0;
     for (unsigned order = 0; order <= FRAME_MAX_ORDER; order++)
-        if (ram.heads[order])
-            largest = order;
+        if (ram.heads[order]) largest = order;
     check(largest == 15, "merged into the largest blocks");
 }
 
@@ -212,7 +212,7 @@ static void test_random(void) {
         unsigned order = slots[s].used ? slots[s].order : (unsigned)(unit_random() % 11);
         if (slots[s].used)
             frame_free(slots[s].block, order);
-        else if (!frame_alloc(order, s + 1, &slots[s].block))
+        else if (!frame_alloc(order, s + 1, &slots[s].block, NULL))
             continue;
         slots[s].used = !slots[s].used;
         slots[s].order = order;
@@ -229,16 +229,76 @@ static void test_random(void) {
     check(sound(), "the lists are sound after 40,000 steps");
 }
 
+static bool all_zero(struct hpa block, unsigned order) {
+    for (u64 i = 0; i < (u64)PAGE_SIZE << order; i++)
+        if (arena[block.v + i]) return false;
+    return true;
+}
+
+/* Everything is 0xa5 at first: what is said to be clean must have been zeroed. */
+static void test_clean(void) {
+    reset();
+    u64 before = frame_free_count();
+    struct hpa block, other;
+    bool is_clean = true;
+    check(frame_alloc(4, 1, &block, &is_clean) && !is_clean, "nothing is clean at first");
+    for (unsigned i = 0; i < 100; i++)
+        (void)frame_clean();
+    check(frame_clean_count() == 100 && sound(), "some frames have been cleaned");
+    check(frame_alloc(4, 1, &other, &is_clean) && is_clean && all_zero(other, 4),
+          "a clean block is preferred where one is wanted, and is zero");
+    memset(arena + other.v, 1, 16 * PAGE_SIZE);
+    frame_free(other, 4);
+    check(frame_alloc(4, 1, &other, NULL) && frame_clean_count() == 84,
+          "and spared where contents do not matter");
+    frame_free(other, 4);
+    frame_free(block, 4);
+    while (frame_clean())
+        ;
+    check(frame_clean_count() + pool.free == before && frame_free_count() == before && sound(),
+          "all that is free can be cleaned");
+    u64 taken = 0, largest = 0;
+    bool zero = true;
+    for (unsigned order = 15; order + 1 > 0; order--)
+        while (frame_alloc(order, 2, &block, &is_clean)) {
+            zero &= is_clean && all_zero(block, order);
+            taken += 1u << order;
+            largest = order > largest ? order : largest;
+            if (order == 0) break;
+        }
+    check(zero && largest == 15, "it is zero, and merged into the largest blocks");
+    check(taken > before * 9 / 10, "most of it was looked at");
+}
+
+static void test_split(void) {
+    reset();
+    u64 before = frame_free_count();
+    struct hpa block;
+    check(frame_alloc(9, 5, &block, NULL), "a block to split");
+    frame_split(block, 9, 0);
+    struct hpa inner = hpa(block.v + 77 * PAGE_SIZE);
+    check(frame_of(inner)->owner == 5 && frame_kind(inner) == FRAME_RAM, "its parts are blocks");
+    check(panics(frame_free(block, 9)), "it is none any more");
+    for (u64 i = 0; i < 512; i += 2)
+        frame_free(hpa(block.v + i * PAGE_SIZE), 0);
+    check(sound() && frame_free_count() == before - 256, "half of them can be freed");
+    for (u64 i = 1; i < 512; i += 2)
+        frame_free(hpa(block.v + i * PAGE_SIZE), 0);
+    check(sound() && frame_free_count() == before && frame_alloc(15, 1, &block, NULL),
+          "and with the rest they are whole again");
+}
+
 int main(void) {
     arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (arena == MAP_FAILED)
-        return 1;
+    if (arena == MAP_FAILED) return 1;
     test_init();
     test_alloc();
     test_scrub();
     test_pool();
     test_exhaustion();
     test_random();
+    test_clean();
+    test_split();
     return unit_result();
 }

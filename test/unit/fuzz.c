@@ -1,5 +1,6 @@
 // with:
 /* A million random exits: hypercalls of control domain and device models, exits of VMs. */
+#define HOST_CPUS 3
 #include "invariants.h"
 
 #define STEPS       1000000u
@@ -20,16 +21,14 @@ static u64 slot_of(const struct domain *d, u32 type) {
     u64 start = unit_random() % d->cap_slots;
     for (u64 i = 0; i < d->cap_slots && !one_in(40); i++) {
         u64 slot = (start + i) % d->cap_slots;
-        if (d->caps[slot].object && d->caps[slot].object->type == type)
-            return slot;
+        if (d->caps[slot].object && d->caps[slot].object->type == type) return slot;
     }
     return any_slot();
 }
 
 static u64 empty_slot(const struct domain *d) {
     for (u64 slot = CAP_FREE; slot < SLOTS && slot < d->cap_slots; slot++)
-        if (!d->caps[slot].object && !one_in(20))
-            return slot;
+        if (!d->caps[slot].object && !one_in(20)) return slot;
     return any_slot();
 }
 
@@ -43,6 +42,8 @@ static u64 any_gpa(void) {
                     EPT_ADDRESS_LIMIT - 8 * PAGE_SIZE, EPT_ADDRESS_LIMIT, ~0ull << 12);
     return base + unit_random() % 16 * PAGE_SIZE + (one_in(30) ? 5 : 0);
 }
+
+#define MEMORY_PAGES 600u /* of a VM: a large page and some small ones */
 
 static u64 any_event(void) {
     return one_in(20) ? any_number() : EVENT_FREE + unit_random() % (64 - EVENT_FREE);
@@ -76,12 +77,13 @@ static bool script_next(struct domain *control, u64 *number, u64 a[6]) {
         {HC_CAP_DROP, memory},
         {HC_DOMAIN_CREATE, model, ROLE_DEVICE_MODEL, 200, 64},
         {HC_DOMAIN_CREATE, vm, ROLE_VM, 200, 16},
-        {HC_MEM_CREATE, memory, 70},
-        {HC_MEM_MAP, model, memory, pages << PAGE_SHIFT, 0, 30, RIGHT_READ | RIGHT_WRITE},
-        {HC_MEM_MAP, vm, memory, 0, 0, 30, RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE},
+        {HC_MEM_CREATE, memory, MEMORY_PAGES, script_pair % 2 ? vm : 0},
+        {HC_MEM_MAP, model, memory, pages << PAGE_SHIFT, 0, MEMORY_PAGES, RIGHT_READ | RIGHT_WRITE},
+        {HC_MEM_MAP, vm, memory, 0, 0, MEMORY_PAGES, RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE},
         {HC_VCPU_CREATE, vcpu, model, 0, 0},
         {HC_VCPU_CREATE, vm_vcpu, vm, 0, model},
         {HC_CAP_GRANT, model, CAP_VM, vm, RIGHT_READ | RIGHT_INTERRUPT},
+        {HC_CAP_GRANT, model, CAP_MEMORY, memory, RIGHT_READ | RIGHT_WRITE},
         {HC_CAP_GRANT, model, CAP_VCPU, vm_vcpu, RIGHT_CONTROL | RIGHT_INTERRUPT | RIGHT_READ},
         {HC_VCPU_SET, vm_vcpu},
         {HC_VCPU_START, vcpu},
@@ -95,8 +97,7 @@ static bool script_next(struct domain *control, u64 *number, u64 a[6]) {
     memcpy(a, &script[script_step][1], 6 * sizeof(u64));
     if (*number != HC_MEM_CREATE || one_in(5)) /* it is to be called again */
         script_step++;
-    if (script_step < ARRAY_SIZE(script))
-        return false;
+    if (script_step < ARRAY_SIZE(script)) return false;
     script_step = 0;
     script_pair++;
     return true;
@@ -111,13 +112,14 @@ static void call_random(struct domain *d, u64 number, u64 a[6]) {
     leave(REASON_VMCALL);
 }
 
+static bool late; /* the control domain may now lose what it cannot go on without */
+
 static void component_acts(void) {
     struct domain *d = entered->domain;
     u64 number = unit_random() % HC_COUNT, a[6];
     static unsigned rest; /* between two pairs */
     if (d == control_domain && !rest && one_in(2)) {
-        if (script_next(d, &number, a))
-            rest = 30;
+        if (script_next(d, &number, a)) rest = 30;
         call_random(d, number, a);
         return;
     }
@@ -125,10 +127,10 @@ static void component_acts(void) {
         rest--;
         number = HC_WAIT;
     }
-    if (d != control_domain && one_in(2))
-        number = HC_WAIT;
-    if (number == HC_TRAP && !one_in(50))
-        number = HC_NULL;
+    if (d != control_domain && one_in(2)) number = HC_WAIT;
+    if (number == HC_TRAP && !one_in(50)) number = HC_NULL;
+    if (d->vm && one_in(8)) /* a device model with a balloon */
+        number = HC_MEM_RELEASE;
     for (unsigned i = 0; i < 6; i++)
         a[i] = any_number();
     switch (number) {
@@ -145,8 +147,7 @@ static void component_acts(void) {
     case HC_CAP_REVOKE:
     case HC_CAP_DROP: /* rarely what the others need to stay interesting */
         a[0] = any_slot();
-        if (a[0] < CAP_FREE && !one_in(500))
-            a[0] = CAP_FREE + unit_random() % 32;
+        if (a[0] < CAP_FREE && !(late && one_in(500))) a[0] = CAP_FREE + unit_random() % 32;
         break;
     case HC_DOMAIN_CREATE:
         a[0] = empty_slot(d);
@@ -156,14 +157,24 @@ static void component_acts(void) {
         break;
     case HC_MEM_CREATE:
         a[0] = one_in(4) ? slot_of(d, OBJECT_MEMORY) : empty_slot(d);
-        a[1] = one_in(10) ? any_number() : 1 + unit_random() % 40;
+        a[1] = one_in(10) ? any_number() : 1 + unit_random() % (one_in(20) ? 700 : 40);
+        a[2] = one_in(3) ? slot_of(d, OBJECT_DOMAIN) : 0;
+        break;
+    case HC_MEM_RELEASE:
+        a[0] = d == control_domain ? slot_of(d, OBJECT_MEMORY) : CAP_MEMORY;
+        a[1] = one_in(10) ? any_number() : unit_random() % MEMORY_PAGES;
+        a[2] = one_in(10) ? any_number() : 1 + unit_random() % (one_in(4) ? 600 : 4);
+        if (one_in(4)) { /* whole large pages */
+            a[1] &= ~511ull;
+            a[2] = 512;
+        }
         break;
     case HC_MEM_MAP:
         a[0] = slot_of(d, OBJECT_DOMAIN);
         a[1] = slot_of(d, OBJECT_MEMORY);
         a[2] = any_gpa();
         a[3] = one_in(3) ? unit_random() % 8 : 0;
-        a[4] = one_in(10) ? any_number() : 1 + unit_random() % 8;
+        a[4] = one_in(10) ? any_number() : 1 + unit_random() % (one_in(4) ? 1200 : 8);
         a[5] = one_in(10) ? any_number() : 1 + unit_random() % 7;
         break;
     case HC_MEM_UNMAP: {
@@ -196,6 +207,11 @@ static void component_acts(void) {
         a[1] = 0xfee00000 | unit_random() % 0x100000;
         a[2] = unit_random() & 0xffff;
         a[0] = slot_of(d, OBJECT_DOMAIN);
+        break;
+    case HC_APIC_ACCESS:
+        a[0] = slot_of(d, OBJECT_VCPU);
+        a[1] = 0xfee00000 + (one_in(4) ? unit_random() % 0x1010 : unit_random() % 0x40 * 16);
+        a[3] = unit_random() & 1;
         break;
     case HC_DOMAIN_DESTROY: a[0] = one_in(10) ? slot_of(d, OBJECT_DOMAIN) : any_slot(); break;
     case HC_DOMAIN_PAUSE:
@@ -231,6 +247,11 @@ static void scribble_exit_pages(void) {
 /* Exits that the kernel has no name for: each ends a VM. */
 enum { TASK_SWITCH = 9, INVALID_GUEST_STATE = 33, EPT_MISCONFIGURATION = 49 };
 
+/* Mostly in a VM's memory, from `start` on. */
+static u64 any_touch(u64 start) {
+    return one_in(4) ? any_gpa() : start + unit_random() % (MEMORY_PAGES * PAGE_SIZE);
+}
+
 static void vm_acts(void) {
     static const u32 reasons[] = {
         REASON_EXCEPTION,
@@ -246,7 +267,7 @@ static void vm_acts(void) {
         REASON_WRMSR,
         REASON_WRMSR,
         REASON_XSETBV,
-        REASON_EPT_VIOLATION,
+        REASON_PAGE,
         REASON_PREEMPTION_TIMER,
         REASON_INVD,
         REASON_RDPMC,
@@ -259,29 +280,9 @@ static void vm_acts(void) {
         reason = PICK(REASON_TRIPLE_FAULT, TASK_SWITCH, INVALID_GUEST_STATE | REASON_ENTRY_FAILED,
                       EPT_MISCONFIGURATION, 100);
     /* What has been delivered may have been cut short. */
-    bool short_cut = (reason == REASON_EXCEPTION || reason == REASON_EPT_VIOLATION) && one_in(3) &&
+    bool short_cut = (reason == REASON_EXCEPTION || reason == REASON_PAGE) && one_in(3) &&
                      (entered_event & EVENT_VALID);
-    vmwrite32(VMCS_VECTORING_EVENT, short_cut ? entered_event : 0);
-    if (!short_cut)
-        vmwrite64(VMCS_GUEST_RFLAGS, (unit_random() & RFLAGS_IF) | RFLAGS_FIXED);
-    if (reason != REASON_INTERRUPT_WINDOW && !short_cut)
-        vmwrite32(VMCS_GUEST_BLOCKING,
-                  (u32)PICK(0, 0, BLOCKING_STI, BLOCKING_MOV_SS, BLOCKING_NMI));
-    if (reason == REASON_EXCEPTION) {
-        unsigned vector = (unsigned)PICK(2, VECTOR_DB, VECTOR_AC);
-        u32 type = vector == 2 ? EVENT_TYPE_NMI : EVENT_TYPE_EXCEPTION;
-        vmwrite32(VMCS_EXIT_EVENT, EVENT_VALID | type | vector |
-                                       (vector == VECTOR_AC ? EVENT_HAS_ERROR : 0) |
-                                       (one_in(4) ? EVENT_NMI_UNBLOCKED : 0));
-        vmwrite32(VMCS_EXIT_ERROR_CODE, 0);
-    }
-    u64 q = unit_random();
-    if (reason == REASON_CR_ACCESS)
-        q = (q & 0xffff3f30) | PICK(0, 4, 8);
-    if (reason == REASON_IO)
-        q = (q & ~7ull) | PICK(0, 1, 3);
-    vmwrite64(VMCS_EXIT_QUALIFICATION, q);
-    vmwrite64(VMCS_GUEST_PHYSICAL, any_gpa());
+    next_hostile(reason, short_cut, any_touch(0));
     for (unsigned i = 0; i < 16; i++)
         r[i] = one_in(2) ? unit_random() % 64 : any_number();
     if (reason == REASON_RDMSR || reason == REASON_WRMSR) {
@@ -289,17 +290,51 @@ static void vm_acts(void) {
                     MSR_IA32_TSC, MSR_IA32_TSC_DEADLINE, 0x200 + unit_random() % 0x70);
         r[0] = one_in(2) ? unit_random() % 0x300 : unit_random();
         r[2] = one_in(3) ? unit_random() : unit_random() % 3;
+        if (one_in(20)) {
+            r[1] = MSR_KVM_WALL_CLOCK + unit_random() % 4;
+            r[0] = PICK(1, 0x1001, 0x2041, 0x3000, 0xfffffff1);
+            r[2] = one_in(4) ? unit_random() : 0;
+        }
+        if (one_in(20)) {
+            r[1] = MSR_IA32_APIC_BASE;
+            r[0] = 0xfee00000 | unit_random() % 16 << 8;
+            r[2] = 0;
+        }
     }
-    if (one_in(200))
-        host_tsc += unit_random() % (tsc_hz / 10);
+    if (one_in(200)) host_tsc += unit_random() % (tsc_hz / 10);
     leave(reason);
 }
 
+/* Chooses who goes on: a CPU that runs a guest, or has something to wake up for. */
+static bool next_cpu(void) {
+    for (unsigned tries = 0; tries < 100; tries++) {
+        now = (unsigned)(unit_random() % HOST_CPUS);
+        if (one_in(2) && take_poke()) return true;
+        if (entered) return true;
+        if (host_timer <= host_tsc) wake();
+    }
+    u64 first = TIMER_OFF; /* all are idle */
+    for (now = 0; now < HOST_CPUS; now++)
+        if (!entered && host_timer < first) first = host_timer;
+    now = 0;
+    if (first < host_tsc + (1ull << 40)) {
+        host_tsc = first > host_tsc ? first : host_tsc;
+        return true;
+    }
+    if (control_domain->state != DOMAIN_ACTIVE) return false;
+    now = (unsigned)(control_domain->vcpus[0]->home - cpus); /* its interrupt comes there */
+    domain_signal(control_domain, 1ull << 63);
+    if (!entered) wake();
+    return true;
+}
+
 static void finish(u64 free_before, u64 fixed) {
+    now = 0; /* which does it between two guests */
+    host[0].in_kernel = true;
+    if (host_cpu.current != control_domain->vcpus[0]) host_cpu.current = entered = NULL;
     /* Control, whatever is left of it, drops all that it may drop. */
     for (u32 slot = CAP_FREE; slot < control_domain->cap_slots; slot++)
-        if (control_domain->caps[slot].object)
-            cap_delete(&control_domain->caps[slot]);
+        if (control_domain->caps[slot].object) cap_delete(&control_domain->caps[slot]);
     for (u32 slot = 3; slot < CAP_FREE; slot++)
         if (slot != CAP_MODULE && control_domain->caps[slot].object)
             cap_delete(&control_domain->caps[slot]);
@@ -310,19 +345,20 @@ static void finish(u64 free_before, u64 fixed) {
     for (const struct cell_page *page = domains->cell_pages; page; page = page->next)
         cells++;
     /* Control's account keeps its pages of cells, and its I/O bitmap. */
-    u64 kept = cells - 1 + (domains->io_bitmap ? 2 : 0);
+    u64 kept = cells - 1 + (domains->io_bitmap ? 1u << IO_BITMAP_ORDER : 0);
     u64 tables = 0;
     check(frame_free_count() + kept + tables >= free_before, "every frame comes back");
 }
 
 int main(int argc, char **argv) {
     u32 steps = argc > 1 ? (u32)strtoul(argv[1], NULL, 0) : STEPS;
-    if (argc > 2)
-        unit_random_state ^= strtoull(argv[2], NULL, 0);
+    if (argc > 2) unit_random_state ^= strtoull(argv[2], NULL, 0);
     machine_start();
     u64 fixed = fixed_frames(), free_before = frame_free_count(), vm_exits = 0, model_calls = 0;
+    u64 on_others = 0;
     u32 most = 0;
-    for (u32 step = 0; step < steps && entered; step++) {
+    bool alive = true;
+    for (u32 step = 0; step < steps && alive; step++) {
         if (step % CHECK_EVERY == 0) {
             const char *wrong = kernel_wrong(fixed);
             if (wrong) {
@@ -334,8 +370,11 @@ int main(int argc, char **argv) {
                 count++;
             most = count > most ? count : most;
         }
-        if (one_in(3))
-            scribble_exit_pages();
+        if (one_in(3)) scribble_exit_pages();
+        late = step > steps / 10 * 9;
+        alive = next_cpu();
+        if (!alive || !entered) continue;
+        on_others += now > 0;
         bool vm = entered->domain->role == ROLE_VM;
         vm_exits += vm;
         model_calls += !vm && entered->domain != control_domain;
@@ -343,12 +382,18 @@ int main(int argc, char **argv) {
             vm_acts();
         else if (one_in(100))
             leave(REASON_PREEMPTION_TIMER);
-        else
+        else if (entered->domain != control_domain && one_in(5)) {
+            u32 access = (u32)PICK(RIGHT_READ, RIGHT_WRITE);
+            next_page(one_in(50) ? any_gpa() : any_touch(GPA_RAM), access);
+            leave(REASON_PAGE);
+        } else
             component_acts();
     }
-    printf("# %lu exits of VMs, %lu calls of other components, %u domains at once, %u restarts\n",
-           vm_exits, model_calls, most, control_domain->info->restarts);
-    check(entered, "the machine still runs");
+    printf("# %lu exits of VMs, %lu calls of other components, %u domains at once, %u restarts, "
+           "%lu steps of other CPUs\n",
+           vm_exits, model_calls, most, control_domain->info->restarts, on_others);
+    check(alive, "the machine still runs");
+    check(on_others > steps / 100, "all CPUs took part");
     check(vm_exits > steps / 100 && model_calls > steps / 100, "VMs and components took part");
     finish(free_before, fixed);
     return unit_result();

@@ -5,8 +5,7 @@
 
 #define REQUIRE(condition)                                                                         \
     do {                                                                                           \
-        if (!(condition))                                                                          \
-            return #condition;                                                                     \
+        if (!(condition)) return #condition;                                                       \
     } while (0)
 
 static u32 references_to(const struct object *object) {
@@ -21,8 +20,7 @@ static const char *caps_wrong(const struct domain *d) {
     u32 used = 0;
     for (u32 slot = 0; slot < d->cap_slots; slot++) {
         const struct cap *cap = &d->caps[slot];
-        if (!cap->object)
-            continue;
+        if (!cap->object) continue;
         used++;
         REQUIRE(cap->holder == d);
         REQUIRE(cap->object->references == references_to(cap->object));
@@ -59,32 +57,56 @@ static const struct domain *account_of(struct object *object) {
 
 static const char *memory_wrong(struct memory *memory, u64 *pages) {
     u64 sum = 0, mappings = 0, listed = 0;
-    struct cursor cursor = cursor_start(memory);
-    for (u64 extent; (extent = cursor_read(&cursor));) {
-        REQUIRE(!memory->account || frame_kind(extent_start(extent)) == FRAME_RAM);
-        sum += 1ull << extent_order(extent);
+    unsigned order;
+    for (u64 page = 0; memory->account && page < memory->pages; page += 1ull << order) {
+        u64 entry = *ept_entry(&memory->map, gpa(page << PAGE_SHIFT), &order);
+        const struct frame *frame = entry ? frame_of(hpa(entry & EPT_FRAME)) : NULL;
+        REQUIRE(!entry || ((entry & 7) == 7 && frame->kind == FRAME_RAM && frame->order == order));
+        sum += entry ? 1ull << order : 0;
     }
-    REQUIRE(sum == memory->pages && memory->clean <= memory->pages);
+    REQUIRE(sum == memory->map.mapped && memory->clean <= memory->pages);
+    REQUIRE(!memory->account || memory->clean == memory->pages || memory->clean <= sum);
     for (const struct mapping *m = memory->mappings; m; m = m->next_in_memory)
         mappings++;
     for (const struct domain *d = domains; d; d = d->next)
         for (const struct mapping *m = d->mappings; m; m = m->next_in_domain)
             listed += m->memory == memory;
     REQUIRE(mappings == listed);
-    *pages += memory->account ? sum : 0;
+    *pages += sum;
+    return NULL;
+}
+
+/* What a domain sees through a mapping is what the object has there now, or nothing. */
+static const char *mapping_wrong(const struct mapping *m, u64 *mapped) {
+    unsigned order, inner;
+    for (u64 at = 0; at < m->pages; at += 1ull << order) {
+        struct gpa address = gpa(m->start.v + (at << PAGE_SHIFT));
+        if (*ept_entry(&m->domain->ept, address, &order)) *mapped += 1ull << order;
+        for (u64 page = at; page < at + (1ull << order) && page < m->pages; page++) {
+            u64 seen = ept_lookup(&m->domain->ept, gpa(m->start.v + (page << PAGE_SHIFT)), &inner);
+            u64 frame = m->memory->base.v + ((m->first + page) << PAGE_SHIFT);
+            if (!seen) continue;
+            REQUIRE((seen & 7) == (ept_access(m->access) & 7));
+            seen = (seen & EPT_FRAME) + ((m->start.v >> PAGE_SHIFT) + page) % (1u << inner) * 4096;
+            if (m->memory->account) {
+                struct gpa inside = gpa((m->first + page) << PAGE_SHIFT);
+                frame = ept_lookup(&m->memory->map, inside, &inner);
+                REQUIRE(frame);
+                frame = (frame & EPT_FRAME) + (m->first + page) % (1u << inner) * 4096;
+            }
+            REQUIRE(seen == frame);
+        }
+    }
     return NULL;
 }
 
 static const char *mappings_wrong(struct domain *d) {
     u64 pages = d->info ? 2 : 0;
     for (const struct mapping *m = d->mappings; m; m = m->next_in_domain) {
-        unsigned order;
-        u64 last = m->start.v + ((m->pages - 1) << PAGE_SHIFT);
         REQUIRE(m->domain == d);
         REQUIRE(!m->through || m->through->object == &m->memory->object);
-        REQUIRE((ept_lookup(&d->ept, m->start, &order) & 7) == m->access);
-        REQUIRE((ept_lookup(&d->ept, gpa(last), &order) & 7) == m->access);
-        pages += m->pages;
+        const char *wrong = mapping_wrong(m, &pages);
+        if (wrong) return wrong;
     }
     for (u32 i = 0; d->vm && i < MAX_VCPUS; i++)
         pages += d->vm->vcpus[i] != NULL;
@@ -92,21 +114,38 @@ static const char *mappings_wrong(struct domain *d) {
     return NULL;
 }
 
+static bool is_in_inbox(const struct vcpu *wanted) {
+    const struct vcpu *v = wanted->home->inbox;
+    while (v && v != wanted)
+        v = v->inbox_next;
+    return v;
+}
+
 static const char *schedule_wrong(void) {
-    const struct vcpu *last = NULL;
-    for (const struct vcpu *v = host_cpu.queue; v; last = v, v = v->queue_next)
-        REQUIRE(v->queued && vcpu_runnable(v) && v != host_cpu.current && v != host_cpu.next);
-    REQUIRE(host_cpu.queue_last == last);
-    u64 before = 0;
-    for (const struct timeout *t = host_cpu.timeouts; t; before = t->deadline, t = t->next)
-        REQUIRE(t->armed && t->deadline >= before);
+    for (const struct cpu *cpu = cpus; cpu < cpus + HOST_CPUS; cpu++) {
+        const struct vcpu *last = NULL;
+        for (const struct vcpu *v = cpu->queue; v; last = v, v = v->queue_next)
+            REQUIRE(v->queued && v->home == cpu && vcpu_runnable(v) && v != cpu->current &&
+                    v != cpu->next);
+        REQUIRE(cpu->queue_last == last);
+        u64 before = 0;
+        for (const struct timeout *t = cpu->timeouts; t; before = t->deadline, t = t->next)
+            REQUIRE(t->armed && t->cpu == cpu && t->deadline >= before);
+        REQUIRE(!cpu->reading);
+    }
+    REQUIRE(!taken);
+    u32 vms = 0;
     /* Who is ready runs, or waits for it where it is found. */
     for (const struct domain *d = domains; d; d = d->next)
         for (u32 i = 0; i < MAX_VCPUS; i++) {
             const struct vcpu *v = d->vcpus[i];
-            REQUIRE(!v || !vcpu_runnable(v) || v->queued || v == host_cpu.current ||
-                    v == host_cpu.next);
+            vms += v && d->role == ROLE_VM;
+            REQUIRE(!v || !vcpu_runnable(v) || v->queued || v == v->home->current ||
+                    v == v->home->next || is_in_inbox(v));
         }
+    for (unsigned i = 0; i < HOST_CPUS; i++)
+        vms -= cpus[i].vms;
+    REQUIRE(vms == 0);
     return NULL;
 }
 
@@ -116,8 +155,7 @@ static const char *kernel_wrong(u64 fixed) {
     for (struct domain *d = domains; d; d = d->next) {
         const char *wrong = caps_wrong(d);
         wrong = wrong ? wrong : mappings_wrong(d);
-        if (wrong)
-            return wrong;
+        if (wrong) return wrong;
         REQUIRE(d->kernel_pages <= d->kernel_quota);
         REQUIRE(!d->vm || d->vm->model == d);
         REQUIRE(!d->model || d->model->vm == d);
@@ -134,8 +172,7 @@ static const char *kernel_wrong(u64 fixed) {
                     wrong = object->type == OBJECT_MEMORY
                                 ? memory_wrong(memory_of(object), &memory_pages)
                                 : NULL;
-                    if (wrong)
-                        return wrong;
+                    if (wrong) return wrong;
                 }
             }
         if (d == control_domain) { /* its RAM has no capability */

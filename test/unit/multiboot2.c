@@ -17,8 +17,7 @@ static void begin(struct builder *b) {
 static void tag_add(struct builder *b, u32 type, const void *body, u32 body_size) {
     struct tag tag = {type, (u32)sizeof(tag) + body_size};
     memcpy(b->bytes + b->size, &tag, sizeof(tag));
-    if (body_size)
-        memcpy(b->bytes + b->size + sizeof(tag), body, body_size);
+    if (body_size) memcpy(b->bytes + b->size + sizeof(tag), body, body_size);
     b->size += (tag.size + 7) & ~7u;
 }
 
@@ -82,7 +81,49 @@ static void test_good(void) {
               !strcmp(info.modules[1].name, "device-model"),
           "modules have name and size");
     check(!strcmp(info.command_line, "quiet") && !strcmp(info.loader, "GRUB"), "strings");
-    check(info.rsdp_size == 20 && info.vga_text, "root pointer, and a text screen");
+    check(info.rsdp_size == 20 && !info.efi, "root pointer");
+    check(!info.screen.pitch && info.screen.columns == 80, "a text screen");
+}
+
+/* What a framebuffer of this size makes of the screen, on a machine with UEFI. */
+static struct screen screen_of(u64 address, u32 pitch, u32 width, u32 height, u8 depth, u8 type) {
+    struct builder b;
+    struct boot_info info;
+    struct framebuffer_tag f = {{0}, address, pitch, width, height, depth, type};
+    begin(&b);
+    memory_add(&b, ordinary, ARRAY_SIZE(ordinary));
+    tag_add(&b, TAG_FRAMEBUFFER, &f.address, sizeof(f) - sizeof(f.tag));
+    tag_add(&b, TAG_EFI64, "SYSTABLE", 8);
+    check(!finish(&b, &info) && info.efi, "any screen is accepted");
+    for (u32 i = 0; i < info.region_count; i++) {
+        u64 start = info.regions[i].start.v, end = start + info.regions[i].size;
+        check(!info.screen.size || address + info.screen.size <= start || address >= end,
+              "the screen is not in RAM that is used");
+    }
+    return info.screen;
+}
+
+static void test_screen(void) {
+    struct builder b;
+    struct boot_info info;
+    begin(&b);
+    memory_add(&b, ordinary, ARRAY_SIZE(ordinary));
+    tag_add(&b, TAG_EFI64, "SYSTABLE", 8);
+    check(!finish(&b, &info) && info.efi && !info.screen.size, "from UEFI there is no text screen");
+    struct screen s = screen_of(0x80000000, 5120, 1280, 804, 32, FRAMEBUFFER_RGB);
+    check(s.memory.v == 0x80000000 && s.columns == 160 && s.rows == 50 && s.pitch == 5120 &&
+              s.size == 800 * 5120,
+          "a framebuffer, in whole rows of text");
+    check(screen_of(0x200000, 3200, 800, 600, 32, FRAMEBUFFER_RGB).size,
+          "one in the middle of RAM");
+    s = screen_of(0x80000000, 0x10000, 0x4000, 0xffffffff, 32, FRAMEBUFFER_RGB);
+    check(s.size == FRAMEBUFFER_LIMIT && s.rows == 16, "a huge one is cut");
+    check(!screen_of(0x80000000, 5120, 1280, 800, 24, FRAMEBUFFER_RGB).size, "odd pixels");
+    check(!screen_of(0x80000000, 5120, 1281, 800, 32, FRAMEBUFFER_RGB).size, "a pitch too short");
+    check(!screen_of(0x80000000, 0, 0, 800, 32, FRAMEBUFFER_RGB).size, "no columns");
+    check(!screen_of(0x80000000, 5120, 1280, 8, 32, FRAMEBUFFER_RGB).size, "no rows");
+    check(!screen_of(0x80000002, 5120, 1280, 800, 32, FRAMEBUFFER_RGB).size, "not aligned");
+    check(!screen_of(~3ull, 5120, 1280, 800, 32, FRAMEBUFFER_RGB).size, "beyond all memory");
 }
 
 static void test_bad(void) {
@@ -95,7 +136,10 @@ static void test_bad(void) {
           "longer than it says memory is");
     good(&b);
     module_add(&b, 0x400000, 0x400000, "empty", 6);
-    check(finish(&b, &info) != NULL, "an empty module is refused");
+    check(finish(&b, &info) == NULL && info.module_count == 2, "an empty module is as none");
+    good(&b);
+    module_add(&b, 0x500000, 0x400000, "backward", 8);
+    check(finish(&b, &info) != NULL, "a module that ends before it begins is refused");
     good(&b);
     module_add(&b, 0x400800, 0x500000, "crooked", 8);
     check(finish(&b, &info) != NULL, "a module off a page boundary is refused");
@@ -155,8 +199,7 @@ static void test_damage(void) {
         for (unsigned value = 0; value < 256; value += 5) {
             struct builder damaged = b;
             damaged.bytes[at] ^= (u8)(value + 1);
-            if (parse(&damaged, damaged.size, &info))
-                continue;
+            if (parse(&damaged, damaged.size, &info)) continue;
             for (u32 i = 0; i < info.region_count; i++)
                 sane &= info.regions[i].start.v % PAGE_SIZE == 0 && info.regions[i].size &&
                         (!i || info.regions[i - 1].start.v + info.regions[i - 1].size <
@@ -172,6 +215,7 @@ static void test_damage(void) {
 
 int main(void) {
     test_good();
+    test_screen();
     test_bad();
     test_overlap();
     test_many_regions();

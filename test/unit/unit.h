@@ -38,8 +38,7 @@ static int unit_result(void) {
     })
 
 void panic(const char *format, ...) {
-    if (unit_panic_expected)
-        longjmp(unit_panic_return, 1);
+    if (unit_panic_expected) longjmp(unit_panic_return, 1);
     va_list arguments;
     va_start(arguments, format);
     printf("FAIL panic: ");

@@ -1,11 +1,11 @@
-// The commands that look and change nothing: status, ls, show, images, doctor.
+// The commands that look and change nothing: status, ls, show, images, hardware, doctor.
 
 import kleur from "kleur";
 import * as schema from "../../protocol/schema";
 import type { Command, Context } from "../command";
 import { ErrorCode, PlinthError } from "../errors";
-import { colourState, oneLine, since } from "../output";
-import type { VmDetails, VmRow } from "../results";
+import { colourState, counted, oneLine, since } from "../output";
+import type { BalloonRow, PortRow, VmDetails, VmRow } from "../results";
 import { formatSize } from "../values";
 
 export const status: Command = {
@@ -52,6 +52,7 @@ export const free: Command = {
           ["kernel", memory.kernel],
           ["reserved", memory.reserved],
           ["free", memory.free],
+          ["of it zeroed", memory.clean],
         ] as const
       ).map(([name, bytes]) => [name, formatSize(bytes), String(bytes)]),
     );
@@ -110,15 +111,28 @@ function printDetails(context: Context, vm: VmDetails): void {
     ["name", oneLine(vm.name)],
     ["state", `${colourState(oneLine(vm.state))} for ${since(vm.sinceMs)}`],
     ["reason", oneLine(vm.reason)],
-    ["memory", formatSize(vm.memory)],
+    ["memory", formatSize(vm.memory) + (vm.mapped ? `, ${formatSize(vm.mapped)} present` : "")],
+    [
+      "balloon",
+      vm.balloon && vm.balloon.target + vm.balloon.actual < 2 * vm.memory
+        ? `leaves it ${formatSize(vm.balloon.actual)}, target ${formatSize(vm.balloon.target)}`
+        : "",
+    ],
+    ["inside", insideText(vm.balloon)],
     ["vcpus", String(vm.vcpus)],
     ["kernel", oneLine(spec?.kernel)],
     ["initrd", oneLine(spec?.initrd)],
+    ["boot", oneLine(spec?.boot)],
+    ["modules", (spec?.modules ?? []).map((module) => oneLine(module.image)).join(", ")],
+    ["firmware", oneLine(spec?.firmware)],
     ["console", spec?.console ? oneLine(spec.console) : ""],
     [
       "disks",
-      (spec?.disks ?? []).map((disk) => oneLine(disk.image) + (disk.readOnly ? " (ro)" : "")).join(", "),
+      (spec?.disks ?? [])
+        .map((disk) => oneLine(disk.image) + (disk.cdrom ? " (cd)" : disk.readOnly ? " (ro)" : ""))
+        .join(", "),
     ],
+    ["ports", (vm.ports ?? []).map(portText).join(", ")],
     ["cmdline", oneLine(spec?.cmdline)],
     ["restart", `${oneLine(restart?.policy ?? "never")}${limits}; ${vm.restarts ?? 0} so far`],
     [
@@ -131,7 +145,28 @@ function printDetails(context: Context, vm: VmDetails): void {
     ["last exit", oneLine(vm.lastExit)],
     ["exits", String(vm.exits ?? 0)],
   ];
+  for (const card of (vm.devices ?? []).filter((device) => device.network !== undefined))
+    facts.push([
+      "network",
+      `${oneLine(card.network)}, ${oneLine(card.mac)}, link ${oneLine(card.link)}, ` +
+        `sent ${card.framesOut} frames, received ${card.framesIn}, dropped ${card.dropsOut} and ${card.dropsIn}`,
+    ]);
   context.out.facts(facts.filter(([, value]) => value !== ""));
+  const devices = vm.devices ?? [];
+  if (devices.length > 0) {
+    context.out.line("");
+    context.out.table(
+      ["DEVICE", ">REQUESTS", ">NOTIFIES", ">INTERRUPTS", ">OUT", ">IN"],
+      devices.map((device) => [
+        oneLine(device.device),
+        String(device.requests),
+        String(device.notifies),
+        String(device.interrupts),
+        String(device.bytesOut),
+        String(device.bytesIn),
+      ]),
+    );
+  }
   const counters = Object.entries(vm.counters ?? {}).filter(([, count]) => count > 0);
   counters.sort(([, a], [, b]) => Number(b) - Number(a));
   if (counters.length === 0) return;
@@ -140,6 +175,20 @@ function printDetails(context: Context, vm: VmDetails): void {
     [">COUNT", "EXIT"],
     counters.map(([name, count]) => [String(count), oneLine(name)]),
   );
+}
+
+/** What a VM has said of its memory. */
+function insideText(balloon: BalloonRow | undefined): string {
+  if (!balloon?.total) return "";
+  const { total, free = 0, available = 0, caches = 0, majorFaults = 0 } = balloon;
+  const sizes = `${formatSize(free)} free of ${formatSize(total)}, ${formatSize(available)} available`;
+  return `${sizes}, ${formatSize(caches)} caches; ${majorFaults} major faults`;
+}
+
+/** "data (open)": what each side does with a port. */
+function portText({ name, open, attached }: PortRow): string {
+  const words = [open ? "open" : "", attached ? "attached" : ""].filter((word) => word !== "");
+  return oneLine(name) + (words.length > 0 ? ` (${words.join(", ")})` : "");
 }
 
 export const images: Command = {
@@ -157,18 +206,58 @@ export const images: Command = {
   },
 };
 
+export const hardware: Command = {
+  name: "hardware",
+  operands: "",
+  options: [],
+  summary: "what the machine is: CPU, NUMA nodes, IOMMU, firmware, PCI devices",
+  run: async (context) => {
+    const machine = await (await context.connect()).hardware();
+    const { out } = context;
+    if (out.json) return out.object(machine);
+    const { cpu, cpus, firmware, iommu } = machine;
+    out.facts([
+      ["cpu", oneLine(cpu.name)],
+      ["", `${oneLine(cpu.vendor)} family ${cpu.family} model ${cpu.model} stepping ${cpu.stepping}`],
+      ["cpus", `${cpus.running} of ${cpus.found} run; APIC ids ${cpus.apicIds.join(" ")}`],
+      ["rig", oneLine(machine.rig)],
+      ["memory", formatSize(machine.memory.total)],
+      ["firmware", oneLine(firmware.kind)],
+      ["acpi", firmware.acpi === 0 ? "none" : `${oneLine(firmware.oem)} ${oneLine(firmware.table)}`],
+      ["", firmware.tables.map(oneLine).join(" ")],
+      ["iommu", iommu.kind === "" ? "none" : `${oneLine(iommu.kind)}, ${counted(iommu.units, "unit")}`],
+      ["numa", counted(Math.max(machine.nodes, 1), "node")],
+      ...machine.numa.map((node): [string, string] => [
+        "",
+        `node ${node.node}: ${counted(node.cpus, "CPU")}, ${formatSize(node.memory)}`,
+      ]),
+      ["has", machine.features.map(oneLine).join(" ")],
+      ...machine.missing.map((feature, n): [string, string] => [
+        n === 0 ? "lacks" : "",
+        `${oneLine(feature.name)}: ${oneLine(feature.cost)}`,
+      ]),
+      ...machine.problems.map((text): [string, string] => ["problem", oneLine(text)]),
+    ]);
+    out.line("");
+    out.table(
+      ["PCI", "ID", "CLASS", ""],
+      machine.pci.map((device) => [device.at, device.id, device.class, device.text].map(oneLine)),
+    );
+  },
+};
+
 export const doctor: Command = {
   name: "doctor",
   operands: "",
   options: [],
-  summary: "check the host and the line to it",
+  summary: "check the host and the line to it; with --json also what the machine is",
   run: async (context) => {
     const client = await context.connect();
     const checks = await client.doctor();
     const bad = client.line.badFrames;
     const text = `protocol ${client.hello.version}, ${client.hello.product} build ${client.hello.build}; ${bad} bad frames received`;
     checks.unshift({ name: "connection", ok: bad === 0, text });
-    if (context.out.json) context.out.object({ checks });
+    if (context.out.json) context.out.object({ checks, hardware: await client.hardware() });
     for (const check of context.out.json ? [] : checks) {
       const mark = check.ok ? kleur.green("ok  ") : kleur.red("FAIL");
       context.out.line(`${mark}  ${kleur.bold(oneLine(check.name))}: ${oneLine(check.text)}`);

@@ -4,10 +4,11 @@ import * as schema from "../../protocol/schema";
 import type { Option } from "../arguments";
 import type { Client } from "../client";
 import type { Command, Context } from "../command";
-import { usageError } from "../errors";
+import { ErrorCode, PlinthError, usageError } from "../errors";
 import { colourState, oneLine } from "../output";
 import type { VmRow } from "../results";
-import { specsFromArguments } from "../spec";
+import { BOOTS, specsFromArguments } from "../spec";
+import { parseSize } from "../values";
 import { GONE, WAIT_STATES, waitForState } from "../wait";
 
 const WAIT: Option = {
@@ -32,16 +33,49 @@ export const create: Command = {
       summary: "JSON: one VM, or a host specification with 'vms'; - is stdin",
     },
     { name: "memory", value: "SIZE", summary: "memory: 128M, 1G" },
+    { name: "balloon", value: "SIZE", summary: "what its balloon leaves it of that from the start (all)" },
     { name: "vcpus", value: "N", summary: "virtual CPUs (1)" },
     { name: "kernel", value: "IMAGE", summary: "kernel, as 'plinth images' lists it" },
+    { name: "boot", value: "WAY", choices: BOOTS, summary: "how to start it; auto: as the image asks for" },
     { name: "initrd", value: "IMAGE", summary: "initrd, as 'plinth images' lists it" },
+    { name: "firmware", value: "IMAGE", summary: "firmware that boots from a disk, instead of a kernel" },
+    {
+      name: "module",
+      value: "IMAGE",
+      repeat: true,
+      summary: "image for the kernel (Multiboot, PVH); IMAGE,TEXT: with a command line",
+    },
     {
       name: "console",
       value: "DEVICE",
       choices: [schema.CONSOLE_SERIAL, schema.CONSOLE_VIRTIO],
       summary: "what its console is: serial (ttyS0) or virtio (hvc0)",
     },
-    { name: "disk", value: "IMAGE", repeat: true, summary: "disk made from an image; IMAGE,ro: read-only" },
+    {
+      name: "disk",
+      value: "IMAGE",
+      repeat: true,
+      summary: "disk made from an image; IMAGE,ro: read-only; IMAGE,cd: a CD",
+    },
+    { name: "debug-exit", summary: "a write to port 0xf4 ends the VM with an exit code" },
+    {
+      name: "network",
+      value: "NAME",
+      repeat: true,
+      summary: "network card, on a network that two cards share; NAME,MAC: with this address",
+    },
+    {
+      name: "port",
+      value: "NAME",
+      repeat: true,
+      summary: "named port beside the console, for 'plinth port'",
+    },
+    {
+      name: "rings",
+      value: "LAYOUT",
+      choices: [schema.RINGS_PACKED, schema.RINGS_SPLIT],
+      summary: "virtio rings: packed ones too (what a driver prefers), or only split ones",
+    },
     { name: "cmdline", value: "TEXT", summary: "kernel command line" },
     {
       name: "restart",
@@ -110,11 +144,32 @@ export const stop: Command = {
     schema.STATE_STOPPED,
     "press a VM's power button, or with --force end it",
     [{ ...FORCE, summary: "end the VM at once, without asking it" }],
-    (client, vm, context) => client.stop(vm, context.args.has("force")),
+    (client, vm, context) =>
+      context.args.has("force") ? client.stop(vm, true) : pressPowerButton(client, vm, context),
   ),
   details: "Without --force the VM's own system decides: it may take its time or ignore the button.",
   examples: ["plinth stop a --wait --timeout 1m", "plinth stop a --force"],
 };
+
+/** Milliseconds in which a VM's hardware tells that nothing listens to its power button. */
+const REACTION = 500;
+
+/** Presses a VM's power button; fails if that has no effect, and says what to do if it has none yet. */
+async function pressPowerButton(client: Client, vm: string, context: Context): Promise<VmRow> {
+  let row = await client.stop(vm);
+  for (const end = Date.now() + REACTION; row.reason === schema.REASON_PRESSED && Date.now() < end;) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    row = (await client.list()).find((candidate) => candidate.name === vm) ?? row;
+  }
+  const next = `plinth stop ${vm} --force`;
+  if (row.reason === schema.REASON_UNHEARD) {
+    const message = `${vm} runs on: its power button was pressed, but no driver in it listens to that`;
+    throw new PlinthError({ code: ErrorCode.WRONG_STATE, message, object: vm, next });
+  }
+  if (row.state === schema.STATE_RUNNING && !context.args.has("wait"))
+    context.out.talk(`${vm}: it may take its time; next: plinth stop ${vm} --wait, or ${next}`);
+  return row;
+}
 
 export const pause = onEach(
   "pause",
@@ -127,6 +182,22 @@ export const pause = onEach(
 export const resume = onEach("resume", schema.STATE_RUNNING, "let a paused VM go on", [], (client, vm) =>
   client.resume(vm),
 );
+
+export const balloon: Command = {
+  name: "balloon",
+  operands: "NAME SIZE",
+  options: [],
+  completes: "vm",
+  summary: "leave a VM SIZE of its memory; its balloon driver gives the rest to the host",
+  run: async (context) => {
+    const [vm, size] = context.args.operands;
+    if (vm === undefined || size === undefined) throw usageError("balloon: it needs a VM and a size");
+    const row = await (await context.connect()).balloon(vm, parseSize(size, "SIZE"));
+    if (context.out.json) context.out.object(row);
+  },
+  details: "The driver takes its time, and may refuse: 'plinth show NAME' has target and actual size.",
+  examples: ["plinth balloon a 64M"],
+};
 
 export const reset = onEach(
   "reset",

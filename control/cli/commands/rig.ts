@@ -2,7 +2,16 @@
 
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { rigStatus, startRig, stopRig, type Rig, type RigKind, type RigStatus } from "../../../boot/rigs/rig";
+import {
+  REFUSAL,
+  RIG_KINDS,
+  rigStatus,
+  startRig,
+  stopRig,
+  type Rig,
+  type RigKind,
+  type RigStatus,
+} from "../../../boot/rigs/rig";
 import { connect } from "../client";
 import type { Option } from "../arguments";
 import type { Command, Context } from "../command";
@@ -12,7 +21,7 @@ import { defaultSocket } from "../transport";
 import { formatTime, parseNumber, parseSize } from "../values";
 import { Progress } from "../wait";
 
-const RIGS: readonly string[] = ["auto", "qemu-kvm", "bochs"];
+const RIGS: readonly string[] = ["auto", ...RIG_KINDS];
 const MIB = 2 ** 20;
 const RUN_DIR: Option = {
   name: "run-dir",
@@ -28,7 +37,7 @@ export const rigUp: Command = {
     { name: "iso", value: "FILE", choices: ["file"], summary: "boot image (build/plinth.iso)" },
     { name: "memory", value: "SIZE", summary: "memory of the machine (512M)" },
     { name: "cpus", value: "N", summary: "CPUs of the machine (1)" },
-    { name: "rig", value: "RIG", choices: RIGS, summary: "auto, qemu-kvm or bochs" },
+    { name: "rig", value: "RIG", choices: RIGS, summary: `auto, ${RIG_KINDS.join(" or ")}` },
     { name: "no-wait", summary: "do not wait until the host answers" },
     RUN_DIR,
   ],
@@ -91,8 +100,13 @@ async function untilUp(context: Context, rig: Rig): Promise<void> {
         .pop() ?? "starting";
     progress.show(`${formatTime(Date.now() - begin)}: ${oneLine(last).slice(0, 70)}`);
   }, 200);
+  let refuse: (error: PlinthError) => void;
+  const refused = new Promise<never>((_, fail) => (refuse = fail));
+  refused.catch(() => undefined);
   const onText = (bytes: Uint8Array): void => {
     text = (text + Buffer.from(bytes).toString("latin1")).slice(-1000);
+    const message = REFUSAL.exec(text)?.[1];
+    if (message) refuse(new PlinthError({ code: ErrorCode.FAILED, message, next: "plinth rig down" }));
   };
   const ended = rig.exited.then(({ code, lastOutput }) => {
     const message = `the rig ended with code ${code} before the host was up:\n${lastOutput}`;
@@ -101,7 +115,7 @@ async function untilUp(context: Context, rig: Rig): Promise<void> {
   ended.catch(() => undefined);
   try {
     const up = connect({ kind: "socket", path: rig.socketPath }, { timeout: context.longTimeout, onText });
-    await (await Promise.race([up, ended])).close();
+    await (await Promise.race([up, ended, refused])).close();
   } finally {
     clearInterval(timer);
     progress.clear();

@@ -9,7 +9,8 @@ import {
   ECAM_BASE,
   ECAM_SIZE,
   gsiOfSlot,
-  MEMORY_WINDOW,
+  hasEcam,
+  memoryWindow,
   MEMORY_WINDOW_END,
   PORT_WINDOW,
   PORT_WINDOW_SIZE,
@@ -52,7 +53,7 @@ export function writeDsdt(vcpus: u32): void {
   legacyDevice("COM1", "PNP0501", COM1, 8, IRQ_COM1);
   legacyDevice("RTC_", "PNP0B00", RTC_PORT, 2, IRQ_RTC);
   pciRoot();
-  reserved();
+  if (hasEcam) reserved();
   close(scope);
   writer.end();
 }
@@ -84,7 +85,7 @@ function pciRoot(): void {
   busNumbers(0, 0);
   ioPorts(CONFIG_ADDRESS_PORT, 8);
   forwardedPorts(PORT_WINDOW, PORT_WINDOW + PORT_WINDOW_SIZE - 1);
-  forwardedMemory(MEMORY_WINDOW, MEMORY_WINDOW_END - 1);
+  forwardedMemory(memoryWindow, MEMORY_WINDOW_END - 1);
   closeResources(resources);
   const routes = openRoutes(SLOTS);
   for (let slot: u32 = 0; slot < SLOTS; slot++) route(slot, gsiOfSlot(slot));

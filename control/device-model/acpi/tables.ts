@@ -1,6 +1,9 @@
 // The ACPI tables of a VM: RSDP, XSDT, FADT, FACS, MADT, MCFG, and the DSDT of dsdt.ts.
 //
-//   ACPI_GPA + 0x000  RSDP     + 0x040  FACS     + 0x080  XSDT, then FADT, MADT, DSDT, 16-byte aligned
+//   0x000  FACS     0x040  XSDT, then DSDT, FADT, MADT, MCFG, 16-byte aligned
+//
+// They are built in linear memory for an address: 0x40 behind the RSDP at ACPI_GPA, or 0 for firmware to move
+// (files.ts). Without firmware an RSDT follows.
 //
 // Source: ACPI specification 6.5, chapter "ACPI Software Programming Model"; FADT revision 4 (ACPI 4.0).
 
@@ -10,14 +13,21 @@ import { RESET_PORT, RESET_VALUE } from "../chips/reset";
 import { writeGuestBytes } from "../guest-memory";
 import { GSI_TIMER, IRQ_SCI, IRQ_TIMER } from "../interrupts";
 import { ACPI_GPA } from "../loader/layout";
-import { ECAM_BASE } from "../pci/layout";
+import { ECAM_BASE, hasEcam } from "../pci/layout";
 import { writeDsdt } from "./dsdt";
-import { writer } from "./writer";
+import { LENGTH_AT, TABLE_HEADER, writer } from "./writer";
 
-const RSDP_SIZE: u32 = 36;
-const FACS_GPA: u64 = ACPI_GPA + 0x40;
-const TABLES_GPA: u64 = ACPI_GPA + 0x80;
-const XSDT_ROOM: u64 = 0x80;
+export const RSDP_SIZE: u32 = 36;
+const RSDP_ROOM: u64 = 0x40;
+export const XSDT_AT: u32 = 0x40;
+const XSDT_ROOM: u32 = 0x80;
+
+const CAPACITY: u32 = 6144;
+export const tables: usize = memory.data(6144, 64);
+/** How much of `tables` is in use. */
+export let tablesLength: u32 = 0;
+/** Where the FADT is in `tables`. */
+export let fadtAt: u32 = 0;
 const LOCAL_APIC: u32 = 0xfee00000;
 
 // FADT: boot architecture flags and feature flags.
@@ -43,48 +53,70 @@ const CONFORMS: u32 = 0;
 const ACTIVE_HIGH_LEVEL: u32 = 0x0d;
 const ALL_PROCESSORS: u32 = 0xff;
 
-let next: u64 = TABLES_GPA;
-
-function place(): u64 {
-  const at = next;
-  writeGuestBytes(at, writer.start, writer.length);
-  next = (at + writer.length + 15) & ~15;
+// Appends what is in `writer`; returns where it is.
+function place(): u32 {
+  const at = tablesLength;
+  assert(at + writer.length <= CAPACITY, "acpi: too many tables");
+  memory.copy(tables + at, writer.start, writer.length);
+  tablesLength = (at + writer.length + 15) & ~15;
   return at;
 }
 
-/** Writes all tables; returns the address of the RSDP. */
+/** Writes all tables into the VM's memory; returns the address of the RSDP. */
 export function writeAcpiTables(vcpus: u32): u64 {
-  next = TABLES_GPA + XSDT_ROOM;
-  writeFacs();
-  writeGuestBytes(FACS_GPA, writer.start, writer.length);
-  writeDsdt(vcpus);
-  const dsdt = place();
-  writeFadt(dsdt);
-  const fadt = place();
-  writeMadt(vcpus);
-  const madt = place();
-  writeMcfg();
-  const mcfg = place();
-  writer.begin("XSDT", 1);
-  writer.u64(fadt);
-  writer.u64(madt);
-  writer.u64(mcfg);
-  writer.end();
-  writeGuestBytes(TABLES_GPA, writer.start, writer.length);
-  writeRsdp();
+  const base = ACPI_GPA + RSDP_ROOM;
+  buildTables(vcpus, base);
+  const rsdt = base + placeRsdt();
+  writeGuestBytes(base, tables, tablesLength);
+  writeRsdp(base + XSDT_AT, <u32>rsdt);
   writeGuestBytes(ACPI_GPA, writer.start, writer.length);
   return ACPI_GPA;
 }
 
-function writeRsdp(): void {
+// The XSDT once more with 32-bit addresses, for readers of ACPI 1.0.
+function placeRsdt(): u32 {
+  const xsdt = tables + XSDT_AT;
+  const end = xsdt + load<u32>(xsdt + LENGTH_AT);
+  writer.begin("RSDT", 1);
+  for (let at = xsdt + TABLE_HEADER; at < end; at += 8) writer.u32(load<u32>(at));
+  writer.end();
+  return place();
+}
+
+/** Builds the tables as they have to be if they start at `base`. */
+export function buildTables(vcpus: u32, base: u64): void {
+  tablesLength = 0;
+  writeFacs();
+  place();
+  tablesLength = XSDT_AT + XSDT_ROOM;
+  writeDsdt(vcpus);
+  const dsdt = base + place();
+  writeFadt(base, dsdt);
+  fadtAt = place();
+  writeMadt(vcpus);
+  const madt = base + place();
+  const end = tablesLength;
+  writeMcfg();
+  const mcfg = base + place();
+  if (!hasEcam) tablesLength = end;
+  writer.begin("XSDT", 1);
+  writer.u64(base + fadtAt);
+  writer.u64(madt);
+  if (hasEcam) writer.u64(mcfg);
+  writer.end();
+  memory.copy(tables + XSDT_AT, writer.start, writer.length);
+}
+
+/** Leaves the RSDP in `writer`. */
+export function writeRsdp(xsdt: u64, rsdt: u32 = 0): void {
   writer.length = 0;
   writer.ascii("RSD PTR ");
   writer.u8(0);
   writer.ascii("PLINTH");
   writer.u8(2);
-  writer.u32(0); // no RSDT
+  writer.u32(rsdt);
   writer.u32(RSDP_SIZE);
-  writer.u64(TABLES_GPA);
+  writer.u64(xsdt);
   writer.u32(0); // extended checksum, reserved
   writer.checksum(8, 0, 20);
   writer.checksum(32, 0, RSDP_SIZE);
@@ -112,9 +144,9 @@ function noAddress(): void {
   writer.zeros(12);
 }
 
-function writeFadt(dsdt: u64): void {
+function writeFadt(facs: u64, dsdt: u64): void {
   writer.begin("FACP", 4);
-  writer.u32(<u32>FACS_GPA);
+  writer.u32(<u32>facs);
   writer.u32(<u32>dsdt);
   writer.u8(0);
   writer.u8(4); // preferred profile: enterprise server

@@ -6,8 +6,8 @@ const CAPACITY: u32 = 4096;
 
 /** Length of the header that every table but RSDP and FACS begins with. */
 export const TABLE_HEADER: u32 = 36;
-const LENGTH_AT: u32 = 4;
-const CHECKSUM_AT: u32 = 9;
+export const LENGTH_AT: u32 = 4;
+export const CHECKSUM_AT: u32 = 9;
 
 export class TableWriter {
   readonly start: usize = memory.data(4096, 16);

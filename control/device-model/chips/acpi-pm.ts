@@ -12,6 +12,8 @@ export const PM1_EVENT_PORT: u32 = 0x600;
 export const PM1_CONTROL_PORT: u32 = 0x604;
 export const PM_TIMER_PORT: u32 = 0x608;
 export const PM_PORTS: u32 = 12;
+/** Where the block may be besides: at any multiple of this. */
+export const PM_ALIGNMENT: u32 = 64;
 export const PM_TIMER_HZ: u64 = 3579545;
 
 /** SLP_TYP of S5, which the DSDT's _S5 names. */
@@ -28,9 +30,11 @@ class AcpiPm extends PortDevice {
   private enable: u32 = 0;
   private control: u32 = 0;
 
-  pressPowerButton(): void {
+  /** False: nothing in the VM has asked to be told of it. */
+  pressPowerButton(): bool {
     this.status |= POWER_BUTTON;
     this.update();
+    return (this.enable & POWER_BUTTON) != 0;
   }
 
   private update(): void {
@@ -45,12 +49,12 @@ class AcpiPm extends PortDevice {
   }
 
   portRead(port: u32, _size: u32): u32 {
-    const offset = port - PM1_EVENT_PORT;
+    const offset = port & (PM_ALIGNMENT - 1);
     return this.readBlock(offset & 12) >> ((offset & 3) * 8);
   }
 
   portWrite(port: u32, size: u32, value: u32): void {
-    const offset = port - PM1_EVENT_PORT;
+    const offset = port & (PM_ALIGNMENT - 1);
     const shift = (offset & 3) * 8;
     const mask = (size == 4 ? 0xffffffff : ((<u32>1) << (size * 8)) - 1) << shift;
     value = (value << shift) & mask;

@@ -138,7 +138,7 @@ class Chip {
 class PicPair extends PortDevice {
   private master: Chip = new Chip();
   private slave: Chip = new Chip();
-  private announced: i32 = -1; // the vector that the vCPU has been told, -1: its line is down
+  private announced: i32 = -1; // the vector that the vCPU has been told, -1: its line is down, -2: unknown
 
   setLine(irq: u32, up: bool): void {
     if (irq < 8) this.master.setLine(irq, up);
@@ -146,17 +146,12 @@ class PicPair extends PortDevice {
     this.update();
   }
 
-  /** The vCPU has taken the interrupt that was announced. */
-  acknowledge(): void {
-    this.announced = -1;
-    const input = this.master.pending();
-    if (input >= 0) {
-      this.master.acknowledge(input);
-      if (input == CASCADE) {
-        const second = this.slave.pending();
-        if (second >= 0) this.slave.acknowledge(second);
-      }
-    }
+  /** The vCPU has taken this vector; another one may have been announced since. */
+  acknowledge(vector: u32): void {
+    this.announced = this.announced == <i32>vector ? -1 : -2;
+    const bySlave = (vector & 0xf8) == this.slave.base && this.slave.base != this.master.base;
+    this.master.acknowledge(bySlave ? CASCADE : vector & 7);
+    if (bySlave) this.slave.acknowledge(vector & 7);
     this.update();
   }
 

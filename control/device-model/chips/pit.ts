@@ -23,19 +23,27 @@ class Channel {
   mode: u32 = 3;
   access: u32 = 3;
   reload: u32 = 0x10000;
+  private written: u32 = 0x10000; // what the next start loads
   start: u64 = 0; // PIT ticks at which the count was loaded
   loaded: bool = false; // a count has been written since the mode was
-  gate: bool = true;
+  private gate: bool = true;
   private writeLow: u32 = 0;
   private writesHigh: bool = false;
   private readsHigh: bool = false;
   private latch: i32 = -1;
   private latchReads: u32 = 0;
   private status: i32 = -1;
+  private stopped: bool = false; // it does not count: its gate is down, or has not risen
+  private passed: u64 = 0; // PIT ticks that it had counted when it stopped
 
-  /** PIT ticks since the count was loaded. */
+  /** PIT ticks that it has counted of what was loaded. */
   elapsed(): u64 {
-    return ticks(PIT_HZ) - this.start;
+    return this.stopped ? this.passed : ticks(PIT_HZ) - this.start;
+  }
+
+  /** Modes 1 and 5 begin when the gate rises, and do not mind if it falls. */
+  private get isTriggered(): bool {
+    return this.mode == 1 || this.mode == 5;
   }
 
   count(): u32 {
@@ -49,6 +57,7 @@ class Channel {
 
   output(): bool {
     if (!this.loaded) return this.mode != 0;
+    if (this.stopped && this.mode != 0) return true;
     const passed = this.elapsed();
     if (this.mode == 2) return passed % this.reload != this.reload - 1;
     if (this.mode == 3) return passed % this.reload < (this.reload + 1) >> 1;
@@ -92,12 +101,20 @@ class Channel {
       }
       count = this.writeLow | (value << 8);
     }
-    this.reload = count == 0 ? 0x10000 : count;
+    this.written = count == 0 ? 0x10000 : count;
     // A count of 1 is not allowed in modes 2 and 3.
-    if (this.reload == 1 && (this.mode == 2 || this.mode == 3)) this.reload = 2;
-    this.start = ticks(PIT_HZ);
+    if (this.written == 1 && (this.mode == 2 || this.mode == 3)) this.written = 2;
+    if (!this.isTriggered || !this.loaded) this.begin(!this.isTriggered && this.gate);
     this.loaded = true;
     return true;
+  }
+
+  // From the count that was written: it counts at once, or stands still.
+  private begin(counts: bool): void {
+    this.reload = this.written;
+    this.start = ticks(PIT_HZ);
+    this.passed = 0;
+    this.stopped = !counts;
   }
 
   read(): u32 {
@@ -113,10 +130,18 @@ class Channel {
     return high ? (count >> 8) & 0xff : count & 0xff;
   }
 
-  /** A rising gate starts modes 1, 2, 3 and 5 again. */
+  /** Modes 0 and 4 stand still while the gate is down; a rising gate starts the others again. */
   setGate(up: bool): void {
-    if (up && !this.gate && this.mode != 0 && this.mode != 4) this.start = ticks(PIT_HZ);
+    if (up == this.gate) return;
     this.gate = up;
+    if (!up) {
+      if (this.isTriggered) return;
+      this.passed = this.elapsed();
+      this.stopped = true;
+    } else if (this.mode == 0 || this.mode == 4) {
+      this.start = ticks(PIT_HZ) - this.passed;
+      this.stopped = false;
+    } else this.begin(true);
   }
 }
 
@@ -131,6 +156,11 @@ class Pit extends PortDevice {
   private timer: Timer = new Timer(new PitTimer());
   private nextTick: u64 = 0; // PIT ticks
   private speaker: u32 = 0;
+
+  constructor() {
+    super();
+    this.channels[2].setGate(false);
+  }
 
   // A period of channel 0 is over.
   tick(): void {

@@ -2,9 +2,11 @@
 //
 // Source: Motorola MC146818A datasheet. The time is wall-clock time at the VM's start plus guest time,
 // plus what the guest has set. While an interrupt is enabled, a timer comes at its rate or each second;
-// else nothing ticks, and register C stays 0.
+// else nothing ticks: that a second or a period has passed is worked out when register C is read. An alarm that
+// may not interrupt is not seen there.
 
 import { guestTsc, hostDeadline, ticks, tscHz } from "../clock";
+import { highSize, lowSize } from "../guest-memory";
 import { IRQ_RTC, setIrq } from "../interrupts";
 import { PortDevice } from "../port-bus";
 import { Timer, TimerClient } from "../timers";
@@ -24,6 +26,16 @@ const REG_B: u32 = 0x0b;
 const REG_C: u32 = 0x0c;
 const REG_D: u32 = 0x0d;
 const CENTURY: u32 = 0x32;
+
+// What firmware keeps in the memory: sizes in KiB, in 64 KiB from 16 MiB on, and from 4 GiB on; boot order; vCPUs.
+const BASE_KIB: u32 = 0x15;
+const EXTENDED_KIB: u32 = 0x17;
+const EXTENDED_KIB_AGAIN: u32 = 0x30;
+const ABOVE_16_MIB: u32 = 0x34;
+const BOOT_ORDER: u32 = 0x3d;
+const ABOVE_4_GIB: u32 = 0x5b;
+const MORE_CPUS: u32 = 0x5f;
+const DISK_THEN_CD: u32 = 0x32;
 
 const UPDATING: u32 = 0x80; // A
 const HOLD: u32 = 0x80; // B: SET
@@ -53,9 +65,14 @@ class Rtc extends PortDevice {
   private memory: StaticArray<u8> = new StaticArray<u8>(128);
   private index: u32 = 0;
   private start: i64 = 0; // unix time at guest time 0
-  private held: i64 = 0; // the time that stands still while HOLD is set
+  // The time in fields, as look() finds it. While HOLD is set they stand still, and are what was written to them.
+  private second: i64 = 0; // of the day
+  private day: i64 = 1;
+  private month: u32 = 1;
+  private year: i64 = 1970;
   private flags: u32 = 0; // register C
   private timer: Timer = new Timer(new RtcTimer());
+  private read: u64 = 0; // guest TSC when register C was read last
   private nextSecond: u64 = 0; // guest TSC
   private nextPeriod: u64 = 0;
 
@@ -65,14 +82,49 @@ class Rtc extends PortDevice {
     this.memory[REG_B] = <u8>HOURS_24;
   }
 
-  private unixTime(): i64 {
-    if (this.memory[REG_B] & HOLD) return this.held;
-    return this.start + <i64>ticks(1);
+  /** Tells firmware of the machine, as a PC's set-up would have. */
+  setMachine(vcpus: u32): void {
+    const kib = <u32>(lowSize >> 10);
+    this.set16(BASE_KIB, 640);
+    this.set16(EXTENDED_KIB, min<u32>(kib - 1024, 0xffff));
+    this.set16(EXTENDED_KIB_AGAIN, min<u32>(kib - 1024, 0xffff));
+    this.set16(ABOVE_16_MIB, (kib - 16384) >> 6);
+    this.set16(ABOVE_4_GIB, <u32>(highSize >> 16)); // three bytes
+    this.memory[ABOVE_4_GIB + 2] = <u8>(highSize >> 32);
+    this.memory[BOOT_ORDER] = <u8>DISK_THEN_CD;
+    this.memory[MORE_CPUS] = <u8>(vcpus - 1);
   }
 
-  private setUnixTime(time: i64): void {
-    this.held = time;
-    this.start = time - <i64>ticks(1);
+  private set16(index: u32, value: u32): void {
+    this.memory[index] = <u8>value;
+    this.memory[index + 1] = <u8>(value >> 8);
+  }
+
+  /** Unix time at guest time 0. */
+  atStart(): i64 {
+    return this.start;
+  }
+
+  // What the registers say now.
+  private look(): void {
+    if (this.memory[REG_B] & HOLD) return;
+    const time = this.start + <i64>ticks(1);
+    const days = floorDivide(time, DAY_SECONDS);
+    civilFromDays(days);
+    this.second = time - days * DAY_SECONDS;
+    this.day = civilDay;
+    this.month = civilMonth;
+    this.year = civilYear;
+  }
+
+  // A day beyond the month's end carries over.
+  private days(): i64 {
+    return daysFromCivil(this.year, this.month, 1) + this.day - 1;
+  }
+
+  // From now on it is the time in the fields.
+  private keep(): void {
+    this.start = this.days() * DAY_SECONDS + this.second - <i64>ticks(1);
   }
 
   // Register values are BCD unless register B says binary.
@@ -109,17 +161,29 @@ class Rtc extends PortDevice {
   }
 
   private readFlags(): u32 {
-    const flags = this.flags;
+    const time = guestTsc();
+    const enabled = <u32>this.memory[REG_B];
+    const period = enabled & PERIODIC ? 0 : this.periodTicks();
+    let flags = this.flags;
+    if (!(enabled & (ALARM | UPDATE | HOLD)) && time / tscHz != this.read / tscHz) flags |= UPDATE;
+    if (period != 0 && time / period != this.read / period) flags |= PERIODIC;
+    this.read = time;
     this.flags = 0;
     setIrq(IRQ_RTC, false);
     return flags;
   }
 
-  // Guest TSC ticks between periodic interrupts; 0: none. Rates 1 and 2 are those of 8 and 9.
+  // Guest TSC ticks between periodic interrupts; 0: none.
   private period(): u64 {
+    return this.memory[REG_B] & PERIODIC ? this.periodTicks() : 0;
+  }
+
+  // Guest TSC ticks of the rate in register A; 0: none. Rates 1 and 2 are those of 8 and 9.
+  private periodTicks(): u64 {
     const rate = (<u32>this.memory[REG_A]) & 15;
-    if (rate == 0 || !(this.memory[REG_B] & PERIODIC)) return 0;
-    return (tscHz << (<u64>((rate < 3 ? rate + 7 : rate) - 1))) / 32768;
+    if (rate == 0) return 0;
+    const shift: u64 = rate < 3 ? rate + 6 : rate - 1;
+    return (tscHz << shift) / 32768;
   }
 
   private startTimer(): void {
@@ -176,10 +240,8 @@ class Rtc extends PortDevice {
   }
 
   private writeB(value: u32): void {
-    const was = this.memory[REG_B] & HOLD;
-    const time = this.unixTime();
-    if (value & HOLD && !was) this.held = time;
-    if (!(value & HOLD) && was) this.setUnixTime(time);
+    if (value & HOLD) this.look();
+    else if (this.memory[REG_B] & HOLD) this.keep();
   }
 
   private hourOf(hour: u32): u32 {
@@ -194,38 +256,31 @@ class Rtc extends PortDevice {
   }
 
   private readTime(index: u32): u32 {
-    const time = this.unixTime();
-    const days = floorDivide(time, DAY_SECONDS);
-    const second = <u32>(time - days * DAY_SECONDS);
+    this.look();
+    const second = <u32>this.second;
     if (index == SECONDS) return this.encode(second % 60);
     if (index == MINUTES) return this.encode((second / 60) % 60);
     if (index == HOURS) return this.hourOf(second / 3600);
-    if (index == WEEKDAY) return this.encode(<u32>((((days + 4) % 7) + 7) % 7) + 1);
-    civilFromDays(days);
-    if (index == DAY) return this.encode(civilDay);
-    if (index == MONTH) return this.encode(civilMonth);
-    if (index == YEAR) return this.encode(<u32>(civilYear % 100));
-    return this.encode(<u32>(civilYear / 100));
+    if (index == WEEKDAY) return this.encode(<u32>((((this.days() + 4) % 7) + 7) % 7) + 1);
+    if (index == DAY) return this.encode(<u32>this.day);
+    if (index == MONTH) return this.encode(this.month);
+    if (index == YEAR) return this.encode(<u32>(this.year % 100));
+    return this.encode(<u32>(this.year / 100));
   }
 
-  // A written field replaces that field of the current time; what is out of range carries over.
+  // A written field replaces that field of the current time; what is out of range carries over when it counts on.
   private writeTime(index: u32, value: u32): void {
     if (index == WEEKDAY) return; // follows from the date
-    const time = this.unixTime();
-    const days = floorDivide(time, DAY_SECONDS);
-    let second = time - days * DAY_SECONDS;
-    civilFromDays(days);
-    let day: i64 = civilDay;
-    let month = civilMonth;
-    let year = civilYear;
-    if (index == SECONDS) second += <i64>this.decode(value) - (second % MINUTE);
-    else if (index == MINUTES) second += (<i64>this.decode(value) - ((second / MINUTE) % 60)) * MINUTE;
-    else if (index == HOURS) second += (<i64>this.decodeHour(value) - second / HOUR) * HOUR;
-    else if (index == DAY) day = this.decode(value);
-    else if (index == MONTH) month = min<u32>(max<u32>(this.decode(value), 1), 12);
-    else if (index == YEAR) year = (year / 100) * 100 + (this.decode(value) % 100);
-    else year = <i64>this.decode(value) * 100 + (year % 100);
-    this.setUnixTime(daysFromCivil(year, month, 1) * DAY_SECONDS + (day - 1) * DAY_SECONDS + second);
+    this.look();
+    const second = this.second;
+    if (index == SECONDS) this.second += <i64>this.decode(value) - (second % MINUTE);
+    else if (index == MINUTES) this.second += (<i64>this.decode(value) - ((second / MINUTE) % 60)) * MINUTE;
+    else if (index == HOURS) this.second += (<i64>this.decodeHour(value) - second / HOUR) * HOUR;
+    else if (index == DAY) this.day = this.decode(value);
+    else if (index == MONTH) this.month = min<u32>(max<u32>(this.decode(value), 1), 12);
+    else if (index == YEAR) this.year = (this.year / 100) * 100 + (this.decode(value) % 100);
+    else this.year = <i64>this.decode(value) * 100 + (this.year % 100);
+    if (!(this.memory[REG_B] & HOLD)) this.keep();
   }
 }
 

@@ -3,6 +3,7 @@
 import { ExitType, Reply } from "../../gen/abi";
 import { ioapic } from "../chips/ioapic";
 import { pic } from "../chips/pic";
+import { onClock } from "../kvm-clock";
 import { portRead, portWrite } from "../port-bus";
 import { endBroken } from "../power";
 import { message, setVcpuIndex } from "./message";
@@ -22,6 +23,7 @@ handlers[ExitType.PORT_STRING] = onPortString;
 handlers[ExitType.MMIO] = onMmio;
 handlers[ExitType.EOI] = onEoi;
 handlers[ExitType.EXTINT_ACK] = onExtintAck;
+handlers[ExitType.CLOCK] = onClockWrite;
 handlers[ExitType.SHUTDOWN] = onShutdown;
 handlers[ExitType.FAILED] = onFailed;
 
@@ -60,7 +62,12 @@ function onEoi(): void {
 
 function onExtintAck(): void {
   resume();
-  pic.acknowledge();
+  pic.acknowledge((<u32>message.value) & 0xff);
+}
+
+function onClockWrite(): void {
+  resume();
+  onClock();
 }
 
 function onShutdown(): void {

@@ -1,10 +1,9 @@
 // Brings the bytes of the instruction that caused an exit into the decoder's buffer.
 
-import { ACCESS_EXECUTE } from "../../gen/abi";
-import { readGuestBytes } from "../guest-memory";
+import { readGuestBytes, rereadGuest16 } from "../guest-memory";
 import { code, INSTRUCTION_MAX } from "./decoder";
 import { message } from "./message";
-import { physical, translate } from "./page-walk";
+import { isCodeKnown, physical, rememberCode, translateCode } from "./page-walk";
 
 const CS_LONG: u32 = 1 << 13; // VMX access rights: L
 const CS_DEFAULT_32: u32 = 1 << 14; // D/B
@@ -17,20 +16,31 @@ export function codeMode(): u32 {
   return message.cs_access & CS_DEFAULT_32 ? 4 : 2;
 }
 
-/** Copies up to 15 bytes at CS:RIP to `code`; returns how many could be read. */
-export function fetchInstruction(): u32 {
-  if (message.access & ACCESS_EXECUTE) return 0; // the code itself is not in memory
+/**
+ * Copies up to 15 bytes at CS:RIP to `code`; returns how many could be read. Fewer: the fault of the
+ * first that could not is noted. What is not in memory reads as ones.
+ */
+export function fetchInstruction(mode: u32): u32 {
   let linear = message.rip;
-  if (codeMode() != 8) linear = (linear + message.cs_base) & 0xffffffff;
+  if (mode != 8) linear = (linear + message.cs_base) & 0xffffffff;
   // The usual case in two words: memory is whole pages, and the buffer has one byte more than is decoded.
   if (((<u32>linear) & (PAGE - 1)) <= PAGE - 16) {
-    return translate(linear, false) && readGuestBytes(code, physical, 16) ? INSTRUCTION_MAX : 0;
+    if (isCodeKnown(linear)) {
+      rereadGuest16(code, physical);
+      return INSTRUCTION_MAX;
+    }
+    if (!translateCode(linear)) return 0;
+    if (readGuestBytes(code, physical, 16)) rememberCode(linear);
+    else memory.fill(code, 0xff, 16);
+    return INSTRUCTION_MAX;
   }
   let count: u32 = 0;
   while (count < INSTRUCTION_MAX) {
-    const from = linear + count;
+    let from = linear + count;
+    if (mode != 8) from &= 0xffffffff;
     const piece = min<u32>(INSTRUCTION_MAX - count, PAGE - ((<u32>from) & (PAGE - 1)));
-    if (!translate(from, false) || !readGuestBytes(code + count, physical, piece)) break;
+    if (!translateCode(from)) break;
+    if (!readGuestBytes(code + count, physical, piece)) memory.fill(code + count, 0xff, piece);
     count += piece;
   }
   return count;

@@ -1,115 +1,93 @@
 // Answers an access to memory space that is not memory: decodes the instruction and does it on the bus.
+//
+// The exit tells the address of one access. Where that is all there is to know, the instruction is done
+// with it; where there may be more (a second operand, a second page, a page table that is no memory) the
+// addresses are worked out from registers, segments and page tables, with every check of the CPU.
 
-import { Reply } from "../../gen/abi";
+import { ACCESS_EVENT, ACCESS_EXECUTE, ACCESS_WALK, Reply, Segment } from "../../gen/abi";
 import { log } from "../../lib/binding";
 import { mmioRead, mmioWrite } from "../mmio-bus";
-import { Alu, compute } from "./alu";
-import {
-  alu,
-  code,
-  decode,
-  decodeAt,
-  INSTRUCTION_MAX,
-  immediate,
-  length,
-  memorySize,
-  operation,
-  register,
-  registerSize,
-} from "./decoder";
+import { endBroken } from "../power";
+import { code, decode, decodeAt, decoded, INSTRUCTION_MAX, Outcome } from "./decoder";
+import { execute, executeExactly } from "./execute";
+import { answerFault, GENERAL_PROTECTION, INVALID_OPCODE } from "./fault";
 import { codeMode, fetchInstruction } from "./fetch";
+import { Instruction } from "./instruction";
 import { answerException, message } from "./message";
+import { maskOf } from "./numbers";
 import { Operation } from "./opcodes";
-import { maskOf, signExtend } from "./numbers";
+import { offsetOf } from "./place";
+import { currentLevel, forgetSegments } from "./segments";
+import { doStrings } from "./string-moves";
 import { readRegister, writeRegister } from "./registers";
-
-const INVALID_OPCODE: u32 = 6;
 
 let reported = false;
 
 export function onMmio(): void {
-  const available = fetchInstruction();
-  const mode = codeMode();
-  if (!(available == INSTRUCTION_MAX ? decodeAt(message.rip, mode) : decode(available, mode))) {
-    report(available);
-    answerException(INVALID_OPCODE);
-    return;
-  }
   message.reply_gprs = 0;
-  execute(message.gpa);
-  message.reply = Reply.ADVANCE;
-  message.reply_length = length;
-}
-
-// Does the decoded instruction on the memory operand at `gpa`.
-function execute(gpa: u64): void {
-  const size = memorySize;
-  switch (operation) {
-    case Operation.LOAD: {
-      if (registerSize == 4 && size == 4) {
-        message.gpr[register] = mmioRead(gpa, 4) & 0xffffffff;
-        message.reply_gprs |= 1 << register;
-        return;
-      }
-      writeRegister(register, registerSize, readOperand(gpa));
-      return;
-    }
-    case Operation.LOAD_SIGNED: {
-      writeRegister(register, registerSize, signExtend(readOperand(gpa), size));
-      return;
-    }
-    case Operation.STORE: {
-      mmioWrite(gpa, size, readRegister(register, size));
-      return;
-    }
-    case Operation.STORE_IMMEDIATE: {
-      mmioWrite(gpa, size, immediate & maskOf(size));
-      return;
-    }
-    case Operation.ALU_MEMORY: {
-      change(gpa, readRegister(register, size));
-      return;
-    }
-    case Operation.ALU_IMMEDIATE: {
-      change(gpa, immediate);
-      return;
-    }
-    case Operation.ALU_REGISTER: {
-      const result = compute(<Alu>alu, readRegister(register, size), readOperand(gpa), size);
-      if (alu != Alu.CMP) writeRegister(register, size, result);
-      return;
-    }
-    case Operation.TEST_REGISTER: {
-      compute(Alu.AND, readOperand(gpa), readRegister(register, size), size);
-      return;
-    }
-    case Operation.TEST_IMMEDIATE: {
-      compute(Alu.AND, readOperand(gpa), immediate, size);
-      return;
-    }
-    default: {
-      const old = readOperand(gpa); // EXCHANGE
-      mmioWrite(gpa, size, readRegister(register, size));
-      writeRegister(register, size, old);
-    }
+  forgetSegments();
+  if (message.access & (ACCESS_EVENT | ACCESS_EXECUTE)) return unusual();
+  const mode = codeMode();
+  const available = fetchInstruction(mode);
+  const outcome = available == INSTRUCTION_MAX ? decodeAt(message.rip, mode) : decode(available, mode);
+  if (outcome != Outcome.OK) return refuse(outcome, available);
+  const i = decoded;
+  message.reply = Reply.ADVANCE; // a device that ends the VM makes it a STOP
+  message.reply_length = i.length;
+  if (!oneAddress(i)) return exactly(i);
+  const size: u32 = i.memorySize;
+  if (i.operation == Operation.LOAD) {
+    writeRegister(i.register, i.registerSize, mmioRead(message.gpa, size) & maskOf(size));
+  } else if (i.operation == Operation.STORE) {
+    mmioWrite(message.gpa, size, readRegister(i.register, size));
+  } else {
+    execute(i);
   }
 }
 
-function readOperand(gpa: u64): u64 {
-  return mmioRead(gpa, memorySize) & maskOf(memorySize);
+// Whether the exit's address is the address of the instruction's only operand, and that is on one page.
+// The access to the second page of an operand on two begins with that page.
+function oneAddress(i: Instruction): bool {
+  if (i.operation > Operation.LAST_SIMPLE || message.access & ACCESS_WALK) return false;
+  const at = (<u32>message.gpa) & 0xfff;
+  const size: u32 = i.memorySize;
+  if (at != 0) return at + size <= 4096;
+  if (size == 1) return true;
+  return i.mode == 8 && i.segment < Segment.FS && ((<u32>offsetOf(i)) & 0xfff) == 0;
 }
 
-function change(gpa: u64, operand: u64): void {
-  const result = compute(<Alu>alu, readOperand(gpa), operand, memorySize);
-  if (alu != Alu.CMP) mmioWrite(gpa, memorySize, result);
+function exactly(i: Instruction): void {
+  if (i.operation > Operation.LAST_MODRM) doStrings(i);
+  else if (!executeExactly(i)) answerFault();
 }
 
-// Says once which instruction it was; the guest gets #UD for it.
-function report(available: u32): void {
-  if (reported) return;
+// Not by the instruction at RIP, or it is not in memory.
+function unusual(): void {
+  if (message.access & ACCESS_EVENT) {
+    log(
+      `device model: an event was to be delivered through GPA 0x${message.gpa.toString(16)}, which is no memory`,
+    );
+    return endBroken("an event's stack or descriptor table is not in memory, at GPA", message.gpa);
+  }
+  answerException(INVALID_OPCODE); // where there is no memory there are ones
+}
+
+function refuse(outcome: Outcome, available: u32): void {
+  if (outcome == Outcome.CUT_SHORT) return answerFault(); // the fetch's
+  if (outcome == Outcome.TOO_LONG) return answerException(GENERAL_PROTECTION, 0);
+  if (outcome == Outcome.INVALID) return answerException(INVALID_OPCODE);
+  const process = currentLevel() == 3; // which must not end the VM, nor fill the heap with texts
+  if (process) answerException(INVALID_OPCODE);
+  if (process && reported) return;
   reported = true;
   let text = "";
-  for (let i: u32 = 0; i < available; i++) text += ` ${load<u8>(code + i).toString(16)}`;
+  for (let n: u32 = 0; n < available; n++) text += ` ${hex(load<u8>(code + n))}`;
   const where = `RIP 0x${message.rip.toString(16)}, GPA 0x${message.gpa.toString(16)}`;
-  log(`device model: MMIO by an instruction that is not known:${text} (${where})`);
+  log(`device model: MMIO by an instruction that is not emulated:${text} (${where})`);
+  if (!process) endBroken(`MMIO by an instruction that is not emulated:${text}`, message.rip);
+}
+
+function hex(byte: u32): string {
+  const text = byte.toString(16);
+  return byte < 16 ? "0" + text : text;
 }

@@ -10,3 +10,8 @@ export function signExtend(value: u64, size: u32): u64 {
   const shift = <u64>(64 - size * 8);
   return <u64>((<i64>(value << shift)) >> shift);
 }
+
+/** Reverses the order of the low `size` bytes. */
+export function swapBytes(value: u64, size: u32): u64 {
+  return bswap(value) >> (64 - 8 * size);
+}

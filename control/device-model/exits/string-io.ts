@@ -9,8 +9,10 @@ import { readGuest, value, writeGuest } from "../guest-memory";
 import { portRead, portWrite } from "../port-bus";
 import { addressSize, beginDecode, prefixes } from "./decoder";
 import { codeMode, fetchInstruction } from "./fetch";
-import { answerException, message } from "./message";
-import { faultError, physical, translate } from "./page-walk";
+import { answerFault } from "./fault";
+import { message } from "./message";
+import { physical, translate } from "./page-walk";
+import { forgetSegments } from "./segments";
 import { maskOf } from "./numbers";
 import { readRegister, writeRegister } from "./registers";
 
@@ -19,11 +21,12 @@ const RSI: u32 = 6;
 const RDI: u32 = 7;
 const DIRECTION: u64 = 0x400; // RFLAGS.DF
 const LIMIT: u64 = 1024;
-const PAGE_FAULT: u32 = 14;
 
 export function onPortString(): void {
-  beginDecode(fetchInstruction());
-  prefixes(codeMode());
+  forgetSegments();
+  const mode = codeMode();
+  beginDecode(fetchInstruction(mode));
+  prefixes(mode);
   const size = message.size;
   const input = (message.access & ACCESS_READ) != 0;
   const repeated = (message.access & ACCESS_REP) != 0;
@@ -48,7 +51,7 @@ export function onPortString(): void {
   } else if (done > 0) {
     message.reply = Reply.RETRY; // a fault will come again, as the first element's
   } else {
-    answerException(PAGE_FAULT, faultError, linear);
+    answerFault();
   }
 }
 

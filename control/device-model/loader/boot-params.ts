@@ -3,9 +3,9 @@
 // Source: Linux Documentation/arch/x86/zero-page.rst and boot.rst.
 
 import { fillGuest, writeGuest, writeGuestBytes } from "../guest-memory";
+import { memoryMap } from "../memory-map";
 import { header, HEADER_START, KernelImage } from "./image";
-import { ECAM_BASE, ECAM_SIZE } from "../pci/layout";
-import { ACPI_GPA, ACPI_ROOM, BOOT_PARAMS_GPA, CMDLINE_GPA, HIGH_START, LOW_END } from "./layout";
+import { BOOT_PARAMS_GPA, CMDLINE_GPA } from "./layout";
 
 const ACPI_RSDP_ADDR: u64 = 0x070;
 const E820_ENTRIES: u64 = 0x1e8;
@@ -18,20 +18,7 @@ const SETUP_DATA: u64 = 0x250;
 const E820_TABLE: u64 = 0x2d0;
 const E820_ENTRY: u64 = 20;
 
-const E820_RAM: u32 = 1;
-const E820_RESERVED: u32 = 2;
-const E820_ACPI: u32 = 3;
 const LOADER_UNDEFINED: u32 = 0xff;
-
-let entries: u64 = 0;
-
-function addRange(start: u64, end: u64, kind: u32): void {
-  const at = BOOT_PARAMS_GPA + E820_TABLE + entries * E820_ENTRY;
-  writeGuest(at, 8, start);
-  writeGuest(at + 8, 8, end - start);
-  writeGuest(at + 16, 4, kind);
-  entries++;
-}
 
 /** What is where, for boot_params. */
 export class Placement {
@@ -41,7 +28,7 @@ export class Placement {
   rsdp: u64 = 0;
 }
 
-export function writeBootParams(image: KernelImage, place: Placement, memory: u64): void {
+export function writeBootParams(image: KernelImage, place: Placement): void {
   fillGuest(BOOT_PARAMS_GPA, 0, 4096);
   writeGuestBytes(BOOT_PARAMS_GPA + HEADER_START, header + HEADER_START, image.headerEnd - HEADER_START);
   writeGuest(BOOT_PARAMS_GPA + ACPI_RSDP_ADDR, 8, place.rsdp);
@@ -51,14 +38,14 @@ export function writeBootParams(image: KernelImage, place: Placement, memory: u6
   writeGuest(BOOT_PARAMS_GPA + RAMDISK_SIZE, 4, place.initrdSize);
   writeGuest(BOOT_PARAMS_GPA + CMD_LINE_PTR, 4, CMDLINE_GPA);
   writeGuest(BOOT_PARAMS_GPA + SETUP_DATA, 8, 0);
-  entries = 0;
-  addRange(0, LOW_END, E820_RAM);
-  addRange(LOW_END, ACPI_GPA, E820_RESERVED);
-  addRange(ACPI_GPA, ACPI_GPA + ACPI_ROOM, E820_ACPI);
-  addRange(ACPI_GPA + ACPI_ROOM, HIGH_START, E820_RESERVED);
-  addRange(HIGH_START, memory, E820_RAM);
-  addRange(ECAM_BASE, ECAM_BASE + ECAM_SIZE, E820_RESERVED);
-  writeGuest(BOOT_PARAMS_GPA + E820_ENTRIES, 1, entries);
+  const map = memoryMap();
+  for (let i = 0; i < map.length; i++) {
+    const at = BOOT_PARAMS_GPA + E820_TABLE + i * E820_ENTRY;
+    writeGuest(at, 8, map[i].start);
+    writeGuest(at + 8, 8, map[i].size);
+    writeGuest(at + 16, 4, map[i].kind);
+  }
+  writeGuest(BOOT_PARAMS_GPA + E820_ENTRIES, 1, map.length);
 }
 
 /** Writes the command line with its terminator. */

@@ -2,9 +2,22 @@
 
 import { sendError } from "../control-link";
 
+// What the specification calls the image.
+let imageName: string = "image";
+
+export function nameImage(name: string): void {
+  if (name.length > 0) imageName = name;
+}
+
 /** Tells the control domain why the VM cannot be loaded. */
 export function failLoad(object: string, text: string, next: string): void {
   sendError(object, text, next);
+}
+
+/** Refuses the image itself; always false. */
+export function refuse(text: string): bool {
+  failLoad(imageName, text, "plinth images");
+  return false;
 }
 
 /** "1,234 bytes". */

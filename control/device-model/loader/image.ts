@@ -4,13 +4,11 @@
 //
 //   0       0x1f1          (setup_sects + 1) * 512                     size
 //   | real-mode code, with  |  protected-mode code, syssize * 16 bytes  | (a signature, perhaps)
-//   |   the setup header    |  64-bit entry point at its byte 0x200     |
+//   |   the setup header    |  32-bit entry point at its byte 0, 64-bit |
+//   |                       |  entry point at its byte 0x200            |
 
-import { sharedRead } from "../../lib/binding";
-import { bytes, failLoad, figure } from "./fail";
-
-/** Where the image is mapped, read-only. */
-export const KERNEL_GPA: u64 = 0x20000000;
+import { bytes, figure, refuse } from "./fail";
+import { imageSize, readImage } from "./source";
 
 /** The setup header in the image and in boot_params. */
 export const HEADER_START: u32 = 0x1f1;
@@ -33,11 +31,13 @@ const PREF_ADDRESS: u32 = 0x258;
 const INIT_SIZE: u32 = 0x260;
 
 const HDRS: u32 = 0x53726448;
-const VERSION_MIN: u32 = 0x20c; // xloadflags
+const VERSION_MIN: u32 = 0x20a; // init_size and pref_address
+const VERSION_64: u32 = 0x20c; // xloadflags
 const LOADED_HIGH: u32 = 1;
 const KERNEL_64: u32 = 1;
 const ENTRY_64: u32 = 0x200;
 const SECTOR: u64 = 512;
+const PARAGRAPH: u64 = 16;
 const ALIGNMENT_MAX: u32 = 0x40000000;
 
 /** The image's first bytes, copied once: nothing is read twice. */
@@ -54,6 +54,8 @@ export class KernelImage {
   initSize: u64 = 0;
   initrdMax: u64 = 0; // the highest address an initrd may have
   cmdlineMax: u32 = 0;
+  /** It is entered at its 64-bit entry point. */
+  wide: bool = false;
 }
 
 function byteAt(offset: u32): u32 {
@@ -69,21 +71,29 @@ function longAt(offset: u32): u32 {
 }
 
 function fail(text: string): KernelImage | null {
-  failLoad("kernel image", text, "plinth images");
+  refuse(text);
   return null;
 }
 
-/** Checks the image of `size` bytes at KERNEL_GPA. Null: it was refused, and the control domain told. */
-export function parseImage(size: u64): KernelImage | null {
-  if (size < HEADER_LIMIT) {
+/** Whether the image says that it is a Linux kernel. */
+export function isLinux(): bool {
+  return readImage(header, 0, HEADER_LIMIT) && longAt(MAGIC) == HDRS;
+}
+
+/**
+ * Checks the image. `want`: the entry point to use, 32 or 64; 0: the 64-bit one if it has one.
+ * Null: it was refused, and the control domain told.
+ */
+export function parseImage(want: u32): KernelImage | null {
+  const size = imageSize;
+  if (!readImage(header, 0, HEADER_LIMIT))
     return fail(`${bytes(size)} are too few for a setup header (${bytes(HEADER_LIMIT)})`);
-  }
-  sharedRead(header, KERNEL_GPA, HEADER_LIMIT);
   if (wordAt(BOOT_FLAG) != 0xaa55) return fail(`boot_flag is ${figure(wordAt(BOOT_FLAG))}, not 0xaa55`);
   if (longAt(MAGIC) != HDRS) return fail('header is not "HdrS": this is no Linux bzImage');
-  if (wordAt(VERSION) < VERSION_MIN) {
-    return fail(`version ${figure(wordAt(VERSION))} of the boot protocol is too old (0x20c is the least)`);
-  }
+  const version = wordAt(VERSION);
+  const least = want == 64 ? VERSION_64 : VERSION_MIN;
+  if (version < least)
+    return fail(`version ${figure(version)} of the boot protocol is too old (${figure(least)} is the least)`);
   const image = new KernelImage();
   image.headerEnd = MAGIC + byteAt(JUMP_LENGTH);
   if (image.headerEnd < HEADER_NEEDED || image.headerEnd > HEADER_LIMIT) {
@@ -92,7 +102,10 @@ export function parseImage(size: u64): KernelImage | null {
     );
   }
   if (!(byteAt(LOADFLAGS) & LOADED_HIGH)) return fail("loadflags: LOADED_HIGH is clear: this is a zImage");
-  if (!(wordAt(XLOADFLAGS) & KERNEL_64)) return fail("xloadflags: no 64-bit entry point");
+  const has64 = version >= VERSION_64 && (wordAt(XLOADFLAGS) & KERNEL_64) != 0;
+  if (want == 64 && !has64)
+    return fail("xloadflags: no 64-bit entry point; boot: linux32 uses the 32-bit one");
+  image.wide = has64 && want != 32;
   return checkCode(image, size) && checkPlacement(image) ? image : null;
 }
 
@@ -100,20 +113,18 @@ function checkCode(image: KernelImage, size: u64): bool {
   let sectors = byteAt(SETUP_SECTS);
   if (sectors == 0) sectors = 4;
   image.codeOffset = (<u64>sectors + 1) * SECTOR;
-  image.codeSize = <u64>longAt(SYSSIZE) * 16;
-  if (image.codeOffset < HEADER_LIMIT || image.codeOffset >= size) {
-    fail(`setup_sects ${sectors} puts the kernel beyond the end of the image (${bytes(size)})`);
-    return false;
-  }
-  if (image.codeSize <= ENTRY_64) {
-    fail(`syssize ${longAt(SYSSIZE)} is too small to hold the 64-bit entry point`);
-    return false;
-  }
-  if (image.codeSize > size - image.codeOffset) {
-    const there = bytes(size - image.codeOffset);
-    fail(`syssize says ${bytes(image.codeSize)} of kernel, and the image holds ${there}: it is truncated`);
-    return false;
-  }
+  image.codeSize = <u64>longAt(SYSSIZE) * PARAGRAPH;
+  if (image.codeOffset < HEADER_LIMIT || image.codeOffset >= size)
+    return refuse(`setup_sects ${sectors} puts the kernel beyond the end of the image (${bytes(size)})`);
+  if (image.codeSize <= (image.wide ? ENTRY_64 : 0))
+    return refuse(`syssize ${longAt(SYSSIZE)} is too small to hold the entry point`);
+  // syssize counts in paragraphs, and the last one need not be full.
+  const there = size - image.codeOffset;
+  if (image.codeSize >= there + PARAGRAPH)
+    return refuse(
+      `syssize says ${bytes(image.codeSize)} of kernel, and the image holds ${bytes(there)}: it is truncated`,
+    );
+  image.codeSize = min(image.codeSize, there);
   return true;
 }
 
@@ -125,17 +136,13 @@ function checkPlacement(image: KernelImage): bool {
   image.initrdMax = longAt(INITRD_ADDR_MAX);
   image.cmdlineMax = longAt(CMDLINE_SIZE);
   const alignment = image.alignment;
-  if (alignment < 4096 || alignment > ALIGNMENT_MAX || popcnt(alignment) != 1) {
-    fail(`kernel_alignment ${figure(alignment)} is no power of two from 4 KiB to 1 GiB`);
-    return false;
-  }
-  if (image.initSize < image.codeSize) {
-    fail(`init_size ${bytes(image.initSize)} is less than the kernel's own ${bytes(image.codeSize)}`);
-    return false;
-  }
-  if (!image.relocatable && image.prefAddress % alignment != 0) {
-    fail(`pref_address ${figure(image.prefAddress)} is not a multiple of kernel_alignment`);
-    return false;
-  }
+  if (alignment < 4096 || alignment > ALIGNMENT_MAX || popcnt(alignment) != 1)
+    return refuse(`kernel_alignment ${figure(alignment)} is no power of two from 4 KiB to 1 GiB`);
+  if (image.initSize < image.codeSize)
+    return refuse(
+      `init_size ${bytes(image.initSize)} is less than the kernel's own ${bytes(image.codeSize)}`,
+    );
+  if (!image.relocatable && image.prefAddress % alignment != 0)
+    return refuse(`pref_address ${figure(image.prefAddress)} is not a multiple of kernel_alignment`);
   return true;
 }

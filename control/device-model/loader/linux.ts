@@ -1,57 +1,46 @@
-// Loads a Linux kernel and its initrd into a VM's memory and sets vCPU 0 to its entry point.
+// Loads a Linux kernel and its initrd into a VM's memory and sets vCPU 0 to its 64-bit or 32-bit entry point.
 //
 // Nothing is written before everything has been checked.
 
 import { writeAcpiTables } from "../acpi/tables";
-import { startClock } from "../clock";
+import { BOOT_LINUX, BOOT_LINUX32 } from "../../protocol/schema";
 import { Config } from "../control-link";
-import { copyToGuest } from "../guest-memory";
+import { copyToGuest, lowSize } from "../guest-memory";
 import { Placement, writeBootParams, writeCommandLine } from "./boot-params";
-import { enterKernel } from "./entry-state";
-import { bytes, failLoad, figure } from "./fail";
-import { KERNEL_GPA, KernelImage, parseImage } from "./image";
-import { CMDLINE_ROOM, HIGH_START, MEMORY_MAX } from "./layout";
+import { enterFlat, enterLong } from "./entry-state";
+import { bytes, failLoad, figure, refuse } from "./fail";
+import { KernelImage, parseImage } from "./image";
+import { BOOT_PARAMS_GPA, CMDLINE_ROOM, HIGH_START, INITRD_GPA } from "./layout";
+import { loadImage } from "./source";
 
-/** Where the initrd is mapped, read-only. */
-const INITRD_GPA: u64 = 0x40000000;
 const PAGE: u64 = 4096;
-const MEMORY_MIN: u64 = 0x400000;
+const ENTRY_64: u64 = 0x200;
 
 /** True: the VM is ready to run. False: it was refused, and the control domain told why. */
-export function loadLinux(config: Config): bool {
-  if (!checkMemory(config.memory)) return false;
-  const image = parseImage(config.kernelSize);
+export function loadLinux(config: Config, boot: string): bool {
+  if (config.modules.length > 0) {
+    failLoad("modules", "Linux takes an initrd, and no modules", "plinth show NAME");
+    return false;
+  }
+  const image = parseImage(boot == BOOT_LINUX ? 64 : boot == BOOT_LINUX32 ? 32 : 0);
   if (image === null) return false;
   if (!checkCommandLine(config, image)) return false;
   const place = new Placement();
-  if (!placeKernel(image, place, config.memory)) return false;
+  if (!placeKernel(image, place, lowSize)) return false;
   if (!placeInitrd(image, place, config)) return false;
-  copyToGuest(place.kernel, KERNEL_GPA + image.codeOffset, image.codeSize);
+  loadImage(place.kernel, image.codeOffset, image.codeSize);
   if (place.initrdSize > 0) copyToGuest(place.initrd, INITRD_GPA, place.initrdSize);
   writeCommandLine(config.cmdline, config.cmdlineLength);
   place.rsdp = writeAcpiTables(config.vcpus);
-  writeBootParams(image, place, config.memory);
-  const status = enterKernel(place.kernel, startClock(config.tscHz));
-  if (status >= 0) return true;
-  failLoad("vCPU 0", `the kernel refused its first state (status ${(-status).toString()})`, "plinth logs");
-  return false;
-}
-
-function checkMemory(memory: u64): bool {
-  if (memory % PAGE == 0 && memory >= MEMORY_MIN && memory <= MEMORY_MAX) return true;
-  failLoad("memory", `${bytes(memory)} are not between 4 MiB and 3 GiB in whole pages`, "plinth show NAME");
-  return false;
+  writeBootParams(image, place);
+  if (image.wide) return enterLong(place.kernel + ENTRY_64, BOOT_PARAMS_GPA);
+  return enterFlat(place.kernel, 0, 0, BOOT_PARAMS_GPA);
 }
 
 function checkCommandLine(config: Config, image: KernelImage): bool {
-  const length = config.cmdlineLength;
   const limit = min<u32>(image.cmdlineMax, CMDLINE_ROOM - 1);
-  let text = "";
-  if (length > limit) text = `${bytes(length)} are more than the kernel takes (cmdline_size ${bytes(limit)})`;
-  for (let i: u32 = 0; i < length && text.length == 0; i++) {
-    if (load<u8>(config.cmdline + i) == 0) text = `byte ${i.toString()} is zero`;
-  }
-  if (text.length == 0) return true;
+  if (config.cmdlineLength <= limit) return true;
+  const text = `${bytes(config.cmdlineLength)} are more than the kernel takes (cmdline_size ${bytes(limit)})`;
   failLoad("command line", text, "plinth show NAME");
   return false;
 }
@@ -63,14 +52,10 @@ function placeKernel(image: KernelImage, place: Placement, memory: u64): bool {
   if (image.relocatable && address <= memory) {
     address = (max(address, HIGH_START) + alignment - 1) & ~(alignment - 1);
   }
-  if (address < HIGH_START) {
-    failLoad("kernel image", `pref_address ${figure(address)} lies below 1 MiB`, "plinth images");
-    return false;
-  }
+  if (address < HIGH_START) return refuse(`pref_address ${figure(address)} lies below 1 MiB`);
   if (address > memory || image.initSize > memory - address) {
     const need = `init_size ${bytes(image.initSize)} at pref_address ${figure(address)}`;
-    failLoad("kernel image", `${need} does not fit the VM's memory (${bytes(memory)})`, "plinth show NAME");
-    return false;
+    return refuse(`${need} does not fit the VM's memory (${bytes(memory)})`);
   }
   place.kernel = address;
   return true;
@@ -81,7 +66,7 @@ function placeInitrd(image: KernelImage, place: Placement, config: Config): bool
   const size = config.initrdSize;
   if (size == 0) return true;
   const low = place.kernel + image.initSize;
-  const high = min(config.memory, image.initrdMax + 1);
+  const high = min(lowSize, image.initrdMax + 1);
   if (high < low || size > high - low || ((high - size) & ~(PAGE - 1)) < low) {
     const room = high > low ? high - low : 0;
     failLoad(

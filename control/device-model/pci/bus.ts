@@ -13,6 +13,7 @@ import {
   CONFIG_DATA_PORT,
   ECAM_BASE,
   ECAM_SIZE,
+  hasEcam,
   PORT_WINDOW,
   PORT_WINDOW_SIZE,
   SLOTS,
@@ -22,15 +23,18 @@ const ENABLE: u32 = 0x80000000;
 const ADDRESS_BITS: u32 = 0x80fffffc;
 const PAGE: u32 = 0x1000;
 
-const functions = new StaticArray<PciFunction | null>(<i32>SLOTS);
+const FUNCTIONS: u32 = 8;
+
+const functions = new StaticArray<PciFunction | null>(<i32>(SLOTS * FUNCTIONS));
 
 // Ports are handed out in units of 16: which BAR each belongs to.
 const PORT_UNIT: u32 = 16;
 const portBars = new StaticArray<Bar | null>(<i32>(PORT_WINDOW_SIZE / PORT_UNIT));
 
-/** The function in a slot, null: there is none. Only function 0 exists. */
+/** A function in a slot, null: there is none. */
 function functionAt(bus: u32, slot: u32, number: u32): PciFunction | null {
-  return bus == 0 && number == 0 ? unchecked(functions[slot & (SLOTS - 1)]) : null;
+  const at = (slot & (SLOTS - 1)) * FUNCTIONS + (number & (FUNCTIONS - 1));
+  return bus == 0 ? unchecked(functions[at]) : null;
 }
 
 function configRead(target: PciFunction | null, offset: u32, size: u32): u32 {
@@ -46,7 +50,7 @@ function configWrite(target: PciFunction | null, offset: u32, size: u32, value: 
 function mapPorts(): void {
   for (let i = 0; i < portBars.length; i++) unchecked((portBars[i] = null));
   for (let slot: u32 = 0; slot < SLOTS; slot++) {
-    const target = functions[slot];
+    const target = functions[slot * FUNCTIONS]; // the others have no BARs
     if (target === null) continue;
     for (let i = 0; i < target.bars.length; i++) {
       const bar = target.bars[i];
@@ -130,19 +134,20 @@ const configPorts = new ConfigPorts();
 const ecam = new Ecam();
 const windowPorts = new WindowPorts();
 
-/** Puts the bus into port and memory space. Port 0xCF9 stays what it was: the reset register. */
+/** Puts the bus into port and, where it has to be, memory space. Port 0xCF9 stays what it was: the reset register. */
 export function buildPci(): void {
   claimPorts(configPorts, CONFIG_ADDRESS_PORT, 1, true);
   claimPorts(configPorts, CONFIG_ADDRESS_PORT + 2, 2, true);
   claimPorts(configPorts, CONFIG_DATA_PORT, 4, true);
   claimPorts(windowPorts, PORT_WINDOW, PORT_WINDOW_SIZE, true);
-  claimMmio(ecam, ECAM_BASE, ECAM_SIZE);
+  if (hasEcam) claimMmio(ecam, ECAM_BASE, ECAM_SIZE);
   initIntx();
 }
 
 /** Puts a function into a slot. */
-export function plugFunction(slot: u32, target: PciFunction): void {
-  assert(slot < SLOTS && functions[slot] === null, "pci: the slot is taken");
-  functions[slot] = target;
+export function plugFunction(slot: u32, target: PciFunction, number: u32 = 0): void {
+  const at = slot * FUNCTIONS + number;
+  assert(slot < SLOTS && number < FUNCTIONS && functions[at] === null, "pci: the slot is taken");
+  functions[at] = target;
   target.slot = slot;
 }

@@ -12,6 +12,7 @@ export const STATUS: u32 = 0x06;
 export const REVISION: u32 = 0x08;
 export const CACHE_LINE_SIZE: u32 = 0x0c;
 export const LATENCY_TIMER: u32 = 0x0d;
+export const HEADER_TYPE: u32 = 0x0e;
 export const BAR0: u32 = 0x10;
 export const SUBSYSTEM_VENDOR: u32 = 0x2c;
 export const SUBSYSTEM_ID: u32 = 0x2e;

@@ -13,6 +13,7 @@ import {
   ConfigSpace,
   DEVICE_ID,
   HEADER_END,
+  HEADER_TYPE,
   INTERRUPT_LINE,
   INTERRUPT_PIN,
   LATENCY_TIMER,
@@ -22,8 +23,8 @@ import {
   SUBSYSTEM_VENDOR,
   VENDOR_ID,
 } from "./config-space";
-import { setIntx } from "./intx";
-import { irqOfSlot, MEMORY_WINDOW, MEMORY_WINDOW_END } from "./layout";
+import { irqOfSlot, setIntx } from "./intx";
+import { memoryWindow, MEMORY_WINDOW_END } from "./layout";
 import { Msix, MSIX_BAR_SIZE, MSIX_PENDING } from "./msix";
 
 const BARS: u32 = 6;
@@ -86,6 +87,11 @@ export abstract class PciFunction {
     this.config.set(SUBSYSTEM_ID, 2, id);
   }
 
+  /** Says that its slot has more functions. */
+  setMultifunction(): void {
+    this.config.set(HEADER_TYPE, 1, 0x80);
+  }
+
   /** Gives it interrupt pin A. The slot must be known. */
   usePin(): void {
     this.config.set(INTERRUPT_PIN, 1, 1);
@@ -104,7 +110,7 @@ export abstract class PciFunction {
   addPortBar(index: u32, size: u32, device: PortDevice): void {
     this.bars[index] = new Bar(size, null, device);
     this.config.set(BAR0 + 4 * index, 4, IO_BAR);
-    this.config.allow(BAR0 + 4 * index, 4, ~(size - 1) & 0xffff);
+    this.config.allow(BAR0 + 4 * index, 4, ~(size - 1));
   }
 
   /** Appends a capability of `length` bytes, zeros after its header; returns where it is. */
@@ -176,7 +182,7 @@ export abstract class PciFunction {
         bar.decoded = (command & IO_SPACE) != 0;
         continue;
       }
-      const inside = bar.base >= MEMORY_WINDOW && bar.base <= MEMORY_WINDOW_END - bar.size;
+      const inside = bar.base >= memoryWindow && bar.base <= MEMORY_WINDOW_END - bar.size;
       bar.decoded = (command & MEMORY_SPACE) != 0 && inside;
       region.base = bar.base;
       region.active = bar.decoded;

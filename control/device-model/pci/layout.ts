@@ -20,7 +20,20 @@ export function gsiOfSlot(slot: u32): u32 {
   return 16 + (slot & 7);
 }
 
-/** The same for systems without I/O APIC: two inputs of the PIC. */
-export function irqOfSlot(slot: u32): u32 {
-  return 10 + (slot & 1);
+/** Pin A of a slot is one of four lines of the interrupt router. */
+export const PIRQS: u32 = 4;
+
+export function pirqOfSlot(slot: u32): u32 {
+  return (slot + 3) & 3;
+}
+
+/** Where memory space for BARs starts. */
+export let memoryWindow: u32 = MEMORY_WINDOW;
+/** Whether configuration space is there by memory too. */
+export let hasEcam: bool = true;
+
+/** As the i440FX has it: no ECAM, and firmware puts BARs anywhere from `start` on. */
+export function usePlainLayout(start: u32): void {
+  memoryWindow = start;
+  hasEcam = false;
 }

@@ -14,6 +14,7 @@ const FEATURE_SEG_MAX: u64 = 1 << 2;
 const FEATURE_READ_ONLY: u64 = 1 << 5;
 const FEATURE_BLOCK_SIZE: u64 = 1 << 6;
 const FEATURE_FLUSH: u64 = 1 << 9;
+const FEATURE_TOPOLOGY: u64 = 1 << 10;
 const FEATURE_QUEUES: u64 = 1 << 12;
 const FEATURE_DISCARD: u64 = 1 << 13;
 const FEATURE_WRITE_ZEROES: u64 = 1 << 14;
@@ -23,6 +24,9 @@ const CONFIG_SIZE: u32 = 60;
 const CAPACITY: u32 = 0;
 const SEG_MAX: u32 = 12;
 const BLOCK_SIZE: u32 = 20;
+const PHYSICAL_EXPONENT: u32 = 24;
+const MIN_IO: u32 = 26;
+const OPTIMAL_IO: u32 = 28;
 const QUEUES: u32 = 34;
 const MAX_DISCARD_SECTORS: u32 = 36;
 const MAX_DISCARD_SEGMENTS: u32 = 40;
@@ -44,6 +48,9 @@ const IO_ERROR: u8 = 1;
 const UNSUPPORTED: u8 = 2;
 
 const SECTOR: u64 = 512;
+/** Sectors of a page of the host, a power of two, and of what is well done at once. */
+const PAGE_EXPONENT: u64 = 3;
+const WELL_DONE: u64 = 128;
 const HEADER_SIZE: u32 = 16;
 const RANGE_SIZE: u32 = 16;
 const ID_SIZE: u32 = 20;
@@ -69,6 +76,9 @@ export class Blk extends VirtioDevice {
     this.setConfig(CAPACITY, 8, this.sectors);
     this.setConfig(SEG_MAX, 4, QUEUE_SIZE - 2);
     this.setConfig(BLOCK_SIZE, 4, SECTOR);
+    this.setConfig(PHYSICAL_EXPONENT, 1, PAGE_EXPONENT);
+    this.setConfig(MIN_IO, 2, 1 << PAGE_EXPONENT);
+    this.setConfig(OPTIMAL_IO, 4, WELL_DONE);
     this.setConfig(QUEUES, 2, queues);
     this.setConfig(MAX_DISCARD_SECTORS, 4, RANGE_MAX);
     this.setConfig(MAX_DISCARD_SEGMENTS, 4, 1);
@@ -79,7 +89,7 @@ export class Blk extends VirtioDevice {
   }
 
   private static featuresOf(readOnly: bool, queues: u32): u64 {
-    let features = FEATURE_SEG_MAX | FEATURE_BLOCK_SIZE | FEATURE_FLUSH;
+    let features = FEATURE_SEG_MAX | FEATURE_BLOCK_SIZE | FEATURE_FLUSH | FEATURE_TOPOLOGY;
     features |= readOnly ? FEATURE_READ_ONLY : FEATURE_DISCARD | FEATURE_WRITE_ZEROES;
     return queues > 1 ? features | FEATURE_QUEUES : features;
   }

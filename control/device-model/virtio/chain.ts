@@ -18,6 +18,8 @@ class Chain {
   writable: u64 = 0;
   /** Bytes that the device has written. */
   written: u32 = 0;
+  /** Bytes that were copied, either way. */
+  moved: i64 = 0;
 
   private count: u32 = 0;
   private readers: u32 = 0; // segments before this one are to be read
@@ -31,6 +33,7 @@ class Chain {
     this.readable = 0;
     this.writable = 0;
     this.written = 0;
+    this.moved = 0;
     this.count = 0;
     this.readers = 0;
     this.reader = 0;
@@ -107,6 +110,22 @@ class Chain {
     while (length > 0) length -= this.nextWritable(length);
   }
 
+  /** Leaves bytes that could be read. */
+  leave(length: u64): void {
+    while (length > 0) length -= this.nextReadable(length);
+  }
+
+  /** Leaves what is left of the next segment to be written; returns its length. */
+  skipSegment(): u32 {
+    return this.nextWritable(this.writable);
+  }
+
+  /** Guest address of the next byte to be written; there must be one. */
+  nextByte(): u64 {
+    this.findWritable();
+    return addresses[this.writer] + this.writerAt;
+  }
+
   // Where the piece lies that nextReadable() or nextWritable() has found.
   private pieceAt: u64 = 0;
 
@@ -119,19 +138,25 @@ class Chain {
     this.pieceAt = addresses[this.reader] + this.readerAt;
     this.readerAt += piece;
     this.readable -= piece;
+    this.moved += piece;
     return piece;
   }
 
-  private nextWritable(length: u64): u32 {
+  private findWritable(): void {
     while (this.writerAt == lengths[this.writer]) {
       this.writer++;
       this.writerAt = 0;
     }
+  }
+
+  private nextWritable(length: u64): u32 {
+    this.findWritable();
     const piece = <u32>min<u64>(length, lengths[this.writer] - this.writerAt);
     this.pieceAt = addresses[this.writer] + this.writerAt;
     this.writerAt += piece;
     this.writable -= piece;
     this.written += piece;
+    this.moved += piece;
     return piece;
   }
 }

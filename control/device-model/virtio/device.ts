@@ -1,11 +1,14 @@
 // What every virtio device has: features, queues, and a configuration of its own.
 
+import { Counters } from "../counters";
 import { Virtqueue } from "./queue";
 
 /** Features that belong to the transport and the queues. */
 export const FEATURE_INDIRECT: u64 = 1 << 28;
 export const FEATURE_EVENT_INDEX: u64 = 1 << 29;
 export const FEATURE_VERSION_1: u64 = 1 << 32;
+export const FEATURE_PACKED: u64 = 1 << 34;
+export const FEATURE_QUEUE_RESET: u64 = 1 << 40;
 
 /** How a device reaches its driver. */
 export abstract class Transport {
@@ -15,6 +18,10 @@ export abstract class Transport {
   abstract configChanged(): void;
   /** The driver has done what it must not: nothing goes on until it resets the device. */
   abstract needsReset(reason: string): void;
+  /** There is something for a queue to do that the driver has not asked for. */
+  abstract kick(queue: u32): void;
+  /** Whether the driver is ready and lets the device work. */
+  abstract get isLive(): bool;
 }
 
 export abstract class VirtioDevice {
@@ -24,6 +31,8 @@ export abstract class VirtioDevice {
   /** What the driver has accepted. */
   features: u64 = 0;
   transport: Transport | null = null;
+  /** What `show` tells of it. */
+  readonly counters: Counters;
 
   constructor(
     readonly name: string,
@@ -35,7 +44,9 @@ export abstract class VirtioDevice {
     configSize: u32,
   ) {
     const queues = new StaticArray<Virtqueue>(<i32>queueCount);
-    for (let i: u32 = 0; i < queueCount; i++) queues[i] = new Virtqueue(queueSize);
+    const counters = new Counters(id);
+    this.counters = counters;
+    for (let i: u32 = 0; i < queueCount; i++) queues[i] = new Virtqueue(queueSize, counters);
     this.queues = queues;
     this.config = new StaticArray<u8>(<i32>configSize);
   }
@@ -47,6 +58,12 @@ export abstract class VirtioDevice {
 
   /** The driver writes a byte of the configuration. */
   writeConfig(_offset: u32, _value: u32): void {}
+
+  /** The driver is ready; the queues are processed next. */
+  ready(): void {}
+
+  /** The driver has done what it must not. */
+  stopped(): void {}
 
   /** Back to the state after power-on; the queues have been reset already. */
   reset(): void {}

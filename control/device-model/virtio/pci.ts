@@ -5,12 +5,22 @@
 //
 // Source: virtio 1.2, section 4.1, "Virtio Over PCI Bus".
 
-import { log } from "../../lib/binding";
+import { log, now } from "../../lib/binding";
+import { Count } from "../../lib/link";
 import { MmioDevice } from "../mmio-bus";
 import { PciFunction } from "../pci/function";
 import { PortDevice } from "../port-bus";
-import { FEATURE_EVENT_INDEX, FEATURE_INDIRECT, FEATURE_VERSION_1, Transport, VirtioDevice } from "./device";
-import { NO_VECTOR, Virtqueue } from "./queue";
+import { Timer, TimerClient } from "../timers";
+import {
+  FEATURE_EVENT_INDEX,
+  FEATURE_INDIRECT,
+  FEATURE_PACKED,
+  FEATURE_QUEUE_RESET,
+  FEATURE_VERSION_1,
+  Transport,
+  VirtioDevice,
+} from "./device";
+import { allowWork, NO_VECTOR, Virtqueue } from "./queue";
 
 const VENDOR: u32 = 0x1af4;
 const DEVICE_BASE: u32 = 0x1040;
@@ -51,6 +61,7 @@ const QUEUE_NOTIFY_OFF: u32 = 0x1e;
 const QUEUE_DESCRIPTORS: u32 = 0x20;
 const QUEUE_AVAILABLE: u32 = 0x28;
 const QUEUE_USED: u32 = 0x30;
+const QUEUE_RESET: u32 = 0x3a;
 
 // Device status.
 const FEATURES_OK: u32 = 8;
@@ -93,8 +104,9 @@ class NotifyPort extends PortDevice {
     return 0;
   }
 
-  portWrite(port: u32, size: u32, value: u32): void {
-    if (port == 0) this.owner.notify(size >= 2 ? value & 0xffff : value & 0xff);
+  // The value is the queue, wherever it is written: SeaBIOS adds the other capability's multiplier to this address.
+  portWrite(_port: u32, size: u32, value: u32): void {
+    this.owner.onNotify(size >= 2 ? value & 0xffff : value & 0xff);
   }
 }
 
@@ -115,7 +127,32 @@ class PciTransport extends Transport {
   needsReset(reason: string): void {
     this.owner.onNeedsReset(reason);
   }
+
+  kick(queue: u32): void {
+    this.owner.notify(queue);
+  }
+
+  get isLive(): bool {
+    return this.owner.isLive;
+  }
 }
+
+/** Lets devices whose turn is over go on, after everything else that waits has had its turn. */
+class Backlog extends TimerClient {
+  readonly functions: VirtioPci[] = [];
+  private timer: Timer | null = null;
+
+  start(): void {
+    if (this.timer === null) this.timer = new Timer(this);
+    this.timer!.set(now());
+  }
+
+  onTimer(): void {
+    for (let i = 0; i < this.functions.length; i++) this.functions[i].goOn();
+  }
+}
+
+const backlog = new Backlog();
 
 export class VirtioPci extends PciFunction {
   private status: u32 = 0;
@@ -129,9 +166,16 @@ export class VirtioPci extends PciFunction {
   private pciCap: u32 = 0;
   private offered: u64;
 
-  constructor(readonly device: VirtioDevice) {
+  /** packed: packed rings are offered too. */
+  constructor(
+    readonly device: VirtioDevice,
+    packed: bool,
+  ) {
     super(VENDOR, DEVICE_BASE + device.id, device.classCode, REVISION);
     this.offered = device.offered | FEATURE_VERSION_1 | FEATURE_INDIRECT | FEATURE_EVENT_INDEX;
+    this.offered |= FEATURE_QUEUE_RESET;
+    if (packed) this.offered |= FEATURE_PACKED;
+    backlog.functions.push(this);
     this.setSubsystem(VENDOR, SUBSYSTEM_BASE + device.id);
     device.transport = new PciTransport(this);
     const queues = <u32>device.queues.length;
@@ -216,7 +260,7 @@ export class VirtioPci extends PciFunction {
   registerWrite(offset: u32, size: u32, value: u64): void {
     const page = offset & ~(PAGE - 1);
     if (page == NOTIFY_OFFSET) {
-      if (!(offset & 3)) this.notify((<u32>value) & 0xffff);
+      if (!(offset & 3)) this.onNotify((<u32>value) & 0xffff);
     } else if (page == DEVICE_OFFSET) {
       for (let i: u32 = 0; i < size; i++) {
         const at = offset - DEVICE_OFFSET + i;
@@ -322,7 +366,8 @@ export class VirtioPci extends PciFunction {
     else if (offset == QUEUE_SELECT) this.selected = value;
     const queue = this.queue();
     if (queue === null) return;
-    if (offset == QUEUE_VECTOR) queue.vector = this.checkVector(value);
+    if (offset == QUEUE_RESET && value == 1 && this.driverFeatures & FEATURE_QUEUE_RESET) queue.reset();
+    else if (offset == QUEUE_VECTOR) queue.vector = this.checkVector(value);
     else if (offset == QUEUE_SIZE && !queue.enabled) queue.size = value;
     else if (offset == QUEUE_ENABLE && value == 1 && !queue.enabled) {
       queue.enable();
@@ -346,7 +391,9 @@ export class VirtioPci extends PciFunction {
       else status &= ~FEATURES_OK;
     }
     this.status = status;
-    if (status & DRIVER_OK && !(before & DRIVER_OK)) this.processAll();
+    if (!(status & DRIVER_OK) || before & DRIVER_OK) return;
+    this.device.ready();
+    this.processAll();
   }
 
   private acceptsFeatures(): bool {
@@ -358,7 +405,11 @@ export class VirtioPci extends PciFunction {
     const queues = this.device.queues;
     this.device.features = features;
     for (let i = 0; i < queues.length; i++) {
-      queues[i].negotiate((features & FEATURE_EVENT_INDEX) != 0, (features & FEATURE_INDIRECT) != 0);
+      queues[i].negotiate(
+        (features & FEATURE_PACKED) != 0,
+        (features & FEATURE_EVENT_INDEX) != 0,
+        (features & FEATURE_INDIRECT) != 0,
+      );
     }
   }
 
@@ -381,14 +432,35 @@ export class VirtioPci extends PciFunction {
   // --- work ---
 
   // DRIVER_OK, not broken, and allowed to touch memory.
-  private get isLive(): bool {
+  get isLive(): bool {
     return (this.status & (DRIVER_OK | NEEDS_RESET)) == DRIVER_OK && this.isBusMaster;
   }
 
   /** The driver says that a queue has buffers. */
+  onNotify(index: u32): void {
+    this.device.counters.add(Count.NOTIFIES, 1);
+    this.notify(index);
+  }
+
+  /** There may be something for a queue to do. */
   notify(index: u32): void {
     if (index >= <u32>this.device.queues.length || !this.isLive) return;
-    if (this.device.queues[index].enabled) this.device.process(index);
+    const queue = this.device.queues[index];
+    if (!queue.enabled) return;
+    allowWork();
+    this.device.process(index);
+    this.device.counters.publish();
+    if (queue.unfinished) backlog.start();
+  }
+
+  /** Devices whose turn was over have theirs again. */
+  goOn(): void {
+    const queues = this.device.queues;
+    for (let i = 0; i < queues.length; i++) {
+      if (!queues[i].unfinished) continue;
+      queues[i].unfinished = false;
+      this.notify(i);
+    }
   }
 
   private processAll(): void {
@@ -409,6 +481,7 @@ export class VirtioPci extends PciFunction {
     if (this.status & NEEDS_RESET) return;
     this.status |= NEEDS_RESET;
     this.report(reason);
+    this.device.stopped();
     if (this.status & DRIVER_OK) this.interrupt(this.configVector, ISR_CONFIG);
   }
 
@@ -422,6 +495,7 @@ export class VirtioPci extends PciFunction {
 
   private interrupt(vector: u32, cause: u32): void {
     const msix = this.msix!;
+    this.device.counters.add(Count.INTERRUPTS, 1);
     if (msix.isEnabled) {
       if (vector != NO_VECTOR) msix.raise(vector);
       return;

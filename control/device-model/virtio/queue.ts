@@ -1,34 +1,26 @@
-// A split virtqueue, as the device sees it. Everything in guest memory is read once and checked.
+// A virtqueue as the transport and the devices see it; how its ring is laid out the driver has chosen.
 //
-//   descriptors  16 bytes each: address u64, length u32, flags u16, next u16
-//   available    flags u16, index u16, ring u16[size], used_event u16        the driver writes it
-//   used         flags u16, index u16, {id u32, length u32}[size], avail_event u16    the device writes it
-//
-// Source: virtio 1.2, section 2.7, "Split Virtqueues".
+// A device takes buffers with pop(), which fills `chain`, and gives each back with push() before it takes
+// the next; fill() and flush() give several back at once, rewind() none. What one call of a device may do
+// is limited: pop() ends, `unfinished` is set, and the transport lets the device go on later.
 
-import {
-  inMemory,
-  loadGuest16,
-  readGuestBytes,
-  storeGuest32,
-  writeGuest,
-  writeGuestBytes,
-} from "../guest-memory";
+import { Count } from "../../lib/link";
+import { Counters } from "../counters";
 import { chain, MAX_SEGMENTS } from "./chain";
+import { PackedRing } from "./packed";
+import { Ring } from "./ring";
+import { SplitRing } from "./split";
 
 export const NO_VECTOR: u32 = 0xffff;
 
-const DESCRIPTOR_SIZE: u32 = 16;
-const NEXT: u32 = 1;
-const WRITE: u32 = 2;
-const INDIRECT: u32 = 4;
-const NO_INTERRUPT: u32 = 1;
-/** A buffer may have at most this many bytes. */
-const BUFFER_MAX: u64 = 0x100000000;
+/** What a device may do before others get their turn: a buffer is 1, and each 4 KiB in it are 1. */
+const WORK: i64 = 512;
+let work: i64 = 0;
 
-// A table of descriptors, copied once: one of the ring, or a whole indirect table.
-const table: usize = memory.data(4096, 16);
-const usedElement: usize = memory.data(8, 8);
+/** A device is about to be called. */
+export function allowWork(): void {
+  work = WORK;
+}
 
 export class Virtqueue {
   size: u32;
@@ -37,19 +29,32 @@ export class Virtqueue {
   descriptors: u64 = 0;
   available: u64 = 0;
   used: u64 = 0;
-  /** What is wrong with the rings; the device stops until it is reset. */
-  fault: string = "";
+  /** There may be more to take, but this device's turn is over. */
+  unfinished: bool = false;
 
-  private eventIndex: bool = false;
-  private indirect: bool = false;
-  private next: u32 = 0; // of the available ring: the first that has not been taken
-  private seen: u32 = 0; // the driver's index, as it was last read
-  private usedIndex: u32 = 0;
-  private told: u32 = 0; // usedIndex when the driver was last told
+  private readonly split: Ring;
+  private readonly packed: Ring;
+  private ring: Ring;
 
-  constructor(readonly maxSize: u32) {
+  constructor(
+    readonly maxSize: u32,
+    private readonly counters: Counters,
+  ) {
     assert(maxSize <= MAX_SEGMENTS && popcnt(maxSize) == 1, "virtqueue: a bad size");
     this.size = maxSize;
+    const split = new SplitRing(maxSize);
+    this.split = split;
+    this.packed = new PackedRing(maxSize);
+    this.ring = split;
+  }
+
+  /** What is wrong with the rings, or what the device does not accept; it stops until it is reset. */
+  get fault(): string {
+    return this.ring.fault;
+  }
+
+  set fault(text: string) {
+    this.ring.fail(text);
   }
 
   reset(): void {
@@ -59,137 +64,67 @@ export class Virtqueue {
     this.descriptors = 0;
     this.available = 0;
     this.used = 0;
-    this.fault = "";
-    this.next = 0;
-    this.seen = 0;
-    this.usedIndex = 0;
-    this.told = 0;
+    this.unfinished = false;
+    this.ring.fault = "";
   }
 
   /** What the driver and the device have agreed on. */
-  negotiate(eventIndex: bool, indirect: bool): void {
-    this.eventIndex = eventIndex;
-    this.indirect = indirect;
+  negotiate(packed: bool, eventIndex: bool, indirect: bool): void {
+    this.ring = packed ? this.packed : this.split;
+    this.ring.fault = "";
+    this.ring.negotiate(eventIndex, indirect);
   }
 
-  /** The driver has enabled it: are its addresses what they must be? */
+  /** The driver has enabled it: `fault`, if size or addresses are not what they must be. */
   enable(): void {
     this.enabled = true;
-    const size = <u64>this.size;
-    if (popcnt(this.size) != 1 || this.size > this.maxSize) this.fail("its size is no power of two");
-    else if (this.descriptors & 15 || !inMemory(this.descriptors, 16 * size))
-      this.fail("its descriptors are no memory");
-    else if (this.available & 1 || !inMemory(this.available, 6 + 2 * size))
-      this.fail("its available ring is no memory");
-    else if (this.used & 3 || !inMemory(this.used, 6 + 8 * size)) this.fail("its used ring is no memory");
+    this.ring.start(this.size, this.descriptors, this.available, this.used);
   }
 
-  private fail(text: string): bool {
-    this.fault = text;
-    return false;
+  /** Whether this device's turn goes on; if not, it comes again. */
+  hasTurn(): bool {
+    if (work <= 0) this.unfinished = true;
+    return work > 0;
   }
 
-  /** Takes the next buffer into `chain`. False: there is none, or `fault` says what is wrong. */
+  /** The device has done something that took no buffer. */
+  spend(): void {
+    work--;
+  }
+
+  /** Takes the next buffer into `chain`. False: there is none for now, or `fault`. */
   pop(): bool {
-    if (!this.enabled || this.fault.length > 0) return false;
-    if (this.next == this.seen && !this.look()) return false;
-    const slot = this.next & (this.size - 1);
-    const head = loadGuest16(this.available + 4 + 2 * slot);
-    this.next = (this.next + 1) & 0xffff;
-    if (head >= this.size) return this.fail("a buffer has no descriptor");
-    chain.start(head);
-    return this.collect(head);
+    if (!this.enabled || this.ring.fault.length > 0) return false;
+    return this.hasTurn() && this.ring.pop();
   }
 
-  // Reads the driver's index. Before it gives up, it asks to be notified, and looks again.
-  private look(): bool {
-    if (this.readIndex()) return true;
-    if (!this.eventIndex || this.fault.length > 0) return false;
-    writeGuest(this.used + 4 + 8 * this.size, 2, this.next);
-    this.publish(); // what was asked must be visible before the index is read again
-    return this.readIndex();
-  }
-
-  private readIndex(): bool {
-    const index = loadGuest16(this.available + 2);
-    if (((index - this.next) & 0xffff) > this.size)
-      return this.fail("more buffers than its size are available");
-    this.seen = index;
-    return index != this.next;
-  }
-
-  private collect(head: u32): bool {
-    let index = head;
-    for (let count: u32 = 0; count < this.size; count++) {
-      readGuestBytes(table, this.descriptors + DESCRIPTOR_SIZE * index, DESCRIPTOR_SIZE);
-      const flags = load<u16>(table, 12);
-      if (flags & INDIRECT) {
-        if (!this.indirect || flags & NEXT) return this.fail("a descriptor is indirect and must not be");
-        return this.collectIndirect(load<u64>(table), load<u32>(table, 8));
-      }
-      if (!this.addSegment(table)) return false;
-      if (!(flags & NEXT)) return this.checkTotal();
-      index = load<u16>(table, 14);
-      if (index >= this.size) return this.fail("a chain leaves the table");
-    }
-    return this.fail("a chain is longer than the queue");
-  }
-
-  // The table may be a whole buffer, but no longer than the queue.
-  private collectIndirect(address: u64, length: u32): bool {
-    const entries = length / DESCRIPTOR_SIZE;
-    if (length == 0 || length % DESCRIPTOR_SIZE != 0) return this.fail("an indirect table has a bad length");
-    // A longer table is allowed, if its chain is not: what lies behind the queue's size is out of reach then.
-    const reach = min<u32>(entries, MAX_SEGMENTS);
-    if (!inMemory(address, length)) return this.fail("an indirect table is no memory");
-    readGuestBytes(table, address, reach * DESCRIPTOR_SIZE);
-    let index: u32 = 0;
-    for (let count: u32 = 0; count < this.size; count++) {
-      const at = table + index * DESCRIPTOR_SIZE;
-      const flags = load<u16>(at, 12);
-      if (flags & INDIRECT) return this.fail("an indirect descriptor is in an indirect table");
-      if (!this.addSegment(at)) return false;
-      if (!(flags & NEXT)) return this.checkTotal();
-      index = load<u16>(at, 14);
-      if (index >= reach) return this.fail("a chain leaves its indirect table");
-    }
-    return this.fail("a chain is longer than the queue");
-  }
-
-  private addSegment(at: usize): bool {
-    const address = load<u64>(at);
-    const length = load<u32>(at, 8);
-    if (!inMemory(address, length)) return this.fail("a buffer is no memory");
-    if (chain.add(address, length, (load<u16>(at, 12) & WRITE) != 0)) return true;
-    return this.fail("a buffer is to be read after one to be written");
-  }
-
-  private checkTotal(): bool {
-    if (chain.readable + chain.writable <= BUFFER_MAX) return true;
-    return this.fail("a buffer is longer than 4 GiB");
-  }
-
-  /** Gives the buffer in `chain` back, with what was written to it. Then interrupt, if it says so. */
+  /** Gives the buffer in `chain` back, with what was written to it. */
   push(): void {
-    store<u32>(usedElement, chain.head);
-    store<u32>(usedElement, chain.written, 4);
-    writeGuestBytes(this.used + 4 + 8 * (this.usedIndex & (this.size - 1)), usedElement, 8);
-    this.usedIndex = (this.usedIndex + 1) & 0xffff;
-    this.publish();
+    this.fill();
+    this.ring.flush();
   }
 
-  private publish(): void {
-    storeGuest32(this.used, this.usedIndex << 16); // flags are 0
+  /** Notes the buffer in `chain` as used; the driver sees it after flush(). */
+  fill(): void {
+    work -= 1 + (chain.moved >> 12);
+    this.counters.add(Count.REQUESTS, 1);
+    this.counters.add(Count.BYTES_OUT, chain.moved - chain.written);
+    this.counters.add(Count.BYTES_IN, chain.written);
+    this.ring.fill();
+  }
+
+  /** Gives all that was filled back. */
+  flush(): void {
+    this.ring.flush();
+  }
+
+  /** What was taken and not given back is available again. */
+  rewind(): void {
+    this.ring.rewind();
   }
 
   /** Whether the driver wants an interrupt for what was given back since the last one. */
   wantsInterrupt(): bool {
-    const from = this.told;
-    const to = this.usedIndex;
-    if (from == to) return false;
-    this.told = to;
-    if (!this.eventIndex) return !(loadGuest16(this.available) & NO_INTERRUPT);
-    const event = loadGuest16(this.available + 4 + 2 * this.size);
-    return ((to - event - 1) & 0xffff) < ((to - from) & 0xffff);
+    return this.ring.wantsInterrupt();
   }
 }

@@ -47,7 +47,10 @@ export function complete(before: string): Completion {
     return matching(CREATE_KEYS, word, "=");
   }
   const takesVm =
-    command.words == Words.VM || command.words == Words.VM_FORCE || command.words == Words.OPTIONAL_VM;
+    command.words == Words.VM ||
+    command.words == Words.VM_SIZE ||
+    command.words == Words.VM_FORCE ||
+    command.words == Words.OPTIONAL_VM;
   return takesVm && place == 1 ? matching(vmNames(), word, " ") : new Completion([], 0);
 }
 

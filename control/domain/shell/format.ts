@@ -4,15 +4,32 @@ import {
   FIELD_AT,
   FIELD_BAD_FRAMES,
   FIELD_OVERRUNS,
+  FIELD_ACTUAL,
+  FIELD_BALLOON,
+  FIELD_TARGET,
   FIELD_CHECKS,
+  FIELD_CLEAN,
   FIELD_CMDLINE,
   FIELD_CONTROL_RESTARTS,
   FIELD_COUNTERS,
   FIELD_CPU,
   FIELD_CPUS,
+  FIELD_BYTES_IN,
+  FIELD_BYTES_OUT,
+  FIELD_DEVICE,
+  FIELD_DEVICES,
+  FIELD_DROPS_IN,
+  FIELD_DROPS_OUT,
+  FIELD_FRAMES_IN,
+  FIELD_FRAMES_OUT,
+  FIELD_LINK,
+  FIELD_MAC,
+  FIELD_NETWORK,
+  FIELD_REQUESTS,
   FIELD_EXITS,
   FIELD_FEATURES,
   FIELD_FORWARDED,
+  FIELD_FIRMWARE,
   FIELD_FREE,
   FIELD_HOST,
   FIELD_IMAGES,
@@ -48,11 +65,37 @@ import {
   FIELD_VM,
   FIELD_VMS,
   FIELD_WINDOW,
+  FIELD_ACPI,
+  FIELD_APIC_IDS,
+  FIELD_CLASS,
+  FIELD_COST,
+  FIELD_FAMILY,
+  FIELD_FOUND,
+  FIELD_ID,
+  FIELD_INTERRUPT_REMAPPING,
+  FIELD_IOMMU,
+  FIELD_MISSING,
+  FIELD_MODEL,
+  FIELD_NODE,
+  FIELD_NODES,
+  FIELD_NUMA,
+  FIELD_OEM,
+  FIELD_PROBLEMS,
+  FIELD_STEPPING,
+  FIELD_TABLE,
+  FIELD_TABLES,
+  FIELD_UNITS,
+  FIELD_VENDOR,
   FIELD_KIND,
+  FIELD_PORTS,
+  FIELD_OPEN,
+  FIELD_ATTACHED,
   OP_CREATE,
   OP_DOCTOR,
+  OP_HARDWARE,
   OP_IMAGES,
   OP_LS,
+  OP_BALLOON,
   OP_PAUSE,
   OP_RESET,
   OP_RESUME,
@@ -73,6 +116,7 @@ export function formatResult(op: string, value: Value): string {
   if (op == OP_SHOW) return formatShow(value);
   if (op == OP_IMAGES) return formatImages(value);
   if (op == OP_DOCTOR) return formatDoctor(value);
+  if (op == OP_HARDWARE) return formatHardware(value);
   return formatDone(op, value);
 }
 
@@ -82,7 +126,13 @@ function formatDone(op: string, value: Value): string {
   const state = value.getText(FIELD_STATE);
   const reason = value.getText(FIELD_REASON);
   const known =
-    op == OP_CREATE || op == OP_START || op == OP_RESET || op == OP_STOP || op == OP_PAUSE || op == OP_RESUME;
+    op == OP_CREATE ||
+    op == OP_START ||
+    op == OP_RESET ||
+    op == OP_STOP ||
+    op == OP_PAUSE ||
+    op == OP_RESUME ||
+    op == OP_BALLOON;
   return known ? name + " is " + state + (reason != "" && reason != state ? ": " + reason : "") + "\n" : "";
 }
 
@@ -131,7 +181,10 @@ export function formatFree(status: Value): string {
   const memory = status.get(FIELD_MEMORY)!;
   return (
     line("total", mib(memory.getUint(FIELD_TOTAL))) +
-    line("free", mib(memory.getUint(FIELD_FREE))) +
+    line(
+      "free",
+      mib(memory.getUint(FIELD_FREE)) + ", " + mib(memory.getUint(FIELD_CLEAN)) + " of it zeroed",
+    ) +
     line("kernel", kib(memory.getUint(FIELD_KERNEL))) +
     line("reserved", kib(memory.getUint(FIELD_RESERVED)) + " (promised to VMs as kernel memory, not used)")
   );
@@ -159,6 +212,14 @@ function formatList(value: Value): string {
   return out;
 }
 
+function formatBalloon(value: Value): string {
+  const balloon = value.get(FIELD_BALLOON)!;
+  const target = balloon.getUint(FIELD_TARGET);
+  const actual = balloon.getUint(FIELD_ACTUAL);
+  if (target == value.getUint(FIELD_MEMORY) && actual == target) return "leaves it all";
+  return "leaves it " + mib(actual) + ", target " + mib(target);
+}
+
 function formatShow(value: Value): string {
   const spec = value.get(FIELD_SPEC)!;
   const restart = spec.get(FIELD_RESTART)!;
@@ -175,7 +236,8 @@ function formatShow(value: Value): string {
     line("name", value.getText(FIELD_NAME)) +
     line("state", value.getText(FIELD_STATE) + " for " + duration(value.getUint(FIELD_SINCE_MS))) +
     line("reason", value.getText(FIELD_REASON)) +
-    line("memory", mib(value.getUint(FIELD_MEMORY)) + ", " + mib(value.getUint(FIELD_MAPPED)) + " mapped") +
+    line("memory", mib(value.getUint(FIELD_MEMORY)) + ", " + mib(value.getUint(FIELD_MAPPED)) + " present") +
+    line("balloon", formatBalloon(value)) +
     line(
       "beside it",
       kib(overhead.getUint(FIELD_MODEL_BYTES)) +
@@ -189,6 +251,7 @@ function formatShow(value: Value): string {
     ) +
     line("kernel", spec.getText(FIELD_KERNEL)) +
     line("initrd", spec.getText(FIELD_INITRD)) +
+    line("firmware", spec.getText(FIELD_FIRMWARE)) +
     line("cmdline", spec.getText(FIELD_CMDLINE)) +
     line(
       "restart",
@@ -207,10 +270,49 @@ function formatShow(value: Value): string {
         grouped(value.getUint(FIELD_INTERRUPTS)) +
         " interrupts",
     );
+  const ports = value.getList(FIELD_PORTS);
+  for (let i = 0; i < ports.length; i++) out += formatPort(ports[i]);
+  const devices = value.getList(FIELD_DEVICES);
+  for (let i = 0; i < devices.length; i++) out += formatDevice(devices[i]);
   for (let i = 0; i < counters.keys.length; i++)
     out +=
       "  " + counters.keys[i].padEnd(30, " ") + grouped(counters.items[i].number).padStart(16, " ") + "\n";
   return out;
+}
+
+/** A port that nobody has open on either side cannot carry anything. */
+function formatPort(port: Value): string {
+  const here = port.getBool(FIELD_ATTACHED) ? ", attached to" : "";
+  return line("port", port.getText(FIELD_NAME) + (port.getBool(FIELD_OPEN) ? ", open in the VM" : "") + here);
+}
+
+function formatDevice(device: Value): string {
+  let text =
+    counted(device.getUint(FIELD_REQUESTS), "request") +
+    ", " +
+    grouped(device.getUint(FIELD_BYTES_OUT)) +
+    " bytes out, " +
+    grouped(device.getUint(FIELD_BYTES_IN)) +
+    " in";
+  const network = device.getText(FIELD_NETWORK);
+  if (network == "") return line(device.getText(FIELD_DEVICE), text);
+  text = network + ", " + device.getText(FIELD_MAC) + ", link " + device.getText(FIELD_LINK);
+  return (
+    line("network", text) +
+    line("  sent", traffic(device, FIELD_FRAMES_OUT, FIELD_BYTES_OUT, FIELD_DROPS_OUT)) +
+    line("  received", traffic(device, FIELD_FRAMES_IN, FIELD_BYTES_IN, FIELD_DROPS_IN))
+  );
+}
+
+function traffic(card: Value, frames: string, bytes: string, drops: string): string {
+  return (
+    counted(card.getUint(frames), "frame") +
+    ", " +
+    grouped(card.getUint(bytes)) +
+    " bytes; " +
+    grouped(card.getUint(drops)) +
+    " dropped"
+  );
 }
 
 function formatImages(value: Value): string {
@@ -230,6 +332,92 @@ function formatDoctor(value: Value): string {
   let out = "";
   for (let i = 0; i < checks.length; i++)
     out += (checks[i].getBool(FIELD_OK) ? "ok    " : "LOOK  ") + checks[i].getText(FIELD_TEXT) + "\n";
+  return out;
+}
+
+function formatHardware(value: Value): string {
+  const cpu = value.get(FIELD_CPU)!;
+  const cpus = value.get(FIELD_CPUS)!;
+  const firmware = value.get(FIELD_FIRMWARE)!;
+  const iommu = value.get(FIELD_IOMMU)!;
+  const nodes = value.getList(FIELD_NUMA);
+  const missing = value.getList(FIELD_MISSING);
+  const problems = value.getList(FIELD_PROBLEMS);
+  let out =
+    line("cpu", fit(cpu.getText(FIELD_NAME), 64)) +
+    line(
+      "",
+      cpu.getText(FIELD_VENDOR) +
+        " family " +
+        cpu.getUint(FIELD_FAMILY).toString() +
+        " model " +
+        cpu.getUint(FIELD_MODEL).toString() +
+        " stepping " +
+        cpu.getUint(FIELD_STEPPING).toString(),
+    ) +
+    line(
+      "CPUs",
+      cpus.getUint(FIELD_RUNNING).toString() +
+        " of " +
+        max(cpus.getUint(FIELD_FOUND), cpus.getUint(FIELD_RUNNING)).toString() +
+        " run",
+    ) +
+    wrapped("APIC ids", numbers(cpus.getList(FIELD_APIC_IDS))) +
+    line("memory", mib(value.get(FIELD_MEMORY)!.getUint(FIELD_TOTAL))) +
+    line(
+      "firmware",
+      firmware.getText(FIELD_KIND) +
+        ", ACPI " +
+        (firmware.getUint(FIELD_ACPI) > 0 ? "tables of " : "not found") +
+        firmware.getText(FIELD_OEM) +
+        " " +
+        firmware.getText(FIELD_TABLE),
+    ) +
+    wrapped("tables", firmware.getList(FIELD_TABLES)) +
+    line(
+      "IOMMU",
+      iommu.getText(FIELD_KIND) == ""
+        ? "none"
+        : iommu.getText(FIELD_KIND) +
+            ", " +
+            counted(iommu.getUint(FIELD_UNITS), "unit") +
+            (iommu.getBool(FIELD_INTERRUPT_REMAPPING) ? ", remaps interrupts" : ""),
+    ) +
+    line("NUMA", counted(max<u64>(value.getUint(FIELD_NODES), 1), "node"));
+  for (let i = 0; i < nodes.length; i++)
+    out += line(
+      "  node " + nodes[i].getUint(FIELD_NODE).toString(),
+      counted(nodes[i].getUint(FIELD_CPUS), "CPU") + ", " + mib(nodes[i].getUint(FIELD_MEMORY)),
+    );
+  out += wrapped("has", value.getList(FIELD_FEATURES));
+  for (let i = 0; i < missing.length; i++)
+    out += line(
+      i == 0 ? "lacks" : "",
+      missing[i].getText(FIELD_NAME) + ": " + missing[i].getText(FIELD_COST),
+    );
+  for (let i = 0; i < problems.length; i++) out += line(i == 0 ? "problems" : "", problems[i].text);
+  return out;
+}
+
+function numbers(list: Value[]): Value[] {
+  const out: Value[] = [];
+  for (let i = 0; i < list.length; i++) out.push(Value.string(list[i].number.toString()));
+  return out;
+}
+
+/** A piece of the PCI devices. */
+export function formatDevices(page: Value): string {
+  const devices = page.getList(FIELD_DEVICES);
+  let out = "";
+  for (let i = 0; i < devices.length; i++)
+    out += line(
+      "PCI " + devices[i].getText(FIELD_AT),
+      devices[i].getText(FIELD_ID) +
+        "  " +
+        devices[i].getText(FIELD_CLASS) +
+        "  " +
+        devices[i].getText(FIELD_TEXT),
+    );
   return out;
 }
 

@@ -3,12 +3,16 @@
 import {
   EVENT_SPEC_ERROR,
   FIELD_DATA,
+  FIELD_DEVICES,
   FIELD_EVENTS,
   FIELD_FROM,
   FIELD_NEXT,
+  FIELD_OP,
   FIELD_SINCE,
   FIELD_VM,
   OP_EVENTS,
+  OP_HARDWARE,
+  OP_HARDWARE_PCI,
   OP_LOGS,
   OP_STATUS,
 } from "../../protocol/schema";
@@ -25,7 +29,7 @@ import { vmFind } from "../vms";
 import { commonStart, complete } from "./complete";
 import { CONSOLE_HELP, ConsoleKey, HumanConsole } from "./console";
 import { Editor, Key } from "./editor";
-import { formatEvent, formatFree, formatResult } from "./format";
+import { formatDevices, formatEvent, formatFree, formatResult } from "./format";
 import {
   CLEAR,
   CONSOLE,
@@ -50,7 +54,7 @@ const input: ByteQueue = new ByteQueue(INPUT_LIMIT);
 const piece: usize = memory.data(256, 16); /* PIECE */
 
 let console: HumanConsole | null = null;
-/** A log being printed piece by piece: its request; null: none. */
+/** What is being printed piece by piece, a log or the PCI devices: its request; null: nothing. */
 let log: Value | null = null;
 /** Whether the prompt and the line being typed are on the screen. */
 let prompted: bool = false;
@@ -99,6 +103,7 @@ export function shellEvent(event: Event): void {
     event.kind == "vm-running" ||
     event.kind == "vm-failed" ||
     event.kind == "vm-off" ||
+    event.kind == "vm-unheard" ||
     event.kind == "vm-ended";
   if (own || event.kind == "vm-crashed" || event.kind == "model-failed" || event.kind == "vm-reset")
     shellNotice(
@@ -207,9 +212,7 @@ function run(line: string): void {
   const name = words[0] == "?" ? HELP : words[0];
   const command = findCommand(name);
   if (command == null) {
-    const near = nearest(name, commandNames());
-    print("error: there is no command " + quoted(name) + "\n");
-    print(near != "" ? "next:  did you mean " + near + "? help lists all commands\n" : "next:  help\n");
+    printNoCommand(name);
     return;
   }
   if (name == HELP) {
@@ -219,6 +222,18 @@ function run(line: string): void {
   const request = requestOf(command, words);
   if (request.fault != null) printFault(request.fault!);
   else perform(command, words, request.result!);
+}
+
+function printNoCommand(name: string): void {
+  if (name == "exit" || name == "quit" || name == "logout") {
+    print(
+      "error: the host's own shell does not end\nnext:  ~. after Enter, or Ctrl-], leaves plinth shell\n",
+    );
+    return;
+  }
+  const near = nearest(name, commandNames());
+  print("error: there is no command " + quoted(name) + "\n");
+  print(near != "" ? "next:  did you mean " + near + "? help lists all commands\n" : "next:  help\n");
 }
 
 function perform(command: Command, words: string[], request: Value): void {
@@ -231,6 +246,7 @@ function perform(command: Command, words: string[], request: Value): void {
   else if (command.op == OP_LOGS) startLog(request);
   else if (command.op == OP_EVENTS) printEvents(words.length > 1 ? parseNumber(words[1]) : EVENTS_SHOWN);
   else {
+    if (command.op == OP_HARDWARE) log = Value.map().putText(FIELD_OP, OP_HARDWARE_PCI);
     const outcome = command.run(request);
     if (outcome.fault != null) printFault(outcome.fault!);
     else print(formatResult(command.op, outcome.result!));
@@ -246,17 +262,22 @@ function help(name: string): void {
   }
   const command = findCommand(name);
   if (command == null) {
-    const near = nearest(name, commandNames());
-    print(
-      "error: there is no command " + quoted(name) + "\nnext:  help" + (near != "" ? " " + near : "") + "\n",
-    );
+    printNoCommand(name);
     return;
   }
   print("usage: " + command.usage + "\n       " + command.summary + "\n");
   if (command.words == Words.SPEC)
     print(
       "  memory=  like 128M or 1G          kernel=, initrd=  names from images\n" +
-        "  disk=    an image, copied for the VM; disk=IMAGE,ro: read-only; may be given again\n" +
+        "  balloon= what its balloon leaves it of that from the start\n" +
+        "  firmware= like seabios: starts from a disk, instead of kernel=\n" +
+        "  disk=    an image, copied for the VM; disk=IMAGE,ro: read-only; disk=IMAGE,cd: a CD\n" +
+        "  boot=    auto, linux, linux32, pvh, multiboot or multiboot2\n" +
+        '  module=  an image for the kernel; module="IMAGE,COMMAND LINE"; may be given again\n' +
+        "  debugexit=yes  a write to port 0xf4 ends it with an exit code\n" +
+        "  network= a card on a network of two; network=NAME,MAC: with this address; again for more\n" +
+        "  port=    a named port beside the console; may be given again\n" +
+        "  rings=   split: no packed virtio rings\n" +
         "  console= serial (ttyS0) or virtio (hvc0)\n" +
         "  cmdline= in quotes if it has spaces\n" +
         "  restart= never, on-failure or always, at most max= times in window= seconds\n" +
@@ -302,6 +323,20 @@ function printRaw(data: usize, length: u32, isLog: bool): void {
   }
 }
 
+/** The next PCI devices: many buses have none. */
+function continueDevices(request: Value): void {
+  const page = commandRun(OP_HARDWARE_PCI, request)!.result!;
+  print(formatDevices(page));
+  log = null;
+  if (page.get(FIELD_NEXT) == null) {
+    prompt();
+    return;
+  }
+  const rest = Value.map().putText(FIELD_OP, OP_HARDWARE_PCI).putUint(FIELD_FROM, page.getUint(FIELD_NEXT));
+  if (page.getList(FIELD_DEVICES).length == 0) continueDevices(rest);
+  else log = rest;
+}
+
 /** The next piece of the log being printed. */
 function continueLog(request: Value): void {
   const page = commandRun(OP_LOGS, request)!.result;
@@ -345,7 +380,8 @@ class ShellSource extends Source {
   private produce(): void {
     const request = log;
     const attached = console;
-    if (request != null) continueLog(request);
+    if (request != null && request.getText(FIELD_OP) == OP_HARDWARE_PCI) continueDevices(request);
+    else if (request != null) continueLog(request);
     else if (attached != null) continueConsole(attached);
   }
 }

@@ -2,22 +2,35 @@
 
 import {
   ErrorCode,
+  FIELD_BALLOON,
+  FIELD_BOOT,
   FIELD_CMDLINE,
   FIELD_CONSOLE,
+  FIELD_DEBUG_EXIT,
   FIELD_DISKS,
+  FIELD_FIRMWARE,
   FIELD_FORCE,
   FIELD_IMAGE,
   FIELD_INITRD,
   FIELD_KERNEL,
+  FIELD_MAC,
+  FIELD_NETWORK,
+  FIELD_NETWORKS,
+  FIELD_RINGS,
   FIELD_MAX,
   FIELD_MEMORY,
+  FIELD_MODULES,
   FIELD_NAME,
   FIELD_POLICY,
+  FIELD_PORT,
+  FIELD_PORTS,
+  FIELD_CDROM,
   FIELD_READ_ONLY,
   FIELD_RESTART,
   FIELD_SPEC,
   FIELD_START,
   FIELD_VCPUS,
+  FIELD_SIZE,
   FIELD_VM,
   FIELD_WINDOW,
 } from "../../protocol/schema";
@@ -75,6 +88,10 @@ export function requestOf(command: Command, words: string[]): Outcome {
       force = true;
     } else if (word.startsWith("-")) {
       return usage(command, "it has no option " + quoted(word));
+    } else if (name != "" && command.words == Words.VM_SIZE && request.get(FIELD_SIZE) == null) {
+      const size = parseSize(word);
+      if (size < 0) return usage(command, quoted(word) + " is no size");
+      request.putUint(FIELD_SIZE, size);
     } else if (name != "" || command.words == Words.NONE) {
       return usage(command, quoted(word) + " is too much");
     } else {
@@ -83,22 +100,39 @@ export function requestOf(command: Command, words: string[]): Outcome {
   }
   if (name == "" && (command.words == Words.VM || command.words == Words.VM_FORCE))
     return usage(command, "it needs a VM");
+  if (command.words == Words.VM_SIZE && request.get(FIELD_SIZE) == null)
+    return usage(command, "it needs a VM and a size");
   if (name != "") request.putText(FIELD_VM, name);
   if (force) request.putBool(FIELD_FORCE, true);
   return Outcome.of(request);
 }
 
-/** A disk of `create`: disk=IMAGE, or disk=IMAGE,ro; may be given again. */
+/** A disk of `create`: disk=IMAGE, disk=IMAGE,ro or disk=IMAGE,cd; may be given again. */
 const DISK: string = "disk";
+/** A module of `create`: module=IMAGE, or module="IMAGE,COMMAND LINE"; may be given again. */
+const MODULE: string = "module";
+/** debugexit=yes */
+const DEBUG_EXIT: string = "debugexit";
+
+/** A network card: network=NAME, or network=NAME,MAC; may be given again. */
+const NETWORK: string = "network";
 
 /** The keys of `create`, for completion too. */
 export const CREATE_KEYS: string[] = [
   FIELD_MEMORY,
+  FIELD_BALLOON,
   FIELD_KERNEL,
   FIELD_INITRD,
+  FIELD_FIRMWARE,
   FIELD_CMDLINE,
   FIELD_CONSOLE,
+  FIELD_BOOT,
+  MODULE,
+  DEBUG_EXIT,
   DISK,
+  NETWORK,
+  FIELD_PORT,
+  FIELD_RINGS,
   FIELD_VCPUS,
   FIELD_START,
   FIELD_RESTART,
@@ -106,30 +140,57 @@ export const CREATE_KEYS: string[] = [
   FIELD_WINDOW,
 ];
 
+const TEXT_KEYS: string[] = [
+  FIELD_KERNEL,
+  FIELD_INITRD,
+  FIELD_FIRMWARE,
+  FIELD_CMDLINE,
+  FIELD_CONSOLE,
+  FIELD_BOOT,
+  FIELD_RINGS,
+];
+
 function createRequest(command: Command, words: string[]): Outcome {
   if (words.length < 2) return usage(command, "it needs a name");
   const spec = Value.map().putText(FIELD_NAME, words[1]);
   const restart = Value.map();
   const disks = Value.list();
+  const modules = Value.list();
+  const networks = Value.list();
+  const ports = Value.list();
   for (let i = 2; i < words.length; i++) {
     const at = words[i].indexOf("=");
     const key = at > 0 ? words[i].substring(0, at) : "";
     const text = words[i].substring(at + 1);
-    if (key == FIELD_MEMORY) {
+    if (key == FIELD_MEMORY || key == FIELD_BALLOON) {
       const size = parseSize(text);
-      if (size < 0) return usage(command, "memory is " + quoted(text) + ", it must be like 128M or 1G");
-      spec.putUint(FIELD_MEMORY, size);
+      if (size < 0) return usage(command, key + " is " + quoted(text) + ", it must be like 128M or 1G");
+      spec.putUint(key, size);
     } else if (key == FIELD_VCPUS || key == FIELD_MAX || key == FIELD_WINDOW) {
       const number = parseNumber(text);
       if (number < 0) return usage(command, key + " is " + quoted(text) + ", it must be a number");
       if (key == FIELD_VCPUS) spec.putUint(key, number);
       else restart.putUint(key, number);
-    } else if (key == FIELD_KERNEL || key == FIELD_INITRD || key == FIELD_CMDLINE || key == FIELD_CONSOLE) {
+    } else if (TEXT_KEYS.indexOf(key) >= 0) {
       spec.putText(key, text);
+    } else if (key == MODULE) {
+      const comma = text.indexOf(",");
+      const module = Value.map().putText(FIELD_IMAGE, comma < 0 ? text : text.substring(0, comma));
+      modules.add(module.putText(FIELD_CMDLINE, comma < 0 ? "" : text.substring(comma + 1)));
+    } else if (key == DEBUG_EXIT) {
+      spec.putBool(FIELD_DEBUG_EXIT, text != "no" && text != "false");
     } else if (key == DISK) {
       const readOnly = text.endsWith(",ro");
-      const image = readOnly ? text.substring(0, text.length - 3) : text;
-      disks.add(Value.map().putText(FIELD_IMAGE, image).putBool(FIELD_READ_ONLY, readOnly));
+      const isCd = text.endsWith(",cd");
+      const image = readOnly || isCd ? text.substring(0, text.length - 3) : text;
+      const disk = Value.map().putText(FIELD_IMAGE, image).putBool(FIELD_READ_ONLY, readOnly);
+      disks.add(isCd ? disk.putBool(FIELD_CDROM, true) : disk);
+    } else if (key == FIELD_PORT) {
+      ports.add(Value.string(text));
+    } else if (key == NETWORK) {
+      const comma = text.indexOf(",");
+      const card = Value.map().putText(FIELD_NETWORK, comma < 0 ? text : text.substring(0, comma));
+      networks.add(comma < 0 ? card : card.putText(FIELD_MAC, text.substring(comma + 1)));
     } else if (key == FIELD_START) {
       spec.putBool(FIELD_START, text != "no" && text != "false");
     } else if (key == FIELD_RESTART) {
@@ -143,6 +204,9 @@ function createRequest(command: Command, words: string[]): Outcome {
     }
   }
   if (restart.items.length > 0) spec.put(FIELD_RESTART, restart);
+  if (modules.items.length > 0) spec.put(FIELD_MODULES, modules);
   if (disks.items.length > 0) spec.put(FIELD_DISKS, disks);
+  if (ports.items.length > 0) spec.put(FIELD_PORTS, ports);
+  if (networks.items.length > 0) spec.put(FIELD_NETWORKS, networks);
   return Outcome.of(Value.map().put(FIELD_SPEC, spec));
 }

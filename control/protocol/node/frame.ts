@@ -36,6 +36,8 @@ export function frameDecode(stuffed: Uint8Array): Message | null {
 export interface FrameSink {
   message(message: Message): void;
   text(bytes: Uint8Array): void;
+  /** Two zeros with nothing between them: the other side asks whether anybody is here. */
+  probe?(): void;
 }
 
 /**
@@ -84,6 +86,7 @@ export class FrameReader {
 
   private delimiter(): void {
     if (!this.inside || this.length === 0) {
+      if (this.inside) this.sink.probe?.();
       this.inside = true;
       return;
     }

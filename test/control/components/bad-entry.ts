@@ -91,7 +91,7 @@ export function onExit(index: u32): void {
 }
 
 export function onEvents(bits: u64): void {
-  for (let length = link.commands.receive(bytes, 4096); length > 0; ) {
+  for (let length = link.commands.receive(bytes, 4096); length > 0;) {
     const reader = new CborReader(bytes, length);
     if (reader.find("t") && reader.text() == "run") vcpuStart(CAP_VCPU);
     length = link.commands.receive(bytes, 4096);

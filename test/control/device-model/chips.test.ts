@@ -126,7 +126,7 @@ test("RTC: update, alarm and periodic interrupts", () => {
   setCmos(rig, 11, 0x12); // update-ended
   rig.advance(1_000_000_000);
   assert.is(count(), 1);
-  assert.is(cmos(rig, 12), 0x90);
+  assert.is(cmos(rig, 12), 0xd0); // the rate of register A is told too
   assert.is(cmos(rig, 12), 0);
   rig.advance(1_000_000_000);
   assert.is(count(), 1);
@@ -151,6 +151,78 @@ test("RTC: update, alarm and periodic interrupts", () => {
   setCmos(rig, 11, 0x02);
   rig.advance(5_000_000_000);
   assert.is(count(), 0);
+});
+
+test("RTC: register C tells what nobody is interrupted for", () => {
+  const rig = new Rig();
+  cmos(rig, 12);
+  rig.advance(900_000);
+  assert.is(cmos(rig, 12), 0);
+  rig.advance(100_000); // 1024 Hz
+  assert.is(cmos(rig, 12), 0x40);
+  rig.advance(1_000_000_000);
+  assert.is(cmos(rig, 12), 0x50);
+  setCmos(rig, 10, 0x20); // no rate
+  rig.advance(500_000_000);
+  assert.is(cmos(rig, 12), 0);
+  rig.advance(500_000_000);
+  assert.is(cmos(rig, 12), 0x10);
+});
+
+test("PIT: the gate of channel 2 stops, triggers and starts again", () => {
+  const rig = new Rig();
+  const count = (): number => {
+    rig.out(0x43, 0x80);
+    return rig.in(0x42) | (rig.in(0x42) << 8);
+  };
+  const load = (mode: number, value: number): void => {
+    rig.out(0x43, 0xb0 | (mode << 1));
+    rig.out(0x42, value & 0xff);
+    rig.out(0x42, value >> 8);
+  };
+  const gate = (up: boolean): void => void rig.out(0x61, up ? 1 : 0);
+  const output = (): number => rig.in(0x61) & 0x20;
+  load(0, 10000);
+  rig.advance(5_000_000);
+  assert.is(count(), 10000);
+  gate(true);
+  rig.advance(5_000_000);
+  const left = count();
+  assert.ok(left < 4040 && left > 4030, String(left));
+  gate(false);
+  rig.advance(50_000_000);
+  assert.is(count(), left);
+  assert.is(output(), 0);
+  gate(true);
+  rig.advance(5_000_000);
+  assert.is(output(), 0x20);
+
+  gate(false);
+  load(1, 10000);
+  rig.advance(20_000_000);
+  assert.is(output(), 0x20);
+  gate(true);
+  assert.is(output(), 0);
+  gate(false); // does not mind
+  load(1, 10000);
+  rig.advance(5_000_000);
+  rig.out(0x42, 0xff); // for the next time
+  rig.out(0x42, 0xff);
+  gate(true);
+  assert.is(output(), 0);
+  rig.advance(20_000_000);
+  assert.is(output(), 0);
+  rig.advance(40_000_000);
+  assert.is(output(), 0x20);
+
+  gate(false);
+  load(3, 10000);
+  assert.is(output(), 0x20);
+  gate(true);
+  rig.advance(5_000_000);
+  assert.is(output(), 0);
+  gate(false);
+  assert.is(output(), 0x20);
 });
 
 test("RTC: whatever is written, nothing traps", () => {
@@ -181,12 +253,47 @@ test("the power button sets its status and raises SCI if it is enabled", () => {
   rig.command({ t: "powerbutton" });
   assert.is(rig.in(0x600, 2), 0x100);
   assert.is(rig.msis.length, 0);
+  assert.equal(rig.events().slice(-1), [{ t: "unheard" }]);
   rig.out(0x602, 0x100, 2);
   assert.is(rig.in(0x602, 2), 0x100);
   assert.is(rig.msis.length, 1);
   rig.out(0x600, 0x100, 2);
   assert.is(rig.in(0x600, 2), 0);
   assert.is(rig.in(0x604, 2) & 1, 1); // SCI_EN
+  rig.command({ t: "powerbutton" });
+  assert.equal(rig.events(), []);
+});
+
+test("a debug exit ends the VM with its code, where the specification has one", () => {
+  const plain = new Rig();
+  plain.events();
+  assert.is(plain.out(0xf4, 3, 4).reply, Reply.ADVANCE);
+  assert.equal(plain.events(), []);
+  for (const [size, code] of [
+    [1, 7],
+    [2, 0x1234],
+    [4, 0xfedcba98],
+  ] as const) {
+    const rig = new Rig({ debugExit: true });
+    rig.events();
+    assert.is(rig.in(0xf4), 0);
+    assert.is(rig.out(0xf4, code, size).reply, Reply.STOP);
+    assert.equal(rig.events(), [{ t: "off", value: code }]);
+  }
+});
+
+test("with it come ports for the inputs of the I/O APIC", () => {
+  const plain = new Rig();
+  plain.ioapic(20, 0x55);
+  plain.out(0x2014, 1);
+  assert.equal(plain.msis, []);
+  const rig = new Rig({ debugExit: true });
+  rig.ioapic(20, 0x55);
+  for (const level of [1, 1, 0, 1]) rig.out(0x2014, level);
+  assert.equal(
+    rig.msis.map((msi) => msi.data & 0xff),
+    [0x55, 0x55],
+  );
 });
 
 test("S5 ends the VM, once, after its last words", () => {

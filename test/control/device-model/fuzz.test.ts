@@ -3,9 +3,14 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { ExitMessageAt, ExitType } from "../../../control/gen/abi";
+import { fuzz, Fuzzer } from "./fuzzer";
+import { SEEDS } from "./fuzz-seeds";
 import { Rig } from "./rig";
 
 const REPLIES = 4;
+/** Machines that are made and driven for so many steps; fuzz.long.test.ts takes more. */
+const MACHINES = 80;
+const STEPS = 2000;
 let seed = 0x9e3779b9;
 
 function random(below: number): number {
@@ -24,7 +29,7 @@ function random64(): bigint {
   );
 }
 
-const PORTS = [0x20, 0xa0, 0x40, 0x60, 0x70, 0x90, 0x3f8, 0x4d0, 0x600, 0xcf8, 0xfff8];
+const PORTS = [0x20, 0xa0, 0x40, 0x60, 0x70, 0x90, 0x3f8, 0x402, 0x4d0, 0x510, 0x600, 0xcf8, 0xfff8];
 
 test("ports", () => {
   const rig = new Rig();
@@ -91,6 +96,17 @@ test("garbage from the control domain", () => {
     rig.in(0x3f8);
     rig.command({ t: ["run", "powerbutton", "?", ""][random(4)], x: random(9) });
   }
+});
+
+for (const [seed, steps, what] of SEEDS) test(`once: ${what}`, () => fuzz(seed, steps));
+
+test("whole machines: ports, instructions, PCI, rings, time, the control domain", () => {
+  for (let n = 0; n < MACHINES; n++) fuzz(n, STEPS);
+});
+
+test("the fuzzer sees a trap", () => {
+  const { rig } = new Fuzzer(0);
+  assert.throws(() => rig.command({ t: "trap" }), /was told to trap/);
 });
 
 test.run();

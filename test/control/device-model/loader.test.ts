@@ -4,22 +4,27 @@ import { existsSync, readFileSync } from "node:fs";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { Segment, SegmentStateAt, VcpuRegistersAt } from "../../../control/gen/abi";
+import { gpr, isFlat, refused, segment } from "./images";
 import { MIB, type Options, Rig, tinyKernel } from "./rig";
 
 const ZERO_PAGE = 0x7000;
 
-function refused(options: Options): { object: string; message: string; next: string } {
-  const rig = new Rig(options);
-  const events = rig.events();
-  assert.is(events.length, 1);
-  assert.is(events[0]?.["t"], "error");
-  assert.is(rig.state, null);
-  return events[0] as { object: string; message: string; next: string };
-}
-
 function message(patch: (image: Buffer) => void, options: Options = {}): string {
   return refused({ kernel: tinyKernel(patch), ...options }).message;
 }
+
+test("SMBIOS tables lie where systems look for them", () => {
+  const { memory } = new Rig();
+  const anchor = memory.subarray(0xf0000, 0xf0018);
+  assert.is(anchor.toString("latin1", 0, 5), "_SM3_");
+  assert.is(
+    anchor.reduce((sum, byte) => (sum + byte) & 0xff, 0),
+    0,
+  );
+  const at = Number(anchor.readBigUInt64LE(16));
+  assert.equal([memory[at], memory[at + 1]], [1, 27]);
+  assert.ok(memory.toString("latin1", at + 27, at + 64).startsWith("Plinth\0Virtual machine\0a\0\0"));
+});
 
 test("a good image is loaded and the vCPU is at its entry point", () => {
   const initrd = Buffer.from("an initrd");
@@ -79,6 +84,47 @@ test("e820 covers the memory, sorted and without overlap", () => {
   assert.is(rig.memory.readUInt32LE(last + 16), 2);
 });
 
+test("what does not fit below the devices' addresses is memory from 4 GiB on", () => {
+  const rig = new Rig({ memory: 3584 * MIB, initrd: Buffer.from("an initrd") });
+  const ranges = [];
+  for (let i = 0; i < (rig.memory[ZERO_PAGE + 0x1e8] ?? 0); i++) {
+    const at = ZERO_PAGE + 0x2d0 + i * 20;
+    const start = Number(rig.memory.readBigUInt64LE(at));
+    ranges.push([
+      start,
+      start + Number(rig.memory.readBigUInt64LE(at + 8)),
+      rig.memory.readUInt32LE(at + 16),
+    ]);
+  }
+  assert.equal(ranges.slice(-3), [
+    [MIB, 3072 * MIB, 1],
+    [0xd0000000, 0xd0100000, 2],
+    [4096 * MIB, 4608 * MIB, 1],
+  ]);
+  const initrd = rig.memory.readUInt32LE(ZERO_PAGE + 0x218);
+  assert.is(initrd, 2048 * MIB - 4096); // initrd_addr_max, not where memory ends
+});
+
+test("a last paragraph that is not full, as memtest86+ has it", () => {
+  const rig = new Rig({ kernel: tinyKernel().subarray(0, -15) });
+  assert.equal(rig.events(), [{ t: "ready" }]);
+});
+
+test("boot: linux32 enters at the 32-bit entry point, as does an image without another", () => {
+  const old = tinyKernel((k) => k.writeUInt16LE(0, 0x236));
+  const older = tinyKernel((k) => k.writeUInt16LE(0x20a, 0x206));
+  for (const options of [{ boot: "linux32" }, { kernel: old }, { kernel: older, boot: "linux32" }]) {
+    const rig = new Rig(options);
+    assert.equal(rig.events(), [{ t: "ready" }]);
+    isFlat(rig, 0x1000000);
+    assert.is(gpr(rig, 6), ZERO_PAGE);
+    const gdt = Number(segment(rig, Segment.GDTR).base);
+    assert.is(rig.memory.readBigUInt64LE(gdt + 0x10), 0x00cf9b000000ffffn);
+    assert.is(rig.memory.readBigUInt64LE(gdt + 0x18), 0x00cf93000000ffffn);
+  }
+  assert.match(refused({ boot: "linux32", modules: [{ image: Buffer.alloc(1) }] }).message, "no modules");
+});
+
 test("run starts the vCPU", () => {
   const rig = new Rig();
   assert.is(rig.started, 0);
@@ -104,12 +150,16 @@ test("each hostile field is refused by name, with the figures", () => {
     "boot_flag is 0x0, not 0xaa55",
   );
   assert.match(
-    message((k) => k.writeUInt8(0, 0x202)),
+    message((k) => k.writeUInt8(0, 0x202), { boot: "linux" }),
     "this is no Linux bzImage",
   );
   assert.match(
-    message((k) => k.writeUInt16LE(0x20b, 0x206)),
-    "version 0x20b of the boot protocol is too old",
+    message((k) => k.writeUInt16LE(0x20b, 0x206), { boot: "linux" }),
+    "version 0x20b of the boot protocol is too old (0x20c is the least)",
+  );
+  assert.match(
+    message((k) => k.writeUInt16LE(0x209, 0x206)),
+    "version 0x209 of the boot protocol is too old (0x20a is the least)",
   );
   assert.match(
     message((k) => k.writeUInt8(0, 0x201)),
@@ -124,8 +174,8 @@ test("each hostile field is refused by name, with the figures", () => {
     "LOADED_HIGH",
   );
   assert.match(
-    message((k) => k.writeUInt16LE(0, 0x236)),
-    "xloadflags: no 64-bit entry point",
+    message((k) => k.writeUInt16LE(0, 0x236), { boot: "linux" }),
+    "xloadflags: no 64-bit entry point; boot: linux32 uses the 32-bit one",
   );
   assert.match(
     message((k) => k.writeUInt32LE(0, 0x230)),
@@ -165,7 +215,7 @@ test("each hostile field is refused by name, with the figures", () => {
 
 test("command lines, initrds and memory sizes that do not fit are refused", () => {
   assert.match(refused({ cmdline: "x".repeat(2048) }).message, "2,048 bytes are more than");
-  assert.match(refused({ cmdline: "a\0b" }).message, "byte 1 is zero");
+  assert.match(refused({ cmdline: "a\0b" }).message, "byte 1 of the command line is zero");
   const big = refused({ initrd: Buffer.alloc(50 * MIB) });
   assert.is(big.object, "initrd");
   assert.match(big.message, "52,428,800 bytes do not fit in the");
@@ -173,7 +223,7 @@ test("command lines, initrds and memory sizes that do not fit are refused", () =
     refused({ initrd: Buffer.alloc(9), kernel: tinyKernel((k) => k.writeUInt32LE(0, 0x22c)) }).object,
     "initrd",
   );
-  assert.match(refused({ memory: 2 * MIB }).message, "2,097,152 bytes");
+  assert.match(refused({ memory: MIB }).message, "1,048,576 bytes");
   assert.match(refused({ memory: 64 * MIB + 1 }).message, "whole pages");
 });
 
@@ -185,7 +235,8 @@ test("nonsense instead of a configuration is an error, not a trap", () => {
 
 test("every truncation of an image is refused", () => {
   const whole = tinyKernel();
-  for (let length = 0; length < whole.length; length += length >= 0x1f0 && length < 0x290 ? 1 : 31) {
+  const tail = 15; // its last paragraph need not be full
+  for (let length = 0; length < whole.length - tail; length += length >= 0x1f0 && length < 0x290 ? 1 : 31) {
     refused({ kernel: whole.subarray(0, length), memory: 24 * MIB });
   }
 });

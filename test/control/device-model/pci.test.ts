@@ -65,7 +65,7 @@ test("BARs can be sized and moved", () => {
   configWrite(rig, slot, 0x10, 0xffffffff);
   assert.is(configRead(rig, slot, 0x10), 0xffffc000);
   configWrite(rig, slot, 0x20, 0xffffffff);
-  assert.is(configRead(rig, slot, 0x20), 0xfff1);
+  assert.is(configRead(rig, slot, 0x20), 0xfffffff1);
   configWrite(rig, slot, 0x18, 0xffffffff);
   assert.is(configRead(rig, slot, 0x18), 0);
   configWrite(rig, slot, 0x10, 0xe8000000);

@@ -7,6 +7,7 @@ import {
   ACCESS_READ,
   ACCESS_WRITE,
   CAP_LINK,
+  CAP_MEMORY,
   ENTROPY_MAX,
   EVENT_FREE,
   ExitMessageAt,
@@ -14,7 +15,9 @@ import {
   GPA_SHARED,
   Hypercall,
   InterruptKind,
+  RELEASE_MAX,
   Reply,
+  SegmentStateAt,
   Status,
   VcpuRegistersAt,
 } from "../../../control/gen/abi";
@@ -22,17 +25,29 @@ import { GPA_GUEST } from "../../../control/gen/abi64-node";
 
 const KERNEL_GPA = 0x20000000n;
 const INITRD_GPA = 0x40000000n;
+const MODULES_GPA = 0xe0000000n;
 const DISK_GPA = 0x60000000n;
 const DISK_IMAGE_GPA = 0xa0000000n;
 const DISK_STEP = 0x10000000n;
-const LINK_SIZE = 0x16000;
+const LINK_SIZE = 0x1a000;
+const PORTS = 0x16000;
+export const PORT_RING = 0x800;
+const CABLE_GPA = 0x10100000n;
+const CABLE_STEP = 0x40000n;
+const CAP_CABLES = 24;
+const EVENT_CABLES = 32n;
+/** What the two sides of a cable share: a page, and a ring for each side. */
+export const CABLE_RING = 0x11000;
+export const CABLE_SIZE = 0x1000 + 2 * CABLE_RING;
 const EVENT_LINK = BigInt(EVENT_FREE);
 const EVENT_TIMER = BigInt(EVENT_FREE + 1);
 
-const TSC_HZ = 1_000_000_000n;
+export const TSC_HZ = 1_000_000_000n;
 export const MIB = 1 << 20;
+const LOW_MEMORY_END = 3072 * MIB;
+const HIGH_MEMORY = 4096 * MIB;
 /** 2026-03-04 05:06:07 UTC, a Wednesday. */
-const WALL_CLOCK = 1772600767;
+export const WALL_CLOCK = 1772600767;
 
 interface Exports {
   memory: WebAssembly.Memory;
@@ -49,18 +64,37 @@ export interface Options {
   memory?: number;
   kernel?: Uint8Array;
   initrd?: Uint8Array;
+  /** Firmware instead of a kernel. */
+  firmware?: Uint8Array;
   cmdline?: string;
+  /** How it starts; "auto" if not given. */
+  boot?: string;
+  /** Modules for its kernel. */
+  modules?: { image: Uint8Array; cmdline?: string }[];
+  debugExit?: boolean;
   /** Images of disks; the rig maps them and the disks made from them. */
   disks?: Uint8Array[];
   /** "virtio": its console is a virtio device. */
   console?: string;
+  /** Names of its ports. */
+  ports?: string[];
   /** Disks that are read-only, by number. */
   readOnly?: number[];
+  /** Numbers of disks that are CDs. */
+  cdroms?: number[];
   /** The CPU has no source of entropy. */
   noEntropy?: boolean;
   /** Bytes of configuration instead of the usual map. */
+  /** Network cards: address with its first byte lowest, side, and the cable's memory. */
+  cards?: { address: number | bigint; side: number; cable: Buffer }[];
+  /** "split": packed rings are not offered. */
+  rings?: string;
   rawConfig?: Uint8Array;
   vcpus?: number;
+  /** Width of its physical addresses; 52 if not given. */
+  physicalBits?: number;
+  /** A module instead of the shipping one. */
+  wasm?: string;
 }
 
 export interface Msi {
@@ -79,9 +113,19 @@ export interface Answer {
   cr2: bigint;
 }
 
-const module_ = new WebAssembly.Module(
-  readFileSync(process.env["DEVICE_MODEL_WASM"] ?? "build/device-model.wasm"),
-);
+const SHIPPING = process.env["DEVICE_MODEL_WASM"] ?? "build/device-model.wasm";
+const modules = new Map<string, WebAssembly.Module>();
+
+function moduleOf(path: string): WebAssembly.Module {
+  const known = modules.get(path) ?? new WebAssembly.Module(readFileSync(path));
+  modules.set(path, known);
+  return known;
+}
+
+/** A segment that does not limit: present, accessed data, 32-bit, for flat code. */
+const FLAT = { base: 0n, limit: 0xffffffff, access: 0xc093, selector: 0x10 };
+
+export type FlatSegment = typeof FLAT;
 
 /** MOV [rax], ecx and MOV ecx, [rax], by width. */
 const CODE_STORE: Record<number, number[]> = {
@@ -100,14 +144,29 @@ const CODE_LOAD: Record<number, number[]> = {
 /** A trap of the component: a test that sees one has failed. */
 export class Trap extends Error {}
 
+function aligned(gpa: bigint, size: number): bigint {
+  if (gpa % BigInt(size) !== 0n) throw new Trap(`an unaligned access at 0x${gpa.toString(16)}`);
+  return gpa;
+}
+
 export class Rig {
+  /** The VM's memory below the hole, and from 4 GiB on. */
   readonly memory: Buffer;
+  readonly highMemory: Buffer;
   readonly msis: Msi[] = [];
   readonly log: string[] = [];
+  /** Pages of the VM's memory that were given back, and in how many calls. */
+  readonly released = new Set<number>();
+  releases = 0;
   /** What VCPU_SET was given, or null. */
   state: Buffer | null = null;
   /** The PIC's announced vector, -1: its line is down. */
   extint = -1;
+  /** Writes to a local APIC, and what the kernel answers to them. */
+  readonly apicWrites: { offset: number; value: number }[] = [];
+  apicEnds = 0;
+  /** It is off or in x2APIC mode. */
+  noLocalApic = false;
   started = 0;
   signals = 0;
   timerSets = 0;
@@ -118,23 +177,40 @@ export class Rig {
   private readonly comm = Buffer.alloc(4096);
   private readonly kernel: Buffer;
   private readonly initrd: Buffer;
+  private readonly firmware: Buffer;
   readonly disks: Buffer[];
+  private readonly modules: Buffer;
   private readonly images: Buffer[];
+  readonly cables: Buffer[];
+  /** Called for a signal on a card's channel. */
+  onCable: (card: number) => void = () => undefined;
   private readonly noEntropy: boolean;
   private deadline = 0n;
-  private readonly wasm: Exports;
+  readonly wasm: Exports;
+  /** What VCPU_GET says of segment registers, by their number. */
+  readonly segments: FlatSegment[] = Array.from({ length: 10 }, () => ({ ...FLAT }));
+  /** Sees each compare-and-swap of guest memory before it happens; another CPU may be quicker. */
+  onReplace: ((gpa: number, size: number) => void) | null = null;
+  /** Accesses to memory outside of the component's own. */
+  accesses = 0;
   private exits = 0;
 
   constructor(options: Options = {}) {
-    this.memory = Buffer.alloc(options.memory ?? 64 * MIB);
+    const memory = options.memory ?? 64 * MIB;
+    this.memory = Buffer.alloc(Math.min(memory, LOW_MEMORY_END));
+    this.highMemory = Buffer.alloc(memory - this.memory.length);
     this.kernel = Buffer.from(options.kernel ?? tinyKernel());
     this.initrd = Buffer.from(options.initrd ?? []);
+    this.firmware = Buffer.from(options.firmware ?? []);
     this.images = (options.disks ?? []).map((image) => Buffer.from(image));
     this.disks = this.images.map((image) => Buffer.alloc(image.length));
+    this.modules = Buffer.concat((options.modules ?? []).map((module) => wholePages(module.image)));
+    this.cables = (options.cards ?? []).map((card) => card.cable);
     this.noEntropy = options.noEntropy ?? false;
     this.writeConfig(options);
     const plinth = this.imports();
-    this.wasm = new WebAssembly.Instance(module_, { plinth }).exports as unknown as Exports;
+    const module = moduleOf(options.wasm ?? SHIPPING);
+    this.wasm = new WebAssembly.Instance(module, { plinth }).exports as unknown as Exports;
     this.wasm._start();
     this.wasm.init();
     this.wasm.__collect();
@@ -145,18 +221,32 @@ export class Rig {
       options.rawConfig ??
       encode({
         name: "a",
-        memory: this.memory.length,
+        memory: this.memory.length + this.highMemory.length,
         vcpus: options.vcpus ?? 1,
         cmdline: options.cmdline ?? "console=ttyS0",
+        boot: options.boot ?? "auto",
+        kernel: "linux",
+        debugExit: options.debugExit ?? false,
+        modules: (options.modules ?? []).map(({ image, cmdline }) => ({
+          image: "module",
+          size: image.length,
+          cmdline: cmdline ?? "",
+        })),
         kernelSize: this.kernel.length,
         initrdSize: this.initrd.length,
+        firmwareSize: this.firmware.length,
         wallClock: WALL_CLOCK,
         tscHz: Number(TSC_HZ),
+        physicalBits: options.physicalBits ?? 52,
         console: options.console ?? "serial",
+        rings: options.rings ?? "packed",
+        ports: options.ports ?? [],
+        networks: (options.cards ?? []).map(({ address, side }) => ({ address: BigInt(address), side })),
         disks: this.images.map((image, n) => ({
           image: "disk",
           size: image.length,
           readOnly: options.readOnly?.includes(n) ?? false,
+          cdrom: options.cdroms?.includes(n) ?? false,
           fresh: true,
         })),
       });
@@ -164,19 +254,24 @@ export class Rig {
     this.shared.set(config, 4);
   }
 
-  private linear(): Buffer {
+  linear(): Buffer {
     return Buffer.from(this.wasm.memory.buffer);
   }
 
   // Where a guest-physical address of the component lies.
   private at(gpa: bigint, length: number): Buffer {
+    this.accesses++;
     const areas: [bigint, Buffer][] = [
       [BigInt(GPA_SHARED), this.shared],
       [KERNEL_GPA, this.kernel],
       [INITRD_GPA, this.initrd],
+      [MODULES_GPA, this.modules],
+      [BigInt(GPA_GUEST) + 0x100000000n - BigInt(this.firmware.length), this.firmware],
       [BigInt(GPA_GUEST), this.memory],
+      [BigInt(GPA_GUEST) + BigInt(HIGH_MEMORY), this.highMemory],
     ];
     this.disks.forEach((disk, n) => areas.push([DISK_GPA + BigInt(n) * DISK_STEP, disk]));
+    this.cables.forEach((cable, n) => areas.push([CABLE_GPA + BigInt(n) * CABLE_STEP, cable]));
     this.images.forEach((image, n) => areas.push([DISK_IMAGE_GPA + BigInt(n) * DISK_STEP, image]));
     for (const [base, bytes] of areas) {
       const offset = Number(gpa - base);
@@ -210,9 +305,18 @@ export class Rig {
         this.at(from, Number(length)).copy(this.at(to, Number(length)));
       },
       sharedFill: (gpa: bigint, value: number, length: bigint) => this.at(gpa, Number(length)).fill(value),
-      sharedLoad32: (gpa: bigint) => this.at(gpa, 4).readUInt32LE(0),
-      sharedLoad64: (gpa: bigint) => this.at(gpa, 8).readBigInt64LE(0),
-      sharedStore32: (gpa: bigint, value: number) => this.at(gpa, 4).writeUInt32LE(u(value), 0),
+      sharedLoad32: (gpa: bigint) => this.at(aligned(gpa, 4), 4).readUInt32LE(0),
+      sharedLoad64: (gpa: bigint) => this.at(aligned(gpa, 8), 8).readBigInt64LE(0),
+      sharedStore32: (gpa: bigint, value: number) => this.at(aligned(gpa, 4), 4).writeUInt32LE(u(value), 0),
+      sharedReplace: (gpa: bigint, size: number, expected: bigint, value: bigint) => {
+        const cell = this.at(aligned(gpa, size), size);
+        this.onReplace?.(Number(gpa - BigInt(GPA_GUEST)), size);
+        const old = size === 8 ? cell.readBigUInt64LE(0) : BigInt(cell.readUInt32LE(0));
+        if (old !== BigInt.asUintN(8 * size, expected)) return 0;
+        if (size === 8) cell.writeBigUInt64LE(BigInt.asUintN(64, value), 0);
+        else cell.writeUInt32LE(Number(BigInt.asUintN(32, value)), 0);
+        return 1;
+      },
       now: () => this.now,
       abort: (message: number, file: number, line: number, column: number) => {
         throw new Trap(`${this.string(message)} @ ${this.string(file)}:${line}:${column}`);
@@ -246,20 +350,41 @@ export class Rig {
       case Hypercall.VCPU_GET:
         this.comm.fill(0, 0, VcpuRegistersAt.SIZE);
         this.comm.writeBigUInt64LE(this.tscOffset ?? 0n, VcpuRegistersAt.tsc_offset);
+        this.segments.forEach(({ base, limit, access, selector }, n) => {
+          const at = VcpuRegistersAt.segments + n * SegmentStateAt.SIZE;
+          this.comm.writeUInt16LE(selector, at + SegmentStateAt.selector);
+          this.comm.writeUInt32LE(limit, at + SegmentStateAt.limit);
+          this.comm.writeUInt32LE(access, at + SegmentStateAt.access);
+          this.comm.writeBigUInt64LE(base, at + SegmentStateAt.base);
+        });
         break;
       case Hypercall.VCPU_START:
         this.started++;
         break;
+      case Hypercall.APIC_ACCESS:
+        if (b >> 12n !== 0xfee00n || this.noLocalApic) return -BigInt(Status.BAD_ARGUMENT);
+        if (args[3]) this.apicWrites.push({ offset: Number(b & 0xfffn), value: Number(c) });
+        return args[3] ? BigInt(this.apicEnds) : 0xa0000000n | (b & 0xfffn);
       case Hypercall.TIMER_SET:
         this.timerSets++;
         this.deadline = b;
         break;
+      case Hypercall.MEM_RELEASE: {
+        const [first, pages] = [Number(b), Number(c)];
+        const end = (this.memory.length + this.highMemory.length) / 4096;
+        if (Number(a) !== CAP_MEMORY || pages < 1 || pages > RELEASE_MAX || first + pages > end)
+          throw new Trap(`release of ${pages} pages from ${first} on by slot ${a}`);
+        for (let page = first; page < first + pages; page++) this.released.add(page);
+        this.releases++;
+        break;
+      }
       case Hypercall.ENTROPY:
         if (this.noEntropy || Number(a) > ENTROPY_MAX) return -BigInt(Status.BAD_STATE);
         for (let i = 0; i < Number(a); i++) this.comm[i] = (i * 37 + 11) & 0xff;
         break;
       case Hypercall.CHANNEL_SIGNAL:
         if (Number(a) === CAP_LINK) this.signals++;
+        else this.onCable(Number(a) - CAP_CABLES);
         break;
       default:
         break;
@@ -398,6 +523,18 @@ export class Rig {
     }
   }
 
+  /** The other end of a card's cable signals. */
+  signalCable(card: number): void {
+    this.wasm.onEvents(1n << (EVENT_CABLES + BigInt(card)));
+    this.wasm.__collect();
+  }
+
+  /** What a device has counted, by its place in the machine. */
+  counters(device: number): number[] {
+    const at = 0x5000 + device * 128;
+    return Array.from({ length: 16 }, (_, n) => Number(this.shared.readBigUInt64LE(at + 8 * n)));
+  }
+
   /** The control domain's command. */
   command(fields: Record<string, unknown>): void {
     const bytes = encode(fields);
@@ -412,6 +549,38 @@ export class Rig {
     this.put(3, 0x4000, 4096, Buffer.from(text, "latin1"));
   }
 
+  /** Bytes for the VM from a port's user, who takes care not to write more than there is room for. */
+  portWrite(port: number, text: string): void {
+    this.put(5 + 2 * port, PORTS + port * 2 * PORT_RING + PORT_RING, PORT_RING, Buffer.from(text, "latin1"));
+  }
+
+  /** Takes up to `limit` bytes that the VM has sent to a port. */
+  portRead(port: number, limit = PORT_RING): string {
+    const bytes = this.take(4 + 2 * port, PORTS + port * 2 * PORT_RING, PORT_RING, limit);
+    this.wasm.onEvents(1n << EVENT_LINK);
+    return bytes.toString("latin1");
+  }
+
+  /** A port's user opens it (an odd session) or leaves it; what was written before is for nobody. */
+  portSession(port: number, session: number): void {
+    const header = 0x1000 + (5 + 2 * port) * 64;
+    this.shared.copy(this.shared, header + 12, header, header + 4);
+    this.shared.writeUInt32LE(session, header + 8);
+    this.wasm.onEvents(1n << EVENT_LINK);
+    this.wasm.__collect();
+  }
+
+  /** The VM's session of a port: odd while it is open. */
+  portGuest(port: number): number {
+    return this.shared.readUInt32LE(0x1000 + (4 + 2 * port) * 64 + 8);
+  }
+
+  /** Bytes that the VM has not taken. */
+  portUnread(port: number): number {
+    const header = 0x1000 + (5 + 2 * port) * 64;
+    return (this.shared.readUInt32LE(header) - this.shared.readUInt32LE(header + 4)) >>> 0;
+  }
+
   private put(ring: number, data: number, size: number, bytes: Buffer): void {
     const header = 0x1000 + ring * 64;
     let head = this.shared.readUInt32LE(header);
@@ -421,12 +590,14 @@ export class Rig {
     this.wasm.__collect();
   }
 
-  private take(ring: number, data: number, size: number): Buffer {
+  private take(ring: number, data: number, size: number, limit = size): Buffer {
     const header = 0x1000 + ring * 64;
     const head = this.shared.readUInt32LE(header);
     let tail = this.shared.readUInt32LE(header + 4);
+    if ((head - tail) >>> 0 > size) tail = (head - size) >>> 0;
     const bytes: number[] = [];
-    while (tail !== head) bytes.push(this.shared[data + (tail++ % size)] ?? 0);
+    for (; tail !== head && bytes.length < limit; tail = (tail + 1) >>> 0)
+      bytes.push(this.shared[data + (tail % size)] ?? 0);
     this.shared.writeUInt32LE(tail, header + 4);
     return Buffer.from(bytes);
   }
@@ -453,6 +624,10 @@ export class Rig {
     this.shared.writeUInt32LE(value >>> 0, 0x1000 + ring * 64 + word * 4);
     this.wasm.onEvents(1n << EVENT_LINK);
   }
+}
+
+function wholePages(image: Uint8Array): Buffer {
+  return Buffer.concat([image, Buffer.alloc(-image.length & 4095)]);
 }
 
 /** A small image with a header that passes every check; `patch` changes it. */

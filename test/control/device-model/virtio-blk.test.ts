@@ -60,8 +60,41 @@ test("the configuration", () => {
   assert.is(driver.get(0x2000, 8), SECTORS);
   assert.is(driver.get(0x200c, 4), 126);
   assert.is(driver.get(0x2014, 4), 512);
+  assert.is(driver.get(0x2018, 1), 3, "sectors of a page, as an exponent");
+  assert.is(driver.get(0x201a, 2), 8);
+  assert.is(driver.get(0x201c, 4), 128);
+  assert.is(driver.get(0x2024, 4), 8192, "sectors to discard");
+  assert.is(driver.get(0x2030, 4), 8192, "sectors to write zeros to");
   assert.is(Number(driver.offered & 0xffffffffn) & (1 << 5), 0);
   assert.ok(driver.offered & (1n << 9n));
+});
+
+test("a queue for each vCPU, at most four, and each serves the whole disk", () => {
+  for (const [vcpus, queues] of [
+    [1, 1],
+    [3, 3],
+    [16, 4],
+  ] as const) {
+    const rig = new Rig({ disks: [image()], vcpus });
+    const driver = new Driver(rig, findVirtio(rig, BLK));
+    assert.is((driver.offered & (1n << 12n)) !== 0n, vcpus > 1);
+    assert.is(driver.get(0x2022, 2), queues);
+    assert.is(driver.get(0x12, 2), queues);
+    driver.negotiate(VERSION_1 | (vcpus > 1 ? 1n << 12n : 0n));
+    for (let queue = 0; queue < queues; queue++) driver.addQueue(queue, 16, undefined, queue);
+    driver.start();
+    for (let queue = 0; queue < queues; queue++) {
+      rig.memory.fill(0, HEADER, HEADER + 16);
+      rig.memory.writeUInt32LE(queue + 5, HEADER + 8);
+      driver.send(queue, [
+        { address: HEADER, length: 16 },
+        { address: DATA, length: 513, write: true },
+      ]);
+      assert.equal(driver.take(queue), { id: 0, length: 513 });
+      const at = 512 * (queue + 5);
+      assert.ok(rig.memory.subarray(DATA, DATA + 512).equals(image().subarray(at, at + 512)));
+    }
+  }
 });
 
 test("the image is on it, and reads come from it", () => {
@@ -136,6 +169,39 @@ test("header and status may be cut anyhow", () => {
   assert.equal(driver.take(0), { id: 0, length: 513 });
   assert.is(memory[DATA + 512], OK);
   assert.ok(memory.subarray(DATA, DATA + 512).equals(image().subarray(0, 512)));
+});
+
+const GIB = 2 ** 30;
+
+test("buffers in memory above 4 GiB, and none across the hole", () => {
+  const rig = new Rig({ disks: [image()], memory: 3 * GIB + 0x10000 });
+  const buffer = (address: number, length: number): Driver => {
+    const driver = Driver.start(rig, findVirtio(rig, BLK), VERSION_1, 128, 1);
+    rig.memory.fill(0, HEADER, HEADER + 16); // read from sector 0 on
+    driver.send(0, [
+      { address: HEADER, length: 16 },
+      { address, length, write: true },
+      { address: STATUS_AT, length: 1, write: true },
+    ]);
+    return driver;
+  };
+  assert.equal(buffer(4 * GIB + 0xfe00, 512).take(0), { id: 0, length: 513 });
+  assert.ok(rig.highMemory.subarray(0xfe00).equals(image().subarray(0, 512)));
+  assert.equal(buffer(3 * GIB - 512, 512).take(0), { id: 0, length: 513 });
+  assert.ok(rig.memory.subarray(3 * GIB - 512).equals(image().subarray(0, 512)));
+  for (const [address, length] of [
+    [3 * GIB - 512, 1024],
+    [3 * GIB, 512],
+    [4 * GIB - 512, 512],
+    [4 * GIB - 512, 1024],
+    [3 * GIB - 512, GIB + 1024],
+    [4 * GIB + 0xfe00, 1024],
+    [4 * GIB + 0x10000, 512],
+  ] as const) {
+    const driver = buffer(address, length);
+    assert.is(driver.status & NEEDS_RESET, NEEDS_RESET, `0x${address.toString(16)}, ${length} bytes`);
+    assert.is(driver.take(0), undefined);
+  }
 });
 
 for (const [name, segments] of [

@@ -1,5 +1,6 @@
 // A driver for virtio devices on PCI, for tests: finds functions, sets up queues, and can do all of it wrongly.
 
+import * as assert from "uvu/assert";
 import type { Rig } from "./rig";
 
 export const VIRTIO_VENDOR = 0x1af4;
@@ -14,6 +15,8 @@ export const NEEDS_RESET = 0x40;
 export const VERSION_1 = 1n << 32n;
 export const INDIRECT_DESC = 1n << 28n;
 export const EVENT_IDX = 1n << 29n;
+export const PACKED = 1n << 34n;
+export const RING_RESET = 1n << 40n;
 
 /** Descriptor flags. */
 export const NEXT = 1;
@@ -200,6 +203,116 @@ export class Driver {
     const at = findCapability(this.rig, this.slot, 0x11);
     configWrite(this.rig, this.slot, at + 2, 0x8000, 2);
   }
+}
+
+/** Flags of a packed descriptor, and of event suppression. */
+export const AVAIL = 1 << 7;
+export const USED = 1 << 15;
+export const EVENTS_OFF = 1;
+export const EVENTS_AT = 2;
+
+/** The same with packed rings: `available` is the driver's event suppression, `used` the device's. */
+export class PackedDriver extends Driver {
+  /** Where the next descriptor goes, and where the next used one is expected; both count for ever. */
+  private readonly nextAt: number[] = [];
+  private readonly usedAt: number[] = [];
+  /** Descriptors of a buffer by its id. */
+  private readonly lengths: Map<number, number>[] = [];
+
+  override addQueue(index: number, size: number, at?: number, vector?: number): QueueLayout {
+    this.nextAt[index] = 0;
+    this.usedAt[index] = 0;
+    this.lengths[index] = new Map();
+    return super.addQueue(index, size, at, vector);
+  }
+
+  static override start(
+    rig: Rig,
+    slot: number,
+    features = VERSION_1,
+    size = 8,
+    vector = 0xffff,
+  ): PackedDriver {
+    const driver = new PackedDriver(rig, slot);
+    driver.negotiate(features | PACKED);
+    driver.addQueue(0, size, undefined, vector);
+    driver.start();
+    return driver;
+  }
+
+  /** Where descriptor number `n` is, and the wrap counter of its lap. */
+  place(index: number, n: number): { at: number; wrap: boolean } {
+    const { size, descriptors } = this.queues[index]!;
+    return { at: descriptors + 16 * (n % size), wrap: Math.floor(n / size) % 2 === 0 };
+  }
+
+  /** The AVAIL and USED bits of an available descriptor. */
+  static available(wrap: boolean): number {
+    return wrap ? AVAIL : USED;
+  }
+
+  private write(at: number, segment: Segment, id: number, flags: number): void {
+    this.descriptor(at, segment.address, segment.length, id, flags);
+  }
+
+  /** Makes a buffer available, its first descriptor last; `flags` are added to each. Returns its number. */
+  offerBuffer(index: number, segments: Segment[], id = 0, flags = 0): number {
+    const first = this.nextAt[index]!;
+    for (let n = segments.length - 1; n >= 0; n--) {
+      const { at, wrap } = this.place(index, first + n);
+      const next = n < segments.length - 1 ? NEXT : 0;
+      const bits = PackedDriver.available(wrap) | next | (segments[n]!.write ? WRITE : 0) | flags;
+      this.write(at, segments[n]!, id, bits);
+    }
+    this.nextAt[index] = first + segments.length;
+    this.lengths[index]!.set(id, segments.length);
+    return first;
+  }
+
+  /** Makes an indirect table available. */
+  offerTable(index: number, table: number, segments: Segment[], id = 0): void {
+    segments.forEach((segment, n) => this.write(table + 16 * n, segment, 0, segment.write ? WRITE : 0));
+    this.offerBuffer(index, [{ address: table, length: 16 * segments.length }], id, INDIRECT);
+  }
+
+  override send(index: number, segments: Segment[], id = 0): void {
+    this.offerBuffer(index, segments, id);
+    this.notify(index);
+  }
+
+  override take(index: number): { id: number; length: number } | undefined {
+    const { at, wrap } = this.place(index, this.usedAt[index]!);
+    const flags = this.rig.memory.readUInt16LE(at + 14);
+    if (((flags & AVAIL) !== 0) !== wrap || ((flags & USED) !== 0) !== wrap) return undefined;
+    const id = this.rig.memory.readUInt16LE(at + 12);
+    this.usedAt[index] = this.usedAt[index]! + this.lengths[index]!.get(id)!;
+    return { id, length: this.rig.memory.readUInt32LE(at + 8) };
+  }
+
+  /** Says when the driver wants interrupts: at descriptor number `n`, or by a flag. */
+  wantEvents(index: number, flags: number, n = 0): void {
+    const { size, available } = this.queues[index]!;
+    const wrap = Math.floor(n / size) % 2 === 0 ? 0x8000 : 0;
+    this.rig.memory.writeUInt16LE((n % size) | wrap, available);
+    this.rig.memory.writeUInt16LE(flags, available + 2);
+  }
+
+  /** When the device wants notifications: flags, and the descriptor's place with its wrap counter in bit 15. */
+  deviceEvents(index: number): { flags: number; place: number } {
+    const { used } = this.queues[index]!;
+    return { place: this.rig.memory.readUInt16LE(used), flags: this.rig.memory.readUInt16LE(used + 2) };
+  }
+}
+
+/** A queue that is laid out wrongly stops its device, whatever is asked of that then. */
+export function refuseQueue(driver: Driver, features: bigint, change: Partial<QueueLayout>): void {
+  driver.negotiate(features);
+  const layout = { size: 8, descriptors: 0x400000, available: 0x402000, used: 0x404000 };
+  driver.setQueue(0, { ...layout, ...change });
+  driver.start();
+  assert.is(driver.status & NEEDS_RESET, NEEDS_RESET);
+  driver.notify(0);
+  assert.is(driver.status & NEEDS_RESET, NEEDS_RESET);
 }
 
 /** Where a capability is in configuration space, 0: it is not there. */

@@ -67,6 +67,47 @@ test("each wrong VM has its line, the others start", () => {
   assert.is((rig.ok("ls")["vms"] as unknown[]).length, 1);
 });
 
+test("boot modules that are missing or truncated are named, and no VM starts from them", () => {
+  const manifest = { linux: 100_001, initrd: 50_000, "device-model": 1, disk: 5 };
+  const rig = new Rig({
+    manifest,
+    spec: hostSpec([
+      vmSpec("short"),
+      vmSpec("gone", { kernel: "initrd", disks: [{ image: "disk", readOnly: true }] }),
+    ]),
+  });
+  const text = rig.text();
+  const next = "\\r\\n  next: write the boot image again\\r\\n";
+  const line = (said: string): RegExp => new RegExp(`error: boot module "${said}${next}`);
+  assert.match(text, line('linux" is truncated: it has 100,000 of its 100,001 bytes'));
+  assert.match(text, line('device-model" is truncated: it has [\\d,]+ of its 1 bytes'));
+  assert.match(text, line('disk" is missing: the boot loader could not read it'));
+  assert.match(text, /error: VM "short": boot module "linux" is truncated: .*\r\n {2}next: doctor/);
+  assert.match(text, /error: VM "gone": boot module "device-model" is truncated/);
+  assert.not.match(text, /boot module "initrd"/);
+  assert.match(rig.command("ls"), /no VMs/);
+  assert.match(
+    rig.command("doctor"),
+    /^LOOK +boot module "linux" is truncated.*; boot module "disk" is missing/m,
+  );
+  const created = rig.error("create", { spec: vmSpec("new") });
+  assert.match(String(created["message"]), /^VM "new": boot module "linux" is truncated/);
+  assert.equal(rig.kernel.traps, []);
+});
+
+test("a whole image: nothing is said", () => {
+  const rig = new Rig({ manifest: { linux: 100_000, initrd: 50_000 } });
+  assert.not.match(rig.text(), /boot module/);
+  assert.is(rig.state("a"), "running");
+});
+
+test("a truncated specification is said to be that, and no more", () => {
+  const rig = new Rig({ spec: new Uint8Array([0xa1]), manifest: { spec: 2 } });
+  const text = rig.text();
+  assert.match(text, /error: boot module "spec" is truncated: it has 1 of its 2 bytes\r\n/);
+  assert.is(text.match(/error: /g)?.length, 1);
+});
+
 test("a specification of garbage never traps", () => {
   let seed = 1;
   const random = (n: number): number => {

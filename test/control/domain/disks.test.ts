@@ -16,11 +16,13 @@ function refused(disks: unknown): string {
 
 test("a specification with disks comes back as it was", () => {
   const rig = new Rig({ spec: hostSpec([]) });
-  rig.ok("create", { spec: vmSpec("x", { disks: [disk, { image: "linux", readOnly: true }] }) });
+  const disks = [disk, { image: "linux", readOnly: true }, { image: "linux", cdrom: true }];
+  rig.ok("create", { spec: vmSpec("x", { disks }) });
   const spec = rig.ok("show", { vm: "x" })["spec"] as Record<string, unknown>;
   assert.equal(spec["disks"], [
     { image: "initrd", readOnly: false },
     { image: "linux", readOnly: true },
+    { image: "linux", readOnly: true, cdrom: true },
   ]);
 });
 
@@ -30,6 +32,7 @@ test("what is wrong is named", () => {
   assert.match(refused([disk, {}]), "there is no image in disks[1]");
   assert.match(refused([{ image: "initrd", readonly: true }]), 'did you mean "readOnly"');
   assert.match(refused([{ image: "initrd", readOnly: 1 }]), "neither true nor false");
+  assert.match(refused([{ image: "initrd", cdrom: "yes" }]), "cdrom in disks[0] is neither true nor false");
   assert.match(refused([{ image: "tape" }]), 'there is no image "tape"');
   assert.match(refused([disk, disk, disk, disk, disk]), "more than 4 disks");
 });
@@ -51,6 +54,16 @@ test("a disk lives from the first start to rm, over stops and resets", () => {
   rig.ok("start", { vm: "x" });
   rig.ok("rm", { vm: "x", force: true });
   assert.is(rig.kernel.freePages, free);
+  rig.ok("create", {
+    spec: vmSpec("x", {
+      disks: [
+        { ...disk, readOnly: true },
+        { ...disk, cdrom: true },
+      ],
+    }),
+  });
+  assert.ok(free - rig.kernel.freePages < plain + PAGES); // they are the image itself
+  rig.ok("rm", { vm: "x", force: true });
   rig.ok("create", { spec: vmSpec("x", { disks: [other, other, other, other] }) });
   rig.ok("rm", { vm: "x", force: true });
   assert.is(rig.kernel.freePages, free);

@@ -9,11 +9,11 @@ import { hostSpec, MIB, Rig, vmSpec } from "./rig";
 
 test("hello, status, ls, show, images, doctor", () => {
   const rig = new Rig();
-  assert.equal(Object.keys(rig.hello()), ["version", "product", "build"]);
+  assert.equal(Object.keys(rig.hello()), ["version", "product", "build", "epoch"]);
   const status = rig.ok("status");
   assert.is(status["host"], "test");
   assert.equal(status["vms"], { total: 2, running: 2 });
-  assert.equal(Object.keys(status["memory"] as Message), ["total", "free", "kernel", "reserved"]);
+  assert.equal(Object.keys(status["memory"] as Message), ["total", "free", "clean", "kernel", "reserved"]);
   const row = rig.row("b")!;
   assert.equal(Object.keys(row), ["name", "state", "reason", "memory", "vcpus", "sinceMs"]);
   assert.is(row["memory"], 96 * MIB);
@@ -50,7 +50,7 @@ test("errors carry the exit code, the object and the next command", () => {
   assert.is(rig.error("create", { spec: vmSpec("x", { kernel: "none" }) })["code"], 3);
   assert.match(
     String(rig.error("create", { spec: vmSpec("x", { memory: 3000 * MIB }) })["message"]),
-    /needs 3,001 MiB, 33\d MiB are free/,
+    /needs 3,00\d MiB, 33\d MiB are free/,
   );
   assert.is(rig.state("x"), "none");
 });
@@ -149,6 +149,22 @@ test("a flood on one console leaves the other, and requests, alive; a gap shows 
   assert.is(gaps, 1);
 });
 
+test("what a VM printed comes before the news of its end", () => {
+  const rig = new Rig();
+  rig.ok("events.watch", { since: 0 });
+  rig.ok("console.attach", { vm: "a" });
+  rig.pushes();
+  for (const data of ["flood\r", "off\r"])
+    rig.kernel.serial.write(frameEncode({ id: data.length, op: "console.write", vm: "a", data }));
+  rig.kernel.run();
+  rig.text();
+  const kinds = rig.messages.map((message) => message["kind"] ?? message["ev"]);
+  const off = kinds.indexOf("vm-off");
+  assert.ok(off > 0, "its end is told");
+  assert.ok(kinds.lastIndexOf("console") < off, kinds.join(" "));
+  assert.ok(kinds.lastIndexOf("console") > 0, "and what it printed");
+});
+
 test("events: pages, watching", () => {
   const rig = new Rig();
   const all: Message[] = [];
@@ -237,6 +253,20 @@ test("a stray zero does not eat what a person types", () => {
   assert.match(rig.command("version"), /plinth control/);
   rig.type(Buffer.concat([Buffer.from([0]), Buffer.from([0xff, 0xfe, 0xfd]), Buffer.from([0])]));
   assert.match(rig.command("version"), /plinth control/);
+});
+
+test("two zeros ask whether the host is there; who types after them is heard", () => {
+  const rig = new Rig();
+  rig.pushes();
+  for (const asked of [1, 2, 3]) {
+    rig.type(Buffer.alloc(2));
+    assert.equal(rig.pushes(), [{ ev: "ready" }], `question ${asked}`);
+  }
+  rig.type(Buffer.concat([Buffer.alloc(2), frameEncode({ id: 1, op: "ls" })]));
+  assert.ok(rig.replyTo(1)["ok"]);
+  rig.type(Buffer.alloc(2));
+  assert.match(rig.command("version"), /plinth control/);
+  assert.is(rig.ok("status")["badFrames"], 0);
 });
 
 test("fuzzed frames never trap the control domain", () => {
@@ -337,6 +367,22 @@ test("a change that is asked for again with the same id is answered again, not d
     assert.is(rig.replyTo(4711)["ok"], true);
   }
   assert.is((rig.request("pause", { vm: "a" })["error"] as { code: number }).code, 4);
+});
+
+test("a change whose first request another epoch may have done is refused", () => {
+  const rig = new Rig();
+  const { epoch } = rig.hello();
+  rig.ok("pause", { vm: "a", epoch: epoch! });
+  rig.type(frameEncode({ id: 9999, op: "test.trap" }));
+  const error = rig.error("resume", { vm: "a", epoch: epoch! });
+  assert.equal([error["code"], error["next"]], [5, "plinth show a"]);
+  assert.match(
+    String(error["message"]),
+    /restarted before it answered "resume": it may have been done or not/,
+  );
+  assert.is(rig.state("a"), "paused");
+  rig.ok("ls", { epoch: epoch! });
+  rig.ok("resume", { vm: "a", epoch: rig.hello()["epoch"]! });
 });
 
 test.run();

@@ -47,10 +47,34 @@ test("rm gives back every capability and every frame", () => {
 
 test("a stopped VM holds its link and nothing else", () => {
   const rig = new Rig({ spec: hostSpec([]) });
-  const before = rig.kernel.freePages;
-  rig.ok("create", { spec: vmSpec("x") });
-  rig.ok("stop", { vm: "x", force: true });
-  assert.is(before - rig.kernel.freePages, 22);
+  for (const [ports, pages] of [
+    [[], 22],
+    [["a", "b"], 24],
+  ] as const) {
+    const before = rig.kernel.freePages;
+    rig.ok("create", { spec: vmSpec("x", { ports: [...ports] }) });
+    rig.ok("stop", { vm: "x", force: true });
+    assert.is(before - rig.kernel.freePages, pages);
+    rig.ok("rm", { vm: "x" });
+  }
+});
+
+test("memory that does not fit below 3 GiB lies from 4 GiB on, for the VM and its device model", () => {
+  const GIB = 2 ** 30;
+  const rig = new Rig({ spec: hostSpec([vmSpec("big", { memory: 5 * GIB + MIB })]), memory: 8 * GIB });
+  assert.is(rig.state("big"), "running");
+  const places = (label: string, role: Role, from: number): number[][] =>
+    rig.kernel
+      .domain(label, role)
+      .space.mappings.filter((m) => m.gpa >= from)
+      .map((m) => [m.gpa - from, m.pages * 4096, m.first * 4096])
+      .sort((a, b) => a[0]! - b[0]!);
+  const parts = [
+    [0, 3 * GIB, 0],
+    [4 * GIB, 2 * GIB + MIB, 3 * GIB],
+  ];
+  assert.equal(places("vm/big", Role.VM, 0), parts);
+  assert.equal(places("dm/big", Role.DEVICE_MODEL, 4 * GIB), parts);
 });
 
 test("power off, reset and end by the guest", () => {
@@ -245,7 +269,7 @@ test("the device model gets what the contract says", () => {
   assert.is(rig.kernel.domain("vm/a").space.at(0)!.access, 7);
   assert.equal(
     [...model.caps.keys()].filter((slot) => slot > 2).sort((x, y) => x - y),
-    [3, 4, 8],
+    [3, 4, 5, 8],
   );
   assert.ok(rig.kernel.domain("control").caps.has(CAP_MODULE));
 });
@@ -255,6 +279,17 @@ test("a loaded VM's device model maps no image any more", () => {
   const { space } = rig.kernel.domain("dm/a");
   for (const gpa of [0x20000000, 0x40000000]) assert.is(space.at(gpa), undefined);
   assert.is(space.at(0x100000000)!.access, 3);
+});
+
+test("a VM that does not listen to its power button says so, and runs on", () => {
+  const rig = new Rig({ spec: hostSpec([vmSpec("a")]) });
+  rig.ok("console.write", { vm: "a", data: "ignore\r" });
+  rig.ok("stop", { vm: "a" });
+  assert.is(rig.state("a"), "running");
+  assert.is(rig.row("a")!["reason"], "its power button is pressed, but it does not listen to it");
+  const events = rig.ok("events", { since: 0 })["events"] as Message[];
+  assert.is(events.at(-1)!["kind"], "vm-unheard");
+  rig.ok("stop", { vm: "a", force: true });
 });
 
 test.run();

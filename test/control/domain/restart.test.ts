@@ -7,7 +7,9 @@ import { DomainState, GPA_SHARED, Role, VcpuState } from "../../../control/gen/a
 import type { Message } from "../../../control/protocol/node/cbor";
 import { hostSpec, Rig, vmSpec } from "./rig";
 
-const GPA_STASH = GPA_SHARED + 0x1000000;
+/** Where a copy of a document is: 0 is about the host, 1 + n about VM n. */
+const stashCopy = (document: number, copy: number): number =>
+  GPA_SHARED + 0x1000000 + (2 * document + copy) * 0x1400;
 
 function trap(rig: Rig): string {
   rig.text();
@@ -107,8 +109,9 @@ test("a VM that ended while there was no control domain is found out", () => {
 test("with a spoilt stash, VMs are found by their labels and links", () => {
   const rig = new Rig();
   const control = rig.kernel.domain("control");
-  control.space.write(GPA_STASH + 16, new Uint8Array(64).fill(0x5a));
-  control.space.write(GPA_STASH + 0x10010, new Uint8Array(64).fill(0xa5));
+  for (let document = 0; document < 3; document++)
+    for (let copy = 0; copy < 2; copy++)
+      control.space.write(stashCopy(document, copy) + 16, new Uint8Array(64).fill(0x5a));
   trap(rig);
   assert.is(rig.state("a"), "running");
   assert.is(rig.state("b"), "running");
@@ -119,13 +122,26 @@ test("with a spoilt stash, VMs are found by their labels and links", () => {
   assert.is(show["memory"], 96 << 20);
 });
 
+test("VMs come back in their order, a removed one does not, and a new one is the last", () => {
+  const rig = new Rig({ spec: hostSpec(["a", "b", "c"].map((name) => vmSpec(name))) });
+  const names = (): unknown[] => (rig.ok("ls")["vms"] as Message[]).map((vm) => vm["name"]);
+  rig.ok("rm", { vm: "a", force: true });
+  rig.ok("create", { spec: vmSpec("x") }); // where a was
+  trap(rig);
+  assert.equal(names(), ["b", "c", "x"]);
+  rig.ok("rm", { vm: "b", force: true });
+  rig.ok("create", { spec: vmSpec("y") });
+  trap(rig);
+  assert.equal(names(), ["c", "x", "y"]);
+});
+
 test("one spoilt copy of the stash: the one before is used", () => {
   const rig = new Rig({ spec: hostSpec([vmSpec("a")]) });
   const control = rig.kernel.domain("control");
   const sequence = (copy: number): number =>
-    new DataView(control.space.read(GPA_STASH + copy * 0x10000, 8).buffer).getUint32(4, true);
+    new DataView(control.space.read(stashCopy(1, copy), 8).buffer).getUint32(4, true);
   const newer = sequence(0) > sequence(1) ? 0 : 1;
-  control.space.write(GPA_STASH + newer * 0x10000 + 20, new Uint8Array(8));
+  control.space.write(stashCopy(1, newer) + 20, new Uint8Array(8));
   trap(rig);
   assert.is(rig.state("a"), "running");
 });

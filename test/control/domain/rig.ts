@@ -35,10 +35,18 @@ export interface RigOptions extends KernelOptions {
   /** The host specification; null: no such module; bytes: as they are. */
   spec?: Message | Uint8Array | null;
   deviceModel?: Uint8Array;
+  /** One more module, "seabios". */
+  firmware?: Uint8Array;
+  /** Modules that the boot image is said to have, with their sizes. */
+  manifest?: Record<string, number>;
   /** The control domain traps at its n-th DOMAIN_CREATE, once. */
   trapAt?: number;
   /** COM1's interrupts get lost. */
   deafLine?: boolean;
+}
+
+function manifest(sizes: Record<string, number>): Uint8Array {
+  return cborEncode({ modules: Object.entries(sizes).map(([name, size]) => ({ name, size })) });
 }
 
 /** One booted machine and both sides of its serial line. */
@@ -63,6 +71,8 @@ export class Rig {
         : [{ name: "spec", data: spec instanceof Uint8Array ? spec : cborEncode(spec as Message) }]),
       { name: "linux", data: new Uint8Array(100_000).fill(1) },
       { name: "initrd", data: new Uint8Array(50_000).fill(2) },
+      ...(options.firmware ? [{ name: "seabios", data: options.firmware }] : []),
+      ...(options.manifest ? [{ name: "manifest", data: manifest(options.manifest) }] : []),
     ];
     this.kernel = new KernelModel({ ...options, modules });
     if (options.deafLine) this.kernel.serial.onInterrupt = () => undefined;

@@ -40,6 +40,8 @@ test("unknown commands and VMs name the next thing to type", () => {
     'error: there is no command "strat"\nnext:  did you mean start? help lists all commands\n',
   );
   assert.is(rig.command("xyzzy"), 'error: there is no command "xyzzy"\nnext:  help\n');
+  assert.match(rig.command("exit"), "leaves plinth shell");
+  assert.match(rig.command("help strat"), 'error: there is no command "strat"\nnext:  did you mean start?');
   assert.is(rig.command("show q"), 'error: there is no VM "q", did you mean "a"?\nnext:  ls\n');
   assert.match(rig.command("show"), /^error: show: it needs a VM; usage: show VM\nnext: {2}help show\n$/);
   assert.match(rig.command("ls x"), /^error: ls: "x" is too much/);
@@ -123,11 +125,11 @@ test("create, with a command line in quotes, then rm", () => {
   assert.match(rig.command("create d mem=1"), /did you mean "memory="\?/);
   assert.match(
     rig.command("create d memory=1G kernel=linux"),
-    /^error: VM "d": needs 1,025 MiB, \d+ MiB are free\nnext: {2}free\n$/,
+    /^error: VM "d": needs 1,02\d MiB, \d+ MiB are free\nnext: {2}free\n$/,
   );
   assert.match(
     rig.command("create d memory=12 kernel=linux"),
-    /error: VM "d": memory is 12, it must be 16,777,216 to 3,221,225,472/,
+    /error: VM "d": memory is 12, it must be 2,097,152 to 274,877,906,944/,
   );
 });
 

@@ -31,8 +31,16 @@ interface Exports {
 
 /** Exits between two collections, as in the native runtime. */
 const COLLECT_EXITS = 4096;
-/** Bytes of RAM that the native runtime keeps for stack, page tables and its own variables. */
-const RUNTIME_RAM = 64 * 1024;
+/** Bytes of RAM that the native runtime keeps: stack, tables and variables, and a page table for each 2 MiB. */
+const RUNTIME_RAM = 13 * PAGE_SIZE;
+const TABLE_SPAN = 2 << 20;
+const WASM_PAGE = 65536;
+
+/** How far a component's linear memory may grow with so many bytes of RAM; natively its first page takes none. */
+export function linearLimit(ram: number): number {
+  const tables = Math.ceil((ram + WASM_PAGE) / TABLE_SPAN) * PAGE_SIZE;
+  return Math.floor((ram - RUNTIME_RAM - tables) / WASM_PAGE) * WASM_PAGE + WASM_PAGE;
+}
 const EXIT_MASK = 0xffffn;
 
 export class Component {
@@ -108,7 +116,7 @@ export class Component {
 
   private collect(): void {
     this.exports.__collect();
-    const limit = this.domain.areaSize(GPA_RAM) - RUNTIME_RAM + 65536;
+    const limit = linearLimit(this.domain.areaSize(GPA_RAM));
     if (this.linearSize > limit) {
       throw new ComponentFault(
         "trap",
@@ -142,7 +150,9 @@ export class Component {
     view.setBigUint64(InfoAt.image_size, BigInt(domain.areaSize(GPA_IMAGE)), true);
     view.setBigUint64(InfoAt.tsc_hz, kernel.tscHz, true);
     view.setBigUint64(InfoAt.boot_tsc, kernel.bootTsc, true);
-    view.setUint32(InfoAt.cpus, 1, true);
+    view.setUint32(InfoAt.cpus, kernel.options.cpus ?? 1, true);
+    this.info.set(kernel.options.rsdp ?? [], InfoAt.rsdp);
+    view.setUint32(InfoAt.efi, kernel.options.efi ? 1 : 0, true);
     view.setUint32(InfoAt.features, kernel.features, true);
     view.setUint32(InfoAt.last_failure, failure, true);
     text(this.info, InfoAt.cpu_name, "Model CPU");
@@ -203,6 +213,17 @@ export class Component {
       sharedLoad64: (gpa: bigint) => wide(domain.space.read(aligned(outside(gpa), 8), 8)),
       sharedStore32: (gpa: bigint, value: number) =>
         domain.space.write(aligned(outside(gpa)), bytesOf(value)),
+      sharedReplace: (gpa: bigint, size: number, expected: bigint, value: bigint) => {
+        const at = aligned(outside(gpa), size);
+        const bits = 8 * size;
+        const old = domain.space.read(at, size);
+        const now = size === 8 ? wide(old) : BigInt(word(old));
+        if (BigInt.asUintN(bits, now) !== BigInt.asUintN(bits, expected)) return 0;
+        const bytes = Buffer.alloc(8);
+        bytes.writeBigUInt64LE(BigInt.asUintN(bits, value));
+        domain.space.write(at, bytes.subarray(0, size));
+        return 1;
+      },
       portIn: (port: number, size: number) => kernel.portIn(domain, port, size),
       portOut: (port: number, size: number, value: number) => kernel.portOut(domain, port, size, value),
       now: () => BigInt.asIntN(64, kernel.now()),

@@ -1,6 +1,7 @@
 // The hypercalls of the model: each checks first and commits after, and returns the value in RDX.
 
 import {
+  CAP_MEMORY,
   CapInfoAt,
   CpuidRowAt,
   DomainInfoAt,
@@ -17,6 +18,7 @@ import {
   MAX_VCPUS,
   ObjectType,
   PAGE_SIZE,
+  RELEASE_MAX,
   Right,
   Role,
   Status,
@@ -92,6 +94,7 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     view.setBigUint64(CapInfoAt.object_id, BigInt(object.id), true);
     view.setUint32(CapInfoAt.slots, call.caller.slots, true);
     if (object.kind === "memory") view.setBigUint64(CapInfoAt.pages, BigInt(object.pages), true);
+    if (object.kind === "memory") view.setBigUint64(CapInfoAt.present, BigInt(object.present), true);
     if (object.kind === "channel") view.setUint32(CapInfoAt.index, object.end, true);
     const domain = object.kind === "domain" ? object : object.kind === "vcpu" ? object.domain : undefined;
     if (object.kind === "vcpu") view.setUint32(CapInfoAt.index, object.index, true);
@@ -163,12 +166,21 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     call.comm.set(Buffer.from(domain.label).subarray(0, LABEL_SIZE - 1), DomainInfoAt.label);
   },
 
-  [Hypercall.MEM_CREATE]: (call, slot, pages) => {
+  [Hypercall.MEM_CREATE]: (call, slot, pages, payer = 0) => {
     needRoot(call.caller);
     refuseIf(pages === 0, Status.BAD_ARGUMENT);
     call.caller.freeSlot(slot);
+    const domain = payer ? call.caller.object(payer, "domain", Right.CONTROL) : undefined;
+    domain?.freeSlot(CAP_MEMORY);
     refuseIf(pages > call.kernel.freePages, Status.NO_MEMORY);
-    call.caller.put(slot, call.kernel.addMemory(pages));
+    const memory = call.kernel.addMemory(pages);
+    call.caller.put(slot, memory, Right.ALL, domain?.put(CAP_MEMORY, memory));
+  },
+
+  [Hypercall.MEM_RELEASE]: (call, slot, first, pages) => {
+    const memory = call.caller.object(slot, "memory", Right.WRITE);
+    refuseIf(pages === 0 || pages > RELEASE_MAX || first + pages > memory.pages, Status.BAD_ARGUMENT);
+    memory.release(first, pages);
   },
 
   [Hypercall.MEM_MAP]: (call, slot, memorySlot, gpa, first, pages, access) => {
@@ -345,7 +357,8 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     view.setBigUint64(HostInfoAt.kernel_pages, BigInt(kernel.kernelPages), true);
     view.setBigUint64(HostInfoAt.log_position, BigInt(kernel.logBytes.length), true);
     view.setBigUint64(HostInfoAt.uptime, kernel.now() - kernel.bootTsc, true);
-    view.setUint32(HostInfoAt.cpus, 1, true);
+    view.setBigUint64(HostInfoAt.clean_pages, BigInt(kernel.freePages), true);
+    view.setUint32(HostInfoAt.cpus, kernel.options.cpus ?? 1, true);
     view.setUint32(HostInfoAt.domains, kernel.domains.size, true);
   },
 
@@ -353,6 +366,13 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     needRoot(call.caller);
     const view = structure(call.comm, 16);
     call.kernel.hostCpuid(leaf, subleaf).forEach((value, n) => view.setUint32(n * 4, value, true));
+  },
+
+  [Hypercall.FIRMWARE_READ]: (call, address, length) => {
+    needRoot(call.caller);
+    refuseIf(call.wide[0]! >> 46n !== 0n || call.kernel.isRam(address), Status.BAD_ARGUMENT);
+    refuseIf(length > PAGE_SIZE - (address % PAGE_SIZE), Status.BAD_ARGUMENT);
+    call.comm.set(call.kernel.firmwareRead(address, length));
   },
 
   [Hypercall.HOST_LOG]: (call, position) => {

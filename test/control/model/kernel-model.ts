@@ -54,6 +54,15 @@ export interface KernelOptions {
   /** Unix seconds that the real-time clock shows at the start. */
   wallClock?: number;
   features?: number;
+  /** Memory of the firmware: pieces that are not RAM, by their address. */
+  tables?: { at: number; bytes: Uint8Array }[];
+  /** The ACPI root pointer that the boot loader found. */
+  rsdp?: Uint8Array;
+  efi?: boolean;
+  /** Configuration space of PCI functions, by bus << 8 | device << 3 | function. */
+  pci?: Map<number, Uint8Array>;
+  cpus?: number;
+  hostCpuid?: (leaf: number, subleaf: number) => number[];
 }
 
 /** Events that one run() handles at most: a component that signals itself for ever is a bug. */
@@ -66,6 +75,7 @@ export class KernelModel {
   readonly tscHz: bigint;
   readonly bootTsc = 1000n;
   readonly features: number;
+  readonly options: KernelOptions;
   readonly serial = new Uart();
   readonly domains = new Set<Domain>();
   readonly timers = new Set<Timer>();
@@ -91,10 +101,12 @@ export class KernelModel {
     this.controlPages = Math.floor((options.controlMemory ?? 8 * 2 ** 20) / PAGE_SIZE);
     this.tscHz = options.tscHz ?? 1_000_000_000n;
     this.features = options.features ?? 0x3;
+    this.options = options;
     this.tsc = this.bootTsc + 1_000_000n;
     this.ports = new Ports(
       this.serial,
       () => this.milliseconds + (options.wallClock ?? 1_700_000_000) * 1000,
+      options.pci,
     );
     this.serial.onInterrupt = () => this.interrupt(4);
   }
@@ -179,7 +191,7 @@ export class KernelModel {
   }
 
   get freePages(): number {
-    const used = [...this.memories].reduce((sum, memory) => sum + memory.pages, 0);
+    const used = [...this.memories].reduce((sum, memory) => sum + memory.present, 0);
     return this.totalPages - used - this.kernelPages;
   }
 
@@ -243,7 +255,29 @@ export class KernelModel {
   }
 
   hostCpuid(leaf: number, subleaf: number): number[] {
-    return hostCpuid(leaf, subleaf);
+    return (this.options.hostCpuid ?? hostCpuid)(leaf, subleaf);
+  }
+
+  /** Memory that is not RAM; where nothing is, nothing answers. */
+  firmwareRead(address: number, length: number): Uint8Array {
+    const out = new Uint8Array(length).fill(0xff);
+    for (const { at, bytes } of this.options.tables ?? [])
+      for (let n = 0; n < length; n++) out[n] = bytes[address + n - at] ?? out[n]!;
+    return out;
+  }
+
+  /** RAM begins at 1 MiB and has a hole where the firmware's pieces lie. */
+  isRam(address: number): boolean {
+    const page = Math.floor(address / PAGE_SIZE);
+    const end = 0x100 + this.totalPages;
+    return (
+      page >= 0x100 &&
+      page < end &&
+      !(this.options.tables ?? []).some(
+        ({ at, bytes }) =>
+          page >= Math.floor(at / PAGE_SIZE) && page <= Math.floor((at + bytes.length - 1) / PAGE_SIZE),
+      )
+    );
   }
 
   interrupt(line: number): void {

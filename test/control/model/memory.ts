@@ -10,6 +10,8 @@ export class MemoryObject {
   readonly kind = "memory";
   references = 0;
   private readonly chunks = new Map<number, Uint8Array>();
+  /** Pages whose frames have gone back and not been touched since. */
+  readonly released = new Set<number>();
 
   constructor(
     readonly id: number,
@@ -20,6 +22,18 @@ export class MemoryObject {
 
   get size(): number {
     return this.pages * PAGE_SIZE;
+  }
+
+  /** Pages that have a frame. */
+  get present(): number {
+    return this.pages - this.released.size;
+  }
+
+  release(first: number, pages: number): void {
+    for (let page = first; page < first + pages; page++) {
+      if (!this.released.has(page)) this.write(page * PAGE_SIZE, new Uint8Array(PAGE_SIZE));
+      this.released.add(page);
+    }
   }
 
   read(offset: number, length: number): Uint8Array {
@@ -45,6 +59,10 @@ export class MemoryObject {
     visit: (chunk: number, start: number, at: number, count: number) => void,
   ): void {
     if (offset < 0 || offset + length > this.size) throw new RangeError("outside of a memory object");
+    if (this.released.size > 0) {
+      const last = Math.floor((offset + length - 1) / PAGE_SIZE);
+      for (let page = Math.floor(offset / PAGE_SIZE); page <= last; page++) this.released.delete(page);
+    }
     for (let at = 0; at < length;) {
       const start = (offset + at) % CHUNK;
       const count = Math.min(length - at, CHUNK - start);

@@ -1,4 +1,4 @@
-// Ports of the model's machine that a component may have: COM1 and the real-time clock.
+// Ports of the model's machine that a component may have: COM1 the real-time clock, and PCI configuration.
 
 import { ComponentFault } from "./faults";
 import type { Domain } from "./objects";
@@ -7,26 +7,33 @@ import type { Uart } from "./uart";
 const COM1 = 0x3f8;
 const RTC_INDEX = 0x70;
 const RTC_DATA = 0x71;
+const PCI_ADDRESS = 0xcf8;
+const PCI_DATA = 0xcfc;
 
 export class Ports {
   private rtcIndex = 0;
+  private pciAddress = 0;
 
   constructor(
     private readonly uart: Uart,
     /** Unix milliseconds. */
     private readonly wallClock: () => number,
+    private readonly pci = new Map<number, Uint8Array>(),
   ) {}
 
   read(domain: Domain, port: number, size: number): number {
     this.check(domain, port);
     if (port >= COM1 && port < COM1 + 8 && size === 1) return this.uart.portIn(port - COM1);
     if (port === RTC_DATA) return this.rtc();
+    if (port === PCI_DATA && size === 4) return this.pciRead();
     return size === 4 ? 0xffffffff : size === 2 ? 0xffff : 0xff;
   }
 
   write(domain: Domain, port: number, size: number, value: number): void {
     this.check(domain, port);
     if (port >= COM1 && port < COM1 + 8 && size === 1) this.uart.portOut(port - COM1, value & 0xff);
+    if (port === PCI_ADDRESS && size === 4) this.pciAddress = value;
+    if (port === PCI_DATA) throw new ComponentFault("exit", port, "PCI configuration is only read");
     if (port === RTC_INDEX) this.rtcIndex = value & 0x7f;
   }
 
@@ -34,6 +41,12 @@ export class Ports {
     if (!domain.ports.some((range) => port >= range.first && port < range.first + range.count)) {
       throw new ComponentFault("exit", port, `port 0x${port.toString(16)} is not this domain's`);
     }
+  }
+
+  private pciRead(): number {
+    const space = this.pci.get((this.pciAddress >>> 8) & 0xffff);
+    if (!space || this.pciAddress >>> 31 === 0) return 0xffffffff;
+    return Buffer.from(space).readUInt32LE(this.pciAddress & 0xfc);
   }
 
   private rtc(): number {

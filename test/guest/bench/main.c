@@ -19,18 +19,8 @@ static u64 samples[SAMPLES];
 static u64 empty;
 static volatile u64 arrived;
 
-static u64 median(void) {
-    for (unsigned i = 1; i < SAMPLES; i++)
-        for (unsigned j = i; j > 0 && samples[j] < samples[j - 1]; j--) {
-            u64 swap = samples[j];
-            samples[j] = samples[j - 1];
-            samples[j - 1] = swap;
-        }
-    return samples[SAMPLES / 2];
-}
-
 static void report(const char *name, u64 less) {
-    print("bench: %s %lu\n", name, median() - less);
+    print("bench: %s %lu\n", name, median(samples, SAMPLES) - less);
 }
 
 #define MEASURE(name, operation)                                                                   \
@@ -50,17 +40,6 @@ __attribute__((naked)) static void note_arrival(void) {
                      "pop %rdx; pop %rcx; pop %rax; iretq");
 }
 
-static void set_gate(unsigned vector) {
-    u64 handler = (u64)note_arrival;
-    struct gate gate = idt[VECTOR_UD];
-    gate.offset0 = (u16)handler;
-    gate.offset1 = (u16)(handler >> 16);
-    gate.offset2 = (u32)(handler >> 32);
-    gate.ist = 0;
-    idt[vector] = gate;
-}
-
-static void vmcall(void) { __asm__ volatile("vmcall" : : "a"(0ul) : "memory", "rdx"); }
 
 static void self_ipi(void) {
     for (unsigned i = 0; i < SAMPLES; i++) {
@@ -90,13 +69,16 @@ static void timer_late(const char *name, bool halted) {
 void test_main(void) {
     volatile u32 *ioapic = window(0, IOAPIC | PTE_PRESENT | PTE_WRITE | PTE_UNCACHED);
     volatile u32 *hole = window(1, UNCLAIMED_MMIO | PTE_PRESENT | PTE_WRITE | PTE_UNCACHED);
-    set_gate(VECTOR_TIMER);
-    set_gate(VECTOR_SELF);
+    vector_set(VECTOR_TIMER, note_arrival);
+    vector_set(VECTOR_SELF, note_arrival);
     apic_enable();
 
     MEASURE("empty", (void)0);
-    empty = median();
-    MEASURE("hypercall", vmcall());
+    empty = median(samples, SAMPLES);
+    if (on_amd())
+        MEASURE("hypercall", __asm__ volatile("vmmcall" : : "a"(0ul) : "memory", "rdx"));
+    else
+        MEASURE("hypercall", __asm__ volatile("vmcall" : : "a"(0ul) : "memory", "rdx"));
     MEASURE("cpuid", cpuid(0, 0));
     MEASURE("rdmsr", rdmsr(MSR_APIC_BASE));
     MEASURE("wrmsr", wrmsr(MSR_DEBUGCTL, 0));

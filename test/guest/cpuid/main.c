@@ -10,6 +10,7 @@ const char title[] = "cpuid";
 #define LEAF1_DEADLINE (1u << 24)
 #define LEAF1_XSAVE   (1u << 26)
 #define LEAF1_OSXSAVE (1u << 27)
+#define LEAFD1_XSAVEC (1u << 1)
 #define LEAF1_HYPERVISOR (1u << 31)
 
 static u64 xsetbv(u32 index, u64 value) {
@@ -38,6 +39,20 @@ static void check_features(void) {
     check(!(beyond.eax | beyond.ebx | beyond.ecx | beyond.edx), "a leaf that is not there is zero");
 }
 
+/* Bytes that XSAVEC needs for these components: each follows the one before, some at a multiple of 64. */
+static u32 compacted_size(u64 components) {
+    u32 size = 576;
+    for (unsigned i = 2; i < 63; i++) {
+        if (!(components >> i & 1))
+            continue;
+        struct cpuid part = cpuid(0xd, i);
+        if (part.ecx & 2)
+            size = (size + 63) / 64 * 64;
+        size += part.eax;
+    }
+    return size;
+}
+
 static void check_xsave(void) {
     CHECK(!(cpuid(1, 0).ecx & LEAF1_OSXSAVE));
     CHECK_EQUAL(xsetbv(0, 1), VECTOR_UD);
@@ -58,11 +73,14 @@ static void check_xsave(void) {
     if (all & 4) {
         CHECK_EQUAL(xsetbv(0, 7), NO_FAULT);
         CHECK_EQUAL(cpuid(0xd, 0).ebx, cpuid(0xd, 2).eax + cpuid(0xd, 2).ebx);
+        if (cpuid(0xd, 1).eax & LEAFD1_XSAVEC)
+            CHECK_EQUAL(cpuid(0xd, 1).ebx, 576 + cpuid(0xd, 2).eax);
         CHECK_EQUAL(xsetbv(0, 7 | 1 << 5), VECTOR_GP); /* AVX-512 in part */
     }
     CHECK_EQUAL(xsetbv(0, all), NO_FAULT);
     CHECK_EQUAL(cpuid(0xd, 0).ebx, d.ecx);
     CHECK_EQUAL(cpuid(0xd, 0).ecx, d.ecx);
+    CHECK_EQUAL(cpuid(0xd, 1).ebx, cpuid(0xd, 1).eax & LEAFD1_XSAVEC ? compacted_size(all) : 0);
     u32 low, high;
     CHECK_EQUAL(FAULT_OF("xgetbv", : "=a"(low), "=d"(high) : "c"(0)), NO_FAULT);
     CHECK_EQUAL(low, (u32)all);

@@ -24,6 +24,9 @@ void check_equal(u64 actual, u64 expected, const char *what);
 _Noreturn void skip(const char *why);
 _Noreturn void error(const char *why);
 _Noreturn void power_off(void);
+u64 median(u64 *samples, unsigned count); /* sorts them */
+/* Whether the CPU does it; false, and said on the console: this one is QEMU's emulator (word "tcg"), which does not. */
+bool cpu_has(const char *what);
 #define CHECK(condition) check(condition, #condition)
 #define CHECK_EQUAL(actual, expected) check_equal(actual, expected, #actual)
 
@@ -77,6 +80,8 @@ extern u64 gdt[8];
 u64 ist_stack(unsigned n, u64 top);
 /* Called for a vector instead of ending the test. */
 extern void (*handlers[256])(struct frame *frame);
+/* Leads a vector straight to a handler that saves what it uses and ends with IRETQ. */
+void vector_set(unsigned vector, void (*handler)(void));
 
 /* A piece of assembly that may fault: where it does, it goes on behind, and `fault` says how. */
 #define PROBE(text)                                                                                \
@@ -88,6 +93,19 @@ extern void (*handlers[256])(struct frame *frame);
         __asm__ volatile(PROBE(text)__VA_ARGS__);                                                  \
         fault.vector;                                                                              \
     })
+
+/* --- further CPUs, in x2APIC mode --- */
+
+#define MAX_CPUS 16
+/* Starts CPUs 1 to count - 1; each calls the function. The boot CPU is number 0. */
+void cpus_start(unsigned count, void (*function)(unsigned cpu));
+/* Descriptor tables of a CPU. */
+void traps_load(unsigned cpu);
+static inline unsigned cpu_number(void) {
+    unsigned number;
+    __asm__ volatile("movl %%gs:0, %0" : "=r"(number));
+    return number;
+}
 
 /* --- memory --- */
 
@@ -122,12 +140,15 @@ enum {
     APIC_SELF_IPI = 0x83f,
 };
 #define MSR_APIC_BASE    0x1b
+#define APIC_BASE_BSP    0x100ull
+#define APIC_BASE_X2APIC 0x400ull
+#define APIC_BASE_ENABLE 0x800ull
 #define MSR_TSC          0x10
 #define MSR_TSC_DEADLINE 0x6e0
 #define MSR_EFER         0xc0000080
 #define TIMER_PERIODIC   (1u << 17)
 #define TIMER_DEADLINE   (2u << 17)
-/* Switches it on and masks the PIC's line. */
+/* Switches it on, to x2APIC mode, and masks the PIC's line. */
 void apic_enable(void);
 u64 tsc_hz(void);
 
@@ -143,6 +164,18 @@ static inline struct cpuid cpuid(u32 leaf, u32 subleaf) {
                      : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx)
                      : "a"(leaf), "c"(subleaf));
     return r;
+}
+
+/* Whose hypercalls and instructions for hypervisors the CPU has. */
+static inline bool on_amd(void) { return cpuid(0, 0).ebx == 0x68747541; } /* "Auth" */
+
+static inline u64 hypercall(u64 number) {
+    u64 result = number, a = 0, b = 0, c = 0;
+    if (on_amd())
+        __asm__ volatile("vmmcall" : "+a"(result), "+D"(a), "+S"(b), "+d"(c) : : "memory");
+    else
+        __asm__ volatile("vmcall" : "+a"(result), "+D"(a), "+S"(b), "+d"(c) : : "memory");
+    return result;
 }
 
 static inline u64 rdtsc(void) {

@@ -87,6 +87,16 @@ void power_off(void) {
         __asm__ volatile("cli; hlt");
 }
 
+u64 median(u64 *samples, unsigned count) {
+    for (unsigned i = 1; i < count; i++)
+        for (unsigned j = i; j > 0 && samples[j] < samples[j - 1]; j--) {
+            u64 swap = samples[j];
+            samples[j] = samples[j - 1];
+            samples[j - 1] = swap;
+        }
+    return samples[count / 2];
+}
+
 static bool starts(const char *text, const char *word) {
     while (*word && *text == *word)
         text++, word++;
@@ -101,6 +111,13 @@ static const char *find_word(const char *word) {
 }
 
 bool has_word(const char *word) { return find_word(word) != NULL; }
+
+bool cpu_has(const char *what) {
+    if (!has_word("tcg"))
+        return true;
+    print("skipped: QEMU's emulator has no %s\n", what);
+    return false;
+}
 
 u64 word_value(const char *name) {
     const char *at = find_word(name);

@@ -12,14 +12,15 @@ volatile struct fault fault;
 volatile u64 resume;
 struct gate idt[256] __attribute__((aligned(16)));
 u64 gdt[8] __attribute__((aligned(16)));
+static u64 gdts[MAX_CPUS - 1][8] __attribute__((aligned(16))); /* of the further CPUs */
 void (*handlers[256])(struct frame *frame);
 
 static struct {
     u32 reserved;
     u64 rsp[3], reserved1, ist[7], reserved2;
     u16 reserved3, io_map;
-} __attribute__((packed)) tss;
-static u8 ist_stacks[2][IST_SIZE] __attribute__((aligned(16)));
+} __attribute__((packed)) tsss[MAX_CPUS];
+static u8 ist_stacks[MAX_CPUS][2][IST_SIZE] __attribute__((aligned(16)));
 static u64 window_tables[3][512] __attribute__((aligned(4096)));
 
 struct pointer {
@@ -49,32 +50,38 @@ void trap(struct frame *frame) {
     error("an exception or interrupt that the test did not expect");
 }
 
-static void gate_set(unsigned vector, unsigned ist) {
-    u64 to = (u64)vector_stubs + 16 * vector;
+static void gate_set(unsigned vector, u64 to, unsigned ist) {
     idt[vector] = (struct gate){(u16)to,         SELECTOR_CODE,   (u8)ist, GATE_INTERRUPT,
                                 (u16)(to >> 16), (u32)(to >> 32), 0};
 }
 
-void traps_init(void) {
-    u64 base = (u64)&tss, limit = sizeof(tss) - 1;
-    gdt[2] = CODE_DESCRIPTOR;
-    gdt[3] = DATA_DESCRIPTOR;
-    gdt[4] = TSS_AVAILABLE | limit | (base & 0xffffff) << 16 | (base >> 24 & 0xff) << 56;
-    gdt[5] = base >> 32;
-    tss.io_map = sizeof(tss);
+void vector_set(unsigned vector, void (*handler)(void)) { gate_set(vector, (u64)handler, 0); }
+
+void traps_load(unsigned cpu) {
+    u64 *own = cpu ? gdts[cpu - 1] : gdt;
+    u64 base = (u64)&tsss[cpu], limit = sizeof(tsss[cpu]) - 1;
+    own[2] = CODE_DESCRIPTOR;
+    own[3] = DATA_DESCRIPTOR;
+    own[4] = TSS_AVAILABLE | limit | (base & 0xffffff) << 16 | (base >> 24 & 0xff) << 56;
+    own[5] = base >> 32;
+    tsss[cpu].io_map = sizeof(tsss[cpu]);
     for (unsigned i = 0; i < 2; i++)
-        tss.ist[i] = (u64)ist_stacks[i] + IST_SIZE;
-    for (unsigned i = 0; i < 256; i++)
-        gate_set(i, i == VECTOR_DF ? 1 : i == VECTOR_NMI ? 2 : 0);
-    struct pointer pointer = {sizeof(gdt) - 1, (u64)gdt};
+        tsss[cpu].ist[i] = (u64)ist_stacks[cpu][i] + IST_SIZE;
+    struct pointer pointer = {sizeof(gdt) - 1, (u64)own};
     load_segments(&pointer);
     pointer = (struct pointer){sizeof(idt) - 1, (u64)idt};
     __asm__ volatile("lidt %0" ::"m"(pointer));
 }
 
+void traps_init(void) {
+    for (unsigned i = 0; i < 256; i++)
+        gate_set(i, (u64)vector_stubs + 16 * i, i == VECTOR_DF ? 1 : i == VECTOR_NMI ? 2 : 0);
+    traps_load(0);
+}
+
 u64 ist_stack(unsigned n, u64 top) {
-    u64 before = tss.ist[n - 1];
-    tss.ist[n - 1] = top;
+    u64 before = tsss[0].ist[n - 1];
+    tsss[0].ist[n - 1] = top;
     return before;
 }
 
@@ -90,6 +97,7 @@ void *window(unsigned index, u64 entry) {
 }
 
 void apic_enable(void) {
+    wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_BASE_X2APIC);
     wrmsr(APIC_SPURIOUS, 0x1ff);
     wrmsr(APIC_LVT_LINT0, 1u << 16);
 }

@@ -27,6 +27,8 @@ static const struct range listed[] = {
     {0x2ff, 0x2ff},           /* MTRR_DEF_TYPE */
     {0x6e0, 0x6e0},           /* TSC_DEADLINE */
     {0x800, 0x83f},           /* the local APIC: apic/main.c */
+    {0x4b564d00, 0x4b564d01}, /* KVM clock: wall clock, system time */
+    {0x4b564d03, 0x4b564d03}, /* steal time */
     {0xc0000080, 0xc0000084}, /* EFER, STAR, LSTAR, CSTAR, FMASK */
     {0xc0000100, 0xc0000103}, /* FS, GS, KERNEL_GS base, TSC_AUX */
 };
@@ -35,7 +37,7 @@ static bool is_listed(u32 msr) {
     for (unsigned i = 0; i < sizeof(listed) / sizeof(*listed); i++)
         if (msr >= listed[i].first && msr <= listed[i].last)
             return true;
-    return false;
+    return on_amd() && (msr == 0xc0010010 || msr == 0xc0010015 || msr == 0xc001001f);
 }
 
 /* Reads all of them; of those that are not listed, writes back what can do no harm. */
@@ -67,22 +69,43 @@ static void check_stored(u32 msr, u64 value) {
 static void check_listed(void) {
     static const u32 stored[] = {0x175,      0x176,      0xc0000082,
                                  0xc0000083, 0xc0000100, 0xc0000101, 0xc0000102};
+    bool canonical = cpu_has("check of addresses in WRMSR"), types = cpu_has("check of types in PAT");
     for (unsigned i = 0; i < sizeof(stored) / sizeof(*stored); i++) {
         check_stored(stored[i], 0x00007fff12345678);
-        if (stored[i] > 0x176)
+        if (canonical && stored[i] > 0x176)
             check(try_wrmsr(stored[i], 0x1234567800000000) == VECTOR_GP,
                   "an address that is not canonical is refused");
     }
     check_stored(0xc0000081, 0x0023001000000000);
     check_stored(0x277, 0x0407050600070106);
-    CHECK_EQUAL(try_wrmsr(0x277, 0x0200000000000000), VECTOR_GP);
+    if (types)
+        CHECK_EQUAL(try_wrmsr(0x277, 0x0200000000000000), VECTOR_GP);
     check_stored(0x2ff, 0xc06);
     CHECK_EQUAL(try_wrmsr(0x2ff, 2), VECTOR_GP);
+    check_stored(0x200, 0x00000000c0000006);
+    CHECK_EQUAL(try_wrmsr(0x200, 0x106), VECTOR_GP);
+    CHECK_EQUAL(try_wrmsr(0x200, 0x2), VECTOR_GP);
+    CHECK_EQUAL(try_wrmsr(0x201, 0x400), VECTOR_GP);
+    /* The highest address bit, and the one above it. */
+    u64 beyond = 1ull << (cpuid(0x80000008, 0).eax & 0xff);
+    check_stored(0x201, beyond >> 1 | 0x800);
+    CHECK_EQUAL(try_wrmsr(0x200, beyond | 6), VECTOR_GP);
+    CHECK_EQUAL(try_wrmsr(0x201, beyond | 0x800), VECTOR_GP);
     CHECK_EQUAL(rdmsr(0x3a), 1);
     CHECK_EQUAL(try_wrmsr(0x3a, 5), VECTOR_GP);
     CHECK_EQUAL(try_wrmsr(0x1d9, 1), VECTOR_GP);
     CHECK_EQUAL(try_wrmsr(0xfe, 0), VECTOR_GP);
+    CHECK_EQUAL(rdmsr(0x1a0), 1); /* MISC_ENABLE: fast strings */
+    check_stored(0x1a0, 0x400c51889);
+    check_stored(0x1a0, 0);
+    CHECK_EQUAL(try_wrmsr(0x1a0, 1 << 1), VECTOR_GP);
     CHECK_EQUAL(try_wrmsr(0x8b, 0), NO_FAULT);
+    if (on_amd()) {
+        CHECK_EQUAL(rdmsr(0xc0010010), 0); /* SYSCFG, HWCR, NB_CFG */
+        CHECK_EQUAL(rdmsr(0xc001001f), 1ull << 46);
+        CHECK_EQUAL(rdmsr(0xc0010015), 1 << 24); /* the TSC is invariant */
+        CHECK_EQUAL(try_wrmsr(0xc0010015, 1 << 18), VECTOR_GP);
+    }
     CHECK_EQUAL(try_wrmsr(MSR_TSC, 1000), NO_FAULT);
     CHECK(rdtsc() - 1000 < 1000000000);
     if (cpuid(0x80000001, 0).edx >> 27 & 1)
@@ -114,8 +137,14 @@ static void check_efer(void) {
     wrmsr(MSR_EFER, efer);
 }
 
-/* The registers of the local APIC that are there, beside which all fault. */
+/* The registers of the local APIC that are there, beside which all fault; in xAPIC mode all do. */
 static void check_x2apic(void) {
+    for (u32 msr = 0x800; msr < 0x900; msr++) {
+        u64 value;
+        check(try_rdmsr(msr, &value) == VECTOR_GP, "RDMSR of an x2APIC register in xAPIC mode");
+        check(try_wrmsr(msr, 0) == VECTOR_GP, "WRMSR of an x2APIC register in xAPIC mode");
+    }
+    apic_enable();
     static const struct range readable[] = {{0x802, 0x803}, {0x808, 0x808}, {0x80a, 0x80a},
                                             {0x80d, 0x80d}, {0x80f, 0x828}, {0x82f, 0x830},
                                             {0x832, 0x839}, {0x83e, 0x83e}};
@@ -140,11 +169,11 @@ static void check_x2apic(void) {
     CHECK_EQUAL(try_wrmsr(APIC_TPR, 1ull << 32), VECTOR_GP);
     CHECK_EQUAL(try_wrmsr(APIC_SPURIOUS, 0x400), VECTOR_GP);
     CHECK_EQUAL(try_wrmsr(APIC_ERROR, 1), VECTOR_GP);
-    CHECK_EQUAL(try_wrmsr(APIC_LVT_TIMER, 1u << 12), VECTOR_GP);
+    CHECK_EQUAL(try_wrmsr(APIC_LVT_TIMER, 1u << 11), VECTOR_GP);
     CHECK_EQUAL(try_wrmsr(APIC_ICR, 1u << 13), VECTOR_GP);
     CHECK_EQUAL(try_wrmsr(APIC_DIVIDE, 4), VECTOR_GP);
     CHECK_EQUAL(try_wrmsr(APIC_SELF_IPI, 0x100), VECTOR_GP);
-    CHECK_EQUAL(try_wrmsr(MSR_APIC_BASE, 0xfee00000), VECTOR_GP);
+    CHECK_EQUAL(try_wrmsr(MSR_APIC_BASE, 0xfee00900), VECTOR_GP); /* not back to xAPIC mode */
     CHECK_EQUAL(try_wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE)), NO_FAULT);
 }
 
@@ -152,6 +181,7 @@ void test_main(void) {
     check_sweep(0, 0x1000);
     check_sweep(0x1ff0, 0x2010);
     check_sweep(0x40000000, 0x40000100);
+    check_sweep(0x4b564cf0, 0x4b564e00);
     check_sweep(0xbffffff0, 0xc0000200);
     check_sweep(0xc0001ff0, 0xc0002010);
     check_sweep(0xc0010000, 0xc0010020);

@@ -1,0 +1,4 @@
+// with:
+/* fuzz.c with the AMD-V backend. */
+#define BACKEND "svm_cpu.h"
+#include "fuzz.c"

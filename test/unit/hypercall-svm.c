@@ -1,0 +1,4 @@
+// with:
+/* hypercall.c with the AMD-V backend. */
+#define BACKEND "svm_cpu.h"
+#include "hypercall.c"

@@ -1,0 +1,4 @@
+// with:
+/* memory.c with the AMD-V backend. */
+#define BACKEND "svm_cpu.h"
+#include "memory.c"

@@ -18,7 +18,19 @@ import {
 
 const test = guestSuite("guests");
 
-for (const kernel of ["msr", "port", "cpuid", "cr", "vmx", "apic", "masked", "xapic", "clock", "events"]) {
+for (const kernel of [
+  "msr",
+  "port",
+  "cpuid",
+  "cr",
+  "vector",
+  "vmx",
+  "apic",
+  "masked",
+  "xapic",
+  "clock",
+  "events",
+]) {
   test(kernel, (context) => runGuest(context, kernel));
 }
 

@@ -157,6 +157,7 @@ static NOINLINE void exit_port_string(struct vcpu *vcpu) {
     struct port_exit io = guest_port_exit(vcpu);
     struct exit_message *m = vcpu->exit;
     tell_port(vcpu, io, 0);
+    m->value = vcpu->apic.base;
     m->access = (io.in ? ACCESS_READ : ACCESS_WRITE) | (io.rep ? ACCESS_REP : 0);
     m->linear = guest_port_linear(vcpu);
     guest_exit_state(vcpu, m);
@@ -251,6 +252,7 @@ static void exit_page(struct vcpu *vcpu) {
     struct exit_message *m = vcpu->exit;
     m->gpa = x.address.v;
     m->linear = x.linear;
+    m->value = vcpu->apic.base;
     m->access = x.access;
     m->length = vcpu->exit_length = 0; /* undefined for this exit */
     guest_exit_state(vcpu, m);

@@ -16,54 +16,69 @@ class NoDevice extends MmioDevice {
 
 /** A piece of memory space that belongs to a device. It can move, and be taken off the bus (a PCI BAR). */
 export class Region {
-  /** Whether it answers. */
-  active: bool = true;
+  /** Bytes from `base` on that answer: all or none. */
+  length: u64;
 
   constructor(
     public base: u64,
-    public size: u32,
+    private size: u32,
     public device: MmioDevice,
-  ) {}
+  ) {
+    this.length = size;
+  }
 
+  place(base: u64, active: bool): void {
+    hole = NO_HOLE;
+    this.base = base;
+    this.length = active ? this.size : 0;
+  }
+
+  // @ts-ignore: decorator
+  @inline
   holds(gpa: u64, size: u32): bool {
-    return this.active && gpa >= this.base && gpa - this.base <= <u64>this.size - size;
+    const offset = gpa - this.base;
+    return offset < this.length && offset + size <= this.length;
   }
 }
 
 const MAX_REGIONS = 64;
 const regions = new StaticArray<Region | null>(MAX_REGIONS);
 let regionCount = 0;
-let lastHit = new Region(0, 8, new NoDevice());
+let lastHit = new Region(0, 0, new NoDevice());
 let rest = lastHit.device;
-lastHit.active = false;
+/** The last page that was looked for and that nobody claims: drivers and firmware probe for long. */
+const NO_HOLE: u64 = ~0;
+let hole = NO_HOLE;
 
 /** Gives what nobody claims below 4 GiB to a device, which sees addresses as offsets. */
 export function claimRest(device: MmioDevice): void {
   rest = device;
 }
 
-/** Gives [base, base + size) to a device; size is at least 8. */
+/** Gives [base, base + size) to a device: whole pages. */
 export function claimMmio(device: MmioDevice, base: u64, size: u32): Region {
-  assert(regionCount < MAX_REGIONS && size >= 8, "mmio bus: too many regions or a bad one");
+  assert(regionCount < MAX_REGIONS && ((base | size) & 0xfff) == 0, "mmio bus: too many regions or a bad one");
   const region = new Region(base, size, device);
   regions[regionCount++] = region;
+  hole = NO_HOLE;
   return region;
 }
 
 // @ts-ignore: decorator
 @inline
 function find(gpa: u64, size: u32): bool {
-  return lastHit.holds(gpa, size) || search(gpa, size);
+  return lastHit.holds(gpa, size) || (gpa >> 12 != hole && search(gpa, size));
 }
 
 function search(gpa: u64, size: u32): bool {
   for (let i = 0; i < regionCount; i++) {
-    const region = regions[i]!;
+    const region = unchecked(regions[i])!;
     if (region.holds(gpa, size)) {
       lastHit = region;
       return true;
     }
   }
+  if ((gpa & 0xfff) + size <= 0x1000) hole = gpa >> 12;
   return false;
 }
 

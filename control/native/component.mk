@@ -15,8 +15,8 @@ ASC_FLAGS := --runtime minimal -O3 --debug --exportRuntime --exportStart _start 
 	--use abort=control/lib/binding/abort --memoryBase 65536 --maximumMemory 4096
 
 COMPONENT_CFLAGS := -std=gnu11 -O2 -ffreestanding -nostdinc -isystem control/native/include \
-	-isystem $(shell gcc -print-file-name=include) -Ikernel -Icontrol/native -Ibuild \
-	-mgeneral-regs-only -mno-red-zone -fno-pic -fno-stack-protector -fcf-protection=none \
+	-isystem $(shell gcc -print-file-name=include) -Ikernel -Icontrol/native -isystem build \
+	-mgeneral-regs-only -ffixed-r15 -mno-red-zone -fno-pic -fno-stack-protector -fcf-protection=none \
 	-fno-asynchronous-unwind-tables -fno-omit-frame-pointer -fno-strict-aliasing \
 	-fno-tree-loop-distribute-patterns -ffunction-sections -fdata-sections \
 	-DWASM_RT_MEMCHECK_GUARD_PAGES=1
@@ -47,20 +47,22 @@ build/$(1).wasm: $(2) $(3) $(wildcard control/lib/*.ts control/protocol/*.ts) $(
 	@sh control/native/check-module.sh $$@.tmp.wasm $(2) || { rm -f $$@.tmp.wasm; exit 1; }
 	@mv $$@.tmp.wasm $$@
 
-build/$(1).c: build/$(1).wasm
+# Accesses to linear memory are relative to the register that wasm-rt.h keeps for it.
+build/$(1).c: build/$(1).wasm control/native/component.mk
 	@echo "  WASM2C $$@"
-	@$(BIN)/wasm2c $$< -n component -o $$@
+	@$(BIN)/wasm2c $$< -n component -o $$@.tmp
+	@sed 's|&((mem)->data\[addr\])|(linear_base + (addr))|w $$@.count' $$@.tmp > $$@
+	@[ "$$$$(wc -l < $$@.count)" -eq 1 ] || { echo "$$@: wasm2c has another MEM_ADDR" >&2; exit 1; }
+	@rm $$@.tmp $$@.count
 
-build/$(1).o: build/$(1).c $(COMPONENT_NATIVE)
+# One program with the runtime, so that each sees through the other.
+build/$(1).o: control/native/runtime.c build/$(1).c $(COMPONENT_NATIVE)
 	@echo "  CC    $$@"
-	@gcc $(COMPONENT_CFLAGS) -c $$< -o $$@
-
-build/$(1)-runtime.o: control/native/runtime.c build/$(1).o $(COMPONENT_NATIVE)
-	@echo "  CC    $$@"
-	@gcc $(COMPONENT_CFLAGS) -Wall -Wextra -DCOMPONENT_HEADER='"$(1).h"' -c $$< -o $$@
+	@gcc $(COMPONENT_CFLAGS) -Wall -Wextra -fwhole-program -DCOMPONENT_MODULE='<$(1).c>' \
+		-DSERVES_EXITS="$$$$(grep -c w2c_component_exitBuffer build/$(1).h)" -c $$< -o $$@
 
 build/$(1).elf: build/component-start.o build/component-memory.o build/component-trap.o \
-		build/$(1).o build/$(1)-runtime.o control/native/component.ld
+		build/$(1).o control/native/component.ld
 	@echo "  LD    $$@"
 	@ld -nostdlib -static --gc-sections -z noexecstack -z max-page-size=4096 --no-warn-rwx-segments \
 		-T control/native/component.ld -o $$@ $$(filter %.o,$$^)

@@ -28,7 +28,7 @@ static void *ram_take(u64 pages)
     return (void *)start;
 }
 
-void memory_init(void)
+void linear_init(void)
 {
     ram_next = (u64)runtime_end;
     ram_end = GPA_RAM + INFO->ram_size;

@@ -39,7 +39,7 @@ static inline i64 hypercall1(u64 nr, u64 a0)
 }
 
 /* memory.c */
-void memory_init(void);
+void linear_init(void);
 bool memory_exhausted(void); /* the last growth of linear memory failed */
 
 /* trap.c: each ends the component. */

@@ -1,13 +1,9 @@
 /*
  * The life of a component: CPU tables, instantiation, the event loop, and the "plinth" imports.
- * Compiled once per component, with the header that wasm2c made of its module.
+ * Compiled once per component, as one program with what wasm2c made of its module.
  */
 #include "native.h"
-#include COMPONENT_HEADER
-
-/* A device model has these two, other components do not. */
-u32 w2c_component_exitBuffer(w2c_component *instance) __attribute__((weak));
-void w2c_component_onExit(w2c_component *instance, u32 index) __attribute__((weak));
+#include COMPONENT_MODULE
 
 /* Exits after which the garbage of rare slow paths in onExit() is collected; other events of a device model count
    as so many of them, those of other components by the time that they take: half a millisecond or so, in which they
@@ -46,7 +42,9 @@ extern const char exception_stubs[];
 extern char exception_stack_top[];
 
 static w2c_component component;
-static struct exit_message *exit_buffer;
+#if SERVES_EXITS /* a device model: the others have no such functions */
+#define exit_buffer ((struct exit_message *)(linear_base + w2c_component_exitBuffer(&component)))
+#endif
 static u32 exits_since_collect;
 
 static u64 gdt[5];
@@ -79,6 +77,16 @@ static void tables_init(void)
     __asm__ volatile("lgdt %0; lidt %1; ltr %w2" : : "m"(gdtr), "m"(idtr), "r"(SELECTOR_TSS));
 }
 
+static void collect_after(u32 exits, u32 limit)
+{
+    exits_since_collect += exits;
+    if (likely(exits_since_collect < limit))
+        return;
+    exits_since_collect = 0;
+    w2c_component_0x5F_collect(&component);
+}
+
+#if SERVES_EXITS
 /* Copies `count` u64; both sides are naturally aligned. */
 static inline void copy_words(void *to, const volatile void *from, u64 count)
 {
@@ -103,27 +111,6 @@ static void reply_rare(struct exit_message *page, u32 gprs)
         page->rflags = exit_buffer->rflags;
     page->reply_error = exit_buffer->reply_error;
     page->reply_cr2 = exit_buffer->reply_cr2;
-}
-
-static void collect_after(u32 exits, u32 limit)
-{
-    exits_since_collect += exits;
-    if (likely(exits_since_collect < limit))
-        return;
-    exits_since_collect = 0;
-    w2c_component_0x5F_collect(&component);
-}
-
-/* After an event that began at `began`. */
-static void collect_quietly(u64 began)
-{
-    static u64 last_long;
-    u64 now = __builtin_ia32_rdtsc();
-    u32 exits = (u32)((now - began) / TICKS_PER_EXIT) + 1;
-    if (exits > EXITS_OF_LONG)
-        last_long = now;
-    bool quiet = now - last_long > INFO->tsc_hz / QUIET_HZ;
-    collect_after(exits, quiet ? COLLECT_EXITS : COLLECT_EXITS_LATE);
 }
 
 /* One exit of vCPU `index`: its message in, the component's answer out. */
@@ -152,6 +139,30 @@ static inline void serve_exit(u32 index)
     collect_after(1, COLLECT_EXITS);
 }
 
+static inline void event_end(u64 began)
+{
+    (void)began;
+    collect_after(EXITS_PER_EVENT, COLLECT_EXITS);
+}
+#else
+static inline void serve_exit(u32 index)
+{
+    trap_text("exit of a vCPU, but this is no device model: ", index);
+}
+
+/* After an event that began at `began`. */
+static void event_end(u64 began)
+{
+    static u64 last_long;
+    u64 now = __builtin_ia32_rdtsc();
+    u32 exits = (u32)((now - began) / TICKS_PER_EXIT) + 1;
+    if (exits > EXITS_OF_LONG)
+        last_long = now;
+    bool quiet = now - last_long > INFO->tsc_hz / QUIET_HZ;
+    collect_after(exits, quiet ? COLLECT_EXITS : COLLECT_EXITS_LATE);
+}
+#endif
+
 static inline u64 wait_events(u64 answer)
 {
     u64 status = HC_WAIT, events;
@@ -171,8 +182,6 @@ static NORETURN void event_loop(void)
         while ((u16)events != 0) {
             u32 index = (u32)__builtin_ctzll(events);
             events &= events - 1;
-            if (unlikely(!exit_buffer))
-                trap_text("exit of a vCPU, but this is no device model: ", index);
             serve_exit(index);
             if (likely(events == 0))
                 answer = 1 + index;
@@ -182,28 +191,25 @@ static NORETURN void event_loop(void)
         if (events != 0) {
             u64 began = __builtin_ia32_rdtsc();
             w2c_component_onEvents(&component, events);
-            if (exit_buffer)
-                collect_after(EXITS_PER_EVENT, COLLECT_EXITS);
-            else
-                collect_quietly(began);
+            event_end(began);
         }
     }
 }
 
-NORETURN void component_main(void)
+NORETURN __attribute__((externally_visible)) void component_main(void)
 {
+    linear_base = (u8 *)LINEAR_BASE;
     tables_init();
     if (INFO->abi_version != ABI_VERSION)
         trap_text("built for another ABI version than the kernel's, ", INFO->abi_version);
-    memory_init();
+    linear_init();
     wasm2c_component_instantiate(&component, NULL);
     w2c_component_0x5Fstart(&component);
-    if (w2c_component_exitBuffer) {
-        u32 offset = w2c_component_exitBuffer(&component);
-        if (offset % 8 != 0 || offset + sizeof(struct exit_message) > component.w2c_memory.size)
-            trap_text("bad exit buffer ", offset);
-        exit_buffer = (struct exit_message *)(LINEAR_BASE + offset);
-    }
+#if SERVES_EXITS
+    u32 offset = w2c_component_exitBuffer(&component);
+    if (offset % 8 != 0 || offset + sizeof(struct exit_message) > component.w2c_memory.size)
+        trap_text("bad exit buffer ", offset);
+#endif
     w2c_component_init(&component);
     event_loop();
 }
@@ -213,7 +219,7 @@ static inline u8 *linear(u32 at, u64 count)
 {
     if (unlikely(at + count > component.w2c_memory.size))
         wasm_rt_trap(WASM_RT_TRAP_OOB);
-    return component.w2c_memory.data + at;
+    return linear_base + at;
 }
 
 /* A piece of memory outside: exit pages, shared memory, VM memory. */

@@ -4,7 +4,7 @@
  * in:  32-bit protected mode without paging, flat segments, IF=0; all of RAM is zero
  * out: component_main() in 64-bit mode, never back
  *
- * The page tables made here (runtime.c's memory_init() adds linear memory):
+ * The page tables made here (runtime.c's linear_init() adds linear memory):
  *
  *   PML4[0]   0 .. 2 MiB      info R, comm RW, image R-X         4 KiB pages
  *             .. 16 MiB       the rest of a large image R-X      2 MiB pages

@@ -18,6 +18,9 @@
 #define WASM_RT_STACK_DEPTH_COUNT     0
 #define WABT_BIG_ENDIAN               0
 
+/* Where linear memory begins: everywhere the same, and so in a register that nothing else uses. */
+register uint8_t *linear_base __asm__("r15");
+
 typedef enum {
     WASM_RT_TRAP_NONE,
     WASM_RT_TRAP_OOB,

@@ -20,7 +20,7 @@ export const enum Protocol {
   /** Bytes of console output in one push, of a log in one reply, of input in one request. */
   MAX_CHUNK = 3072,
   /** Milliseconds without a request after which a port is free again: its program is gone. */
-  PORT_LEASE_MS = 15000,
+  PORT_LEASE_MS = 60000,
   /** Events in one reply of `events`, at most. */
   MAX_EVENTS_REPLY = 16,
   /** Events the control domain keeps. */

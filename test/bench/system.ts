@@ -218,11 +218,7 @@ async function virtioRows(host: Host): Promise<Row[]> {
 export async function systemRows(amd: Ticks): Promise<Row[]> {
   const host = await Host.boot("bench", join("build", "bench.iso"));
   try {
-    return [
-      ...(await exitRows(host, amd)),
-      ...(await virtioRows(host)),
-      ...(await memoryRows(host)),
-    ];
+    return [...(await exitRows(host, amd)), ...(await virtioRows(host)), ...(await memoryRows(host))];
   } finally {
     await host.stop();
   }

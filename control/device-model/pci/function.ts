@@ -101,7 +101,7 @@ export abstract class PciFunction {
   /** Adds a BAR of memory; size: a power of two from 4 KiB. */
   addMemoryBar(index: u32, size: u32, device: MmioDevice): void {
     const region = claimMmio(device, 0, size);
-    region.active = false;
+    region.place(0, false);
     this.bars[index] = new Bar(size, region, null);
     this.config.allow(BAR0 + 4 * index, 4, ~(size - 1));
   }
@@ -184,8 +184,7 @@ export abstract class PciFunction {
       }
       const inside = bar.base >= memoryWindow && bar.base <= MEMORY_WINDOW_END - bar.size;
       bar.decoded = (command & MEMORY_SPACE) != 0 && inside;
-      region.base = bar.base;
-      region.active = bar.decoded;
+      region.place(bar.base, bar.decoded);
     }
   }
 

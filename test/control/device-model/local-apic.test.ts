@@ -47,9 +47,24 @@ test("the end of a level-triggered interrupt reaches the I/O APIC", () => {
 
 test("in x2APIC mode nothing is there", () => {
   const rig = new Rig();
-  rig.noLocalApic = true;
+  rig.apicBase = 0xfee00c00n;
   assert.is(rig.mmioRead(PAGE + 0x30), 0xffffffff);
   assert.is(rig.mmioWrite(PAGE + 0xb0, 0).reply, Reply.ADVANCE);
+  assert.equal(rig.apicWrites, []);
+});
+
+test("it is where IA32_APIC_BASE says, and nowhere else", () => {
+  const rig = new Rig();
+  rig.apicBase = 0xfed90800n;
+  assert.is(rig.mmioRead(0xfed90030), 0xa0000030);
+  rig.mmioWrite(0xfed90300, 0x4608);
+  assert.equal(rig.apicWrites.splice(0), [{ offset: 0x300, value: 0x4608 }]);
+  for (const elsewhere of [PAGE, 0xfed91000]) {
+    assert.is(rig.mmioRead(elsewhere + 0x30), 0xffffffff);
+    rig.mmioWrite(elsewhere + 0x300, 0x4608);
+  }
+  rig.apicBase = 0xfed90000n; // switched off
+  assert.is(rig.mmioRead(0xfed90030), 0xffffffff);
   assert.equal(rig.apicWrites, []);
 });
 

@@ -166,7 +166,8 @@ export class Rig {
   readonly apicWrites: { offset: number; value: number }[] = [];
   apicEnds = 0;
   /** It is off or in x2APIC mode. */
-  noLocalApic = false;
+  /** IA32_APIC_BASE of the vCPU: enabled, not in x2APIC mode. */
+  apicBase = 0xfee00800n;
   started = 0;
   signals = 0;
   timerSets = 0;
@@ -362,7 +363,7 @@ export class Rig {
         this.started++;
         break;
       case Hypercall.APIC_ACCESS:
-        if (b >> 12n !== 0xfee00n || this.noLocalApic) return -BigInt(Status.BAD_ARGUMENT);
+        if (b >> 12n !== this.apicBase >> 12n) return -BigInt(Status.BAD_ARGUMENT);
         if (args[3]) this.apicWrites.push({ offset: Number(b & 0xfffn), value: Number(c) });
         return args[3] ? BigInt(this.apicEnds) : 0xa0000000n | (b & 0xfffn);
       case Hypercall.TIMER_SET:
@@ -498,6 +499,7 @@ export class Rig {
 
   private codeAt(rip: number, gpa: number, access: number): [number, number | bigint][] {
     return [
+      [ExitMessageAt.value, this.apicBase],
       [ExitMessageAt.gpa, BigInt(gpa)],
       [ExitMessageAt.linear, BigInt(gpa)],
       [ExitMessageAt.access, access],

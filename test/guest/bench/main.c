@@ -10,7 +10,7 @@ const char title[] = "bench";
 #define VECTOR_SELF 0x41
 #define MSR_DEBUGCTL 0x1d9
 #define IOAPIC 0xfec00000ull
-#define UNCLAIMED_MMIO 0xd0000000ull
+#define UNCLAIMED_MMIO 0xfed90000ull
 #define UNCLAIMED_PORT 0x5555
 #define TIMER_AHEAD 20000
 #define FAR_AHEAD 1000000000ull

@@ -11,6 +11,7 @@
 #include "regs.h"
 #include "smp.h"
 #include "trap.h"
+#include "vapic_inline.h"
 #include "vcpu.h"
 #include "x86.h"
 
@@ -56,16 +57,11 @@ static ALWAYS_INLINE void advance_or_gp(struct vcpu *vcpu, bool ok) {
         inject_exception(vcpu, VECTOR_GP, 0);
 }
 
-static bool is_vm(const struct vcpu *vcpu) { return vcpu->domain->role == ROLE_VM; }
+static bool is_vm(const struct vcpu *vcpu) { return vcpu->exit; }
 
-static void exit_exception(struct vcpu *vcpu) {
+static NOINLINE void take_exception(struct vcpu *vcpu) {
     u32 info = guest_exit_event(vcpu);
     unsigned vector = EVENT_VECTOR(info);
-    inject_requeue(vcpu);
-    if (EVENT_TYPE(info) == 2) {
-        guest_exit_nmi();
-        return;
-    }
     if (vector == VECTOR_MC) {
         raise_machine_check();
         return;
@@ -76,6 +72,16 @@ static void exit_exception(struct vcpu *vcpu) {
     }
     if (!guest_exception_end(vcpu, info)) return;
     inject_exception(vcpu, vector, info & EVENT_HAS_ERROR ? guest_exit_error(vcpu) : 0);
+}
+
+/* An NMI is another CPU's poke. */
+static void exit_exception(struct vcpu *vcpu) {
+    inject_requeue(vcpu);
+    if (likely(EVENT_TYPE(guest_exit_event(vcpu)) == 2))
+        guest_exit_nmi();
+    else
+        take_exception(vcpu);
+    sched_resume(vcpu);
 }
 
 static void exit_cpuid(struct vcpu *vcpu) {
@@ -182,11 +188,15 @@ static void exit_io(struct vcpu *vcpu) {
 
 /* --- MSRs --- */
 
+static u64 written_value(const struct vcpu *vcpu) {
+    return vcpu->gpr[RDX] << 32 | (u32)vcpu->gpr[RAX];
+}
+
 /* A component has only EFER, without SYSCALL: the MSRs of that are the last VM's. */
 static COLD void exit_component_msr(struct vcpu *vcpu, bool write) {
     bool ok = (u32)vcpu->gpr[RCX] == MSR_EFER;
     if (ok && write) {
-        u64 value = vcpu->gpr[RDX] << 32 | (u32)vcpu->gpr[RAX];
+        u64 value = written_value(vcpu);
         ok = !(value & EFER_SCE) && guest_efer_write(vcpu, value);
     } else if (ok) {
         vcpu->gpr[RAX] = (u32)guest_efer(vcpu);
@@ -209,21 +219,29 @@ static void exit_rdmsr(struct vcpu *vcpu) {
     sched_resume(vcpu);
 }
 
+static NOINLINE void exit_ipi(struct vcpu *vcpu) {
+    u64 value = written_value(vcpu);
+    u32 msr = (u32)vcpu->gpr[RCX];
+    bool sent = msr == MSR_X2APIC_ICR ? vapic_send_fixed(vcpu, value) : vapic_send_self(vcpu, value);
+    advance_or_gp(vcpu, likely(sent) || msr_write(vcpu, msr, value));
+    sched_resume(vcpu);
+}
+
 static void exit_wrmsr(struct vcpu *vcpu) {
-    u64 value = vcpu->gpr[RDX] << 32 | (u32)vcpu->gpr[RAX];
     u32 msr = (u32)vcpu->gpr[RCX];
     if (unlikely(!is_vm(vcpu))) return exit_component_msr(vcpu, true);
-    if (msr == MSR_IA32_TSC_DEADLINE) { /* the one that busy guests write most */
-        vapic_deadline_write(vcpu, value);
+    if (msr == MSR_IA32_TSC_DEADLINE) { /* busy guests write this and the ICR most */
+        vapic_deadline_write(vcpu, written_value(vcpu));
         advance(vcpu);
         return sched_resume(vcpu);
     }
-    advance_or_gp(vcpu, msr_write(vcpu, msr, value));
+    if (msr == MSR_X2APIC_ICR || msr == MSR_X2APIC_SELF_IPI) return exit_ipi(vcpu);
+    advance_or_gp(vcpu, msr_write(vcpu, msr, written_value(vcpu)));
     sched_resume(vcpu);
 }
 
 static void exit_xsetbv(struct vcpu *vcpu) {
-    u64 value = vcpu->gpr[RDX] << 32 | (u32)vcpu->gpr[RAX];
+    u64 value = written_value(vcpu);
     bool ok = is_vm(vcpu) && (u32)vcpu->gpr[RCX] == 0 && xstate_allowed(value);
     if (ok) xsetbv(0, value);
     advance_or_gp(vcpu, ok);
@@ -278,7 +296,6 @@ static void exit_preemption_timer(struct vcpu *vcpu) {
 static NOINLINE void exit_rare(struct vcpu *vcpu) {
     u32 reason = (u32)guest_exit_reason(vcpu);
     switch (reason) {
-    case REASON_EXCEPTION: exit_exception(vcpu); break;
     case REASON_EXTERNAL_INTERRUPT: guest_exit_interrupt(); break;
     case REASON_TRIPLE_FAULT: end(vcpu, FAILURE_TRIPLE_FAULT, EXIT_SHUTDOWN, reason); break;
     case REASON_INIT:
@@ -312,7 +329,8 @@ static NOINLINE void exit_rare(struct vcpu *vcpu) {
 
 /* The busy ones end with sched_resume, as a jump: none pays for registers that another saves. */
 static void (*const handlers[MAX_EXIT_REASONS])(struct vcpu *) = {
-    [0 ... REASON_CPUID - 1] = exit_rare,
+    [REASON_EXCEPTION] = exit_exception,
+    [REASON_EXCEPTION + 1 ... REASON_CPUID - 1] = exit_rare,
     [REASON_CPUID] = exit_cpuid,
     [REASON_CPUID + 1 ... REASON_VMCALL - 1] = exit_rare,
     [REASON_VMCALL] = exit_vmcall,

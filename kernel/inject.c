@@ -3,7 +3,7 @@
 #include "guest.h"
 #include "regs.h"
 #include "trap.h"
-#include "vcpu.h"
+#include "vapic_inline.h"
 
 /* Contributory exceptions: #DE #TS #NP #SS #GP. */
 #define CONTRIBUTORY (1u << 0 | 1u << 10 | 1u << 11 | 1u << 12 | 1u << 13)
@@ -105,7 +105,7 @@ static bool put_urgent(struct vcpu *vcpu, u32 blocking) {
     return true;
 }
 
-void inject_prepare(struct vcpu *vcpu) {
+static void prepare(struct vcpu *vcpu) {
     /* What an earlier pass gave to the CPU, and no entry has delivered yet, stays. */
     bool free = !guest_has_event(vcpu);
     u32 blocking = guest_blocking(vcpu);
@@ -115,6 +115,48 @@ void inject_prepare(struct vcpu *vcpu) {
         (guest_rflags(vcpu) & RFLAGS_IF)) {
         vector = put_external(vcpu, (unsigned)vector);
     }
-    if (virt_apic && vcpu->apic.page) vapic_virtual_sync(vcpu, vector >= 0);
+    if (virt_apic && unlikely(vcpu->apic.irr_any | vcpu->apic.threshold))
+        vapic_virtual_sync(vcpu, vector >= 0);
     guest_windows_set(vcpu, vcpu->nmi, vector);
+}
+
+/* The one edge of word n, to a guest that takes it now: past the IRR, where nothing waits. False: it is
+   still to be taken. Who posts more meanwhile asks again. */
+static ALWAYS_INLINE bool deliver_edge(struct vcpu *vcpu, u32 n) {
+    struct vapic *apic = &vcpu->apic;
+    if (vcpu->event | vcpu->nmi | apic->irr_any | apic->delivers || vcpu->activity > HALTED ||
+        atomic_load(&vcpu->extint) >= 0 || guest_has_event(vcpu) ||
+        guest_blocking(vcpu) & (BLOCKING_STI | BLOCKING_MOV_SS) ||
+        !(guest_rflags(vcpu) & RFLAGS_IF))
+        return false;
+    u64 vectors = atomic_load(&vcpu->posted.vectors[n]);
+    if (unlikely(!vectors || (vectors & (vectors - 1)))) return false;
+    u32 vector = 64 * n + (u32)__builtin_ctzll(vectors), bit = 1u << vector % 32;
+    if ((vector & 0xf0) <= (vapic_priority(apic) & 0xf0)) return false;
+    atomic_and(&vcpu->posted.vectors[n], ~vectors);
+    *vapic_reg(apic, REG_TMR + vector / 32) &= ~bit;
+    *vapic_reg(apic, REG_ISR + vector / 32) |= bit;
+    apic->isr_any |= 1u << vector / 32;
+    vcpu->activity = ACTIVE;
+    put_interrupt(vcpu, EVENT_TYPE_INTERRUPT, vector);
+    return true;
+}
+
+static NOINLINE void attend_slowly(struct vcpu *vcpu, u32 requests) {
+    vapic_take_posted(vcpu, requests);
+    if (unlikely(requests >= POSTED_NMI)) vcpu_take_rare(vcpu, requests);
+    if (unlikely(vcpu->activity != ACTIVE)) {
+        if (vcpu->activity != HALTED || !inject_waiting(vcpu)) return vcpu_halt(vcpu);
+        vcpu->activity = ACTIVE;
+    }
+    prepare(vcpu);
+}
+
+/* Attention is cleared before the requests are taken, so that none is overlooked. */
+void vcpu_attend(struct vcpu *vcpu) {
+    vcpu->attention = false;
+    u32 requests = atomic_swap(&vcpu->posted.requests, 0);
+    bool edge = requests - 1 < POSTED_EDGES && !(requests & (requests - 1));
+    if (unlikely(!edge || !deliver_edge(vcpu, (u32)__builtin_ctz(requests))))
+        attend_slowly(vcpu, requests);
 }

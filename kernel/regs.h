@@ -91,6 +91,8 @@
 #define MSR_IA32_VMX_TRUE_ENTRY     0x490
 #define MSR_IA32_TSC_DEADLINE       0x6e0
 #define MSR_X2APIC_BASE             0x800
+#define MSR_X2APIC_ICR              0x830
+#define MSR_X2APIC_SELF_IPI         0x83f
 #define MSR_X2APIC_LAST             0x8ff
 #define MSR_KVM_WALL_CLOCK          0x4b564d00 /* Linux Documentation/virt/kvm/x86/msr.rst */
 #define MSR_KVM_SYSTEM_TIME         0x4b564d01

@@ -295,8 +295,8 @@ static bool move_to_idle(struct vcpu *vcpu) {
 static NOINLINE void look_around(struct cpu *cpu) {
     cpu->poked = false;
     atomic_set(&cpu->ring, false);
-    smp_service();
-    if (cpu->inbox) inbox_empty(cpu);
+    if (unlikely(atomic_load(&cpus_called.pending))) smp_service();
+    if (unlikely(cpu->inbox)) inbox_empty(cpu);
 }
 static void look(struct cpu *cpu) {
     if (unlikely(cpu->poked || atomic_load(&cpu->ring))) look_around(cpu);
@@ -487,21 +487,15 @@ static struct vcpu *attend(struct cpu *cpu) {
     return next;
 }
 
-/* Until nothing asks for attention any more. */
-static void attend_all(struct cpu *cpu, struct vcpu *vcpu) {
-    do {
-        look(cpu);
-        if (cpu->attention || !cpu->current)
-            vcpu = attend(cpu);
-        else
-            vcpu_attend(vcpu);
-    } while (cpu->look | vcpu->attention || !cpu->current);
-}
-
+/* One step, until nothing asks for attention any more. Who loses its current vCPU to another CPU attends. */
 static NOINLINE void resume_slowly(struct vcpu *vcpu) {
     struct cpu *cpu = this_cpu();
-    attend_all(cpu, vcpu);
-    sched_resume(cpu->current);
+    look(cpu);
+    if (unlikely(cpu->attention))
+        vcpu = attend(cpu);
+    else
+        vcpu_attend(vcpu);
+    sched_resume(vcpu);
 }
 
 /* From the look on, an NMI begins it again: enter_again. */

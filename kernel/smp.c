@@ -17,7 +17,11 @@ static void on_poke(u8 vector) {
     this_cpu()->poked = true;
 }
 
-void smp_init(void) { irq_handler(POKE_VECTOR, on_poke); }
+/* What comes with POSTED_VECTOR where no guest takes it is looked at before the next one. */
+void smp_init(void) {
+    irq_handler(POKE_VECTOR, on_poke);
+    irq_handler(POSTED_VECTOR, on_poke);
+}
 
 /* With VT-x an NMI reaches a CPU whatever its guest does, but it may come between the last look and
    HLT: so an idle CPU, which has its interrupts on, gets an interrupt. */
@@ -45,28 +49,24 @@ void nmi_handle(struct trap_frame *frame) {
 
 /* --- calls --- */
 
-static struct {
-    void (*function)(void *);
-    void *argument;
-    u64 pending; /* CPUs that have not done it yet */
-} call;
+struct cpus_call cpus_called;
 
 void smp_service(void) {
     u64 self = 1ull << this_cpu()->id;
-    if (!(atomic_load(&call.pending) & self)) return;
-    call.function(call.argument);
-    atomic_and(&call.pending, ~self);
+    if (!(atomic_load(&cpus_called.pending) & self)) return;
+    cpus_called.function(cpus_called.argument);
+    atomic_and(&cpus_called.pending, ~self);
 }
 
 void cpus_call(u64 mask, void (*function)(void *), void *argument) {
     u64 self = 1ull << this_cpu()->id, others = mask & ~self;
-    call.function = function;
-    call.argument = argument;
-    atomic_store(&call.pending, others);
+    cpus_called.function = function;
+    cpus_called.argument = argument;
+    atomic_store(&cpus_called.pending, others);
     for (u64 left = others; left; left &= left - 1)
         cpu_poke(&cpus[__builtin_ctzll(left)]);
     if (mask & self) function(argument);
-    while (atomic_load(&call.pending))
+    while (atomic_load(&cpus_called.pending))
         cpu_pause();
 }
 

@@ -19,6 +19,11 @@ void smp_init(void);
 /* Makes a CPU look around: at its inbox, and at what cpus_call wants of it. From any CPU. */
 void cpu_poke(struct cpu *cpu);
 /* Does what another CPU asks of this one. */
+extern struct cpus_call {
+    void (*function)(void *);
+    void *argument;
+    u64 pending; /* CPUs that have not done it yet */
+} cpus_called;
 void smp_service(void);
 
 /* The kernel lock. Alone: whoever holds it may change everything but what another CPU's current

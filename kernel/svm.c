@@ -14,7 +14,7 @@
 #include "x86.h"
 
 bool virt_timer;
-bool virt_apic = true; /* CR8 is the guest's own */
+bool virt_posted, virt_apic = true; /* CR8 is the guest's own */
 bool svm_tpr_lets_equal;
 
 #define CPUID_SVM         0x8000000a

@@ -9,6 +9,7 @@
 #define VECTOR_IRQ_BASE   0x30 /* ISA IRQ n arrives here + n */
 #define TIMER_VECTOR      0xe0
 #define POKE_VECTOR       0xe1 /* from another CPU: smp.c */
+#define POSTED_VECTOR     0xe2 /* edges for the guest that runs */
 #define SPURIOUS_VECTOR   0xff
 
 #define IST_NMI           1

@@ -5,39 +5,8 @@
 #include "guest.h"
 #include "regs.h"
 #include "time.h"
-#include "vcpu.h"
+#include "vapic_inline.h"
 #include "x86.h"
-
-/* Registers by number: MSR 0x800 + n, or offset 16 * n. */
-enum {
-    REG_ID = 0x02,
-    REG_VERSION = 0x03,
-    REG_TPR = 0x08,
-    REG_ARBITRATION = 0x09,
-    REG_PPR = 0x0a,
-    REG_EOI = 0x0b,
-    REG_LDR = 0x0d,
-    REG_DFR = 0x0e,
-    REG_SPURIOUS = 0x0f,
-    REG_ISR = 0x10, /* eight words each */
-    REG_TMR = 0x18,
-    REG_IRR = 0x20,
-    REG_ERROR = 0x28,
-    REG_LVT_CMCI = 0x2f,
-    REG_ICR = 0x30,
-    REG_ICR_HIGH = 0x31,
-    REG_LVT_TIMER = 0x32,
-    REG_LVT_THERMAL = 0x33,
-    REG_LVT_PERFORMANCE = 0x34,
-    REG_LVT_LINT0 = 0x35,
-    REG_LVT_LINT1 = 0x36,
-    REG_LVT_ERROR = 0x37,
-    REG_INITIAL_COUNT = 0x38,
-    REG_CURRENT_COUNT = 0x39,
-    REG_DIVIDE = 0x3e,
-    REG_SELF_IPI = 0x3f,
-    REGISTERS = 0x40,
-};
 
 #define BIT(reg) (1ull << (reg))
 #define LVTS     (BIT(REG_LVT_CMCI) | 0x3full << REG_LVT_TIMER)
@@ -62,7 +31,6 @@ static const u32 defined_bits[REGISTERS] = {
 };
 
 #define VERSION               0x01060015u /* version 15h, 7 LVT entries, EOI-broadcast suppression */
-#define SPURIOUS_ENABLE       (1u << 8)
 #define SPURIOUS_NO_BROADCAST (1u << 12)
 #define LVT_MASKED            (1u << 16)
 #define LVT_READ_ONLY         0x5000u /* delivery status and remote IRR: they are not reserved */
@@ -75,7 +43,6 @@ static const u32 defined_bits[REGISTERS] = {
 #define ERROR_REGISTER        (1u << 7)
 #define TIMER_RATE_MAX        20000 /* interrupts a second of a periodic timer */
 #define ICR_PENDING           (1u << 12)
-#define ICR_LEVEL_ASSERT      (1u << 14)
 #define ICR_TRIGGER_LEVEL     (1u << 15)
 
 enum { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_DEADLINE };
@@ -84,31 +51,6 @@ enum { MODE_FIXED, MODE_LOWEST, MODE_SMI, MODE_NMI = 4, MODE_INIT, MODE_STARTUP,
 static void timer_fired(struct timeout *timeout);
 static void timer_expired(struct vcpu *vcpu);
 
-static u32 *reg_of(const struct vapic *apic, u32 reg) { return &apic->page[4 * reg]; }
-
-/* Of any vCPU, on any CPU. */
-static u32 peek(const struct vapic *apic, u32 reg) { return atomic_load(reg_of(apic, reg)); }
-
-static bool in_x2apic_mode(const struct vapic *apic) {
-    return atomic_load(&apic->base) & APIC_BASE_X2APIC;
-}
-
-static bool enabled(const struct vapic *apic) {
-    return atomic_load(&apic->base) & APIC_BASE_ENABLE;
-}
-
-static bool software_enabled(const struct vapic *apic) {
-    return peek(apic, REG_SPURIOUS) & SPURIOUS_ENABLE;
-}
-
-static u32 top_word(u32 any) { return 31 - (u32)__builtin_clz(any); }
-
-static int highest(const struct vapic *apic, u32 reg, u32 any) {
-    if (!any) return -1;
-    u32 word = top_word(any);
-    return (int)(32 * word) + 31 - __builtin_clz(*reg_of(apic, reg + word));
-}
-
 /* --- modes --- */
 
 /* x2APIC ids are fixed, and so are logical ones: the cluster in the upper half, one bit below. */
@@ -116,12 +58,12 @@ static u32 x2apic_ldr(u32 id) { return (id >> 4) << 16 | 1u << (id & 15); }
 
 static void set_base(struct vapic *apic, u64 base) {
     bool x2apic = base & APIC_BASE_X2APIC;
-    int serving = highest(apic, REG_ISR, apic->isr_any);
+    int serving = vapic_highest(apic, REG_ISR, apic->isr_any);
     u16 status = serving < 0 ? 0 : (u16)(serving << 8);
     apic->delivers = guest_apic_mode(container_of(apic, struct vcpu, apic), x2apic, status);
     apic->threshold = 0;
-    *reg_of(apic, REG_ID) = x2apic ? apic->id : apic->id << 24;
-    if (x2apic) *reg_of(apic, REG_LDR) = x2apic_ldr(apic->id);
+    *vapic_reg(apic, REG_ID) = x2apic ? apic->id : apic->id << 24;
+    if (x2apic) *vapic_reg(apic, REG_LDR) = x2apic_ldr(apic->id);
     atomic_store(&apic->base, base);
 }
 
@@ -134,13 +76,13 @@ void vapic_reset(struct vapic *apic, u32 id, u64 base) {
     apic->timer.fire = timer_fired;
     if (!page) return;
     memset(page, 0, PAGE_SIZE);
-    *reg_of(apic, REG_VERSION) = VERSION;
-    *reg_of(apic, REG_DFR) = DFR_FLAT;
-    *reg_of(apic, REG_SPURIOUS) = 0xff;
+    *vapic_reg(apic, REG_VERSION) = VERSION;
+    *vapic_reg(apic, REG_DFR) = DFR_FLAT;
+    *vapic_reg(apic, REG_SPURIOUS) = 0xff;
     for (u32 reg = REG_LVT_CMCI; reg < REG_INITIAL_COUNT; reg++)
-        if (LVTS & BIT(reg)) *reg_of(apic, reg) = LVT_MASKED;
+        if (LVTS & BIT(reg)) *vapic_reg(apic, reg) = LVT_MASKED;
     /* As firmware leaves it to a kernel that it starts: the PIC's line passes on the boot CPU. */
-    if (id == 0) *reg_of(apic, REG_LVT_LINT0) = MODE_EXTINT << 8;
+    if (id == 0) *vapic_reg(apic, REG_LVT_LINT0) = MODE_EXTINT << 8;
     set_base(apic, base);
 }
 
@@ -168,47 +110,16 @@ bool vapic_has_page(const struct vapic *apic, u64 address) {
 
 /* --- priorities --- */
 
-static void vector_add(const struct vapic *apic, u32 reg, u32 *any, unsigned vector) {
-    *reg_of(apic, reg + vector / 32) |= 1u << vector % 32;
-    *any |= 1u << vector / 32;
-}
-
-static void vector_remove(const struct vapic *apic, u32 reg, u32 *any, unsigned vector) {
-    u32 *word = reg_of(apic, reg + vector / 32);
-    *word &= ~(1u << vector % 32);
-    if (!*word) *any &= ~(1u << vector / 32);
-}
-
-/* The CPU has changed IRR and ISR. */
-static void look_again(struct vapic *apic) {
+void vapic_look_again(struct vapic *apic) {
     apic->irr_any = apic->isr_any = 0;
     for (u32 word = 0; word < 8; word++) {
-        apic->irr_any |= (u32) !!*reg_of(apic, REG_IRR + word) << word;
-        apic->isr_any |= (u32) !!*reg_of(apic, REG_ISR + word) << word;
+        apic->irr_any |= (u32) !!*vapic_reg(apic, REG_IRR + word) << word;
+        apic->isr_any |= (u32) !!*vapic_reg(apic, REG_ISR + word) << word;
     }
 }
 
-static u32 processor_priority(const struct vapic *apic) {
-    u32 tpr = *reg_of(apic, REG_TPR);
-    int in_service = highest(apic, REG_ISR, apic->isr_any);
-    u32 service = in_service < 0 ? 0 : (u32)in_service & 0xf0;
-    return (tpr & 0xf0) >= service ? tpr : service;
-}
-
-int vapic_pending(struct vapic *apic) {
-    if (apic->delivers) look_again(apic);
-    int vector = highest(apic, REG_IRR, apic->irr_any);
-    if (vector < 0) return -1;
-    return ((u32)vector & 0xf0) > (processor_priority(apic) & 0xf0) ? vector : -1;
-}
-
-void vapic_accept(struct vapic *apic, unsigned vector) {
-    vector_remove(apic, REG_IRR, &apic->irr_any, vector);
-    vector_add(apic, REG_ISR, &apic->isr_any, vector);
-}
-
 bool vapic_passes_extint(const struct vapic *apic) {
-    u32 lint0 = *reg_of(apic, REG_LVT_LINT0);
+    u32 lint0 = *vapic_reg(apic, REG_LVT_LINT0);
     return !(apic->base & APIC_BASE_ENABLE) ||
            (!(lint0 & LVT_MASKED) && DELIVERY_MODE(lint0) == MODE_EXTINT);
 }
@@ -219,7 +130,7 @@ static void accept_own(struct vcpu *vcpu, unsigned vector);
 
 static void raise_error(struct vcpu *vcpu, u32 bits) {
     struct vapic *apic = &vcpu->apic;
-    u32 lvt = *reg_of(apic, REG_LVT_ERROR);
+    u32 lvt = *vapic_reg(apic, REG_LVT_ERROR);
     bool again = apic->error & bits;
     apic->error |= bits;
     if (!again && !(lvt & LVT_MASKED)) accept_own(vcpu, lvt & 0xff);
@@ -231,43 +142,22 @@ static void accept_own(struct vcpu *vcpu, unsigned vector) {
     struct vapic *apic = &vcpu->apic;
     if (vector < 16) {
         raise_error(vcpu, ERROR_RECEIVE_ILLEGAL);
-    } else if (software_enabled(apic)) {
-        vector_add(apic, REG_IRR, &apic->irr_any, vector);
-        *reg_of(apic, REG_TMR + vector / 32) &= ~(1u << vector % 32);
+    } else if (vapic_software_enabled(apic)) {
+        vapic_request(apic, vector / 64, 1ull << vector % 64, false);
     }
 }
 
 /* --- interrupts from others --- */
 
-static void accept_word(struct vapic *apic, u32 word, u32 edge, u32 level) {
-    u32 *tmr = reg_of(apic, REG_TMR + word);
-    if (!(edge | level)) return;
-    *reg_of(apic, REG_IRR + word) |= edge | level;
-    apic->irr_any |= 1u << word;
-    *tmr = (*tmr & ~edge) | level;
-}
-
-void vapic_take_posted(struct vcpu *vcpu, u32 requests) {
-    struct posted *posted = &vcpu->posted;
+void vapic_take_rare(struct vcpu *vcpu, u32 requests) {
     if (requests & POSTED_TIMER) timer_expired(vcpu);
     if (requests & POSTED_ILLEGAL) raise_error(vcpu, ERROR_RECEIVE_ILLEGAL);
-    if (!(requests & POSTED_VECTORS)) return;
-    for (unsigned i = 0; i < ARRAY_SIZE(posted->vectors); i++) {
-        if (likely(!(posted->vectors[i] | posted->level[i]))) continue;
-        u64 edge = atomic_swap(&posted->vectors[i], 0), level = atomic_swap(&posted->level[i], 0);
-        if (level && vcpu->apic.delivers) /* their ends are for the device model */
-            guest_eoi_exits_add(i, level);
-        accept_word(&vcpu->apic, 2 * i, (u32)edge, (u32)level);
-        accept_word(&vcpu->apic, 2 * i + 1, (u32)(edge >> 32), (u32)(level >> 32));
+    for (u32 n = 0; requests & POSTED_LEVELS && n < ARRAY_SIZE(vcpu->posted.level); n++) {
+        u64 vectors = atomic_swap(&vcpu->posted.level[n], 0);
+        if (vectors && vcpu->apic.delivers) /* their ends are for the device model */
+            guest_eoi_exits_add(n, vectors);
+        vapic_request(&vcpu->apic, n, vectors, true);
     }
-}
-
-static void post_fixed(struct vcpu *vcpu, unsigned vector, bool level) {
-    u64 *set = level ? vcpu->posted.level : vcpu->posted.vectors;
-    if (vector < 16) return vcpu_post(vcpu, POSTED_ILLEGAL);
-    if (!software_enabled(&vcpu->apic)) return;
-    atomic_or(&set[vector / 64], 1ull << vector % 64);
-    vcpu_post(vcpu, POSTED_VECTORS);
 }
 
 /* --- messages between APICs and from devices --- */
@@ -276,7 +166,7 @@ static void post_fixed(struct vcpu *vcpu, unsigned vector, bool level) {
 static void deliver(struct vcpu *vcpu, unsigned mode, unsigned vector, bool level) {
     switch (mode) {
     case MODE_FIXED:
-    case MODE_LOWEST: post_fixed(vcpu, vector, level); break;
+    case MODE_LOWEST: vapic_post(vcpu, vector, level); break;
     case MODE_NMI: vcpu_post(vcpu, POSTED_NMI); break;
     case MODE_INIT: vcpu_post_init(vcpu); break;
     case MODE_STARTUP: vcpu_post_startup(vcpu, vector); break;
@@ -291,12 +181,12 @@ struct destination {
 };
 
 static bool addressed(const struct vapic *apic, const struct destination *to) {
-    if (!enabled(apic)) return false;
-    u32 flat = peek(apic, REG_LDR) >> 24, ldr = x2apic_ldr(apic->id);
+    if (!vapic_enabled(apic)) return false;
+    u32 flat = vapic_peek(apic, REG_LDR) >> 24, ldr = x2apic_ldr(apic->id);
     if (to->id == to->broadcast) return true;
     if (!to->logical) return false; /* there is none */
-    if (in_x2apic_mode(apic)) return ldr >> 16 == to->id >> 16 && (ldr & to->id & 0xffff);
-    if (peek(apic, REG_DFR) == DFR_FLAT) return flat & to->id;
+    if (vapic_in_x2apic_mode(apic)) return ldr >> 16 == to->id >> 16 && (ldr & to->id & 0xffff);
+    if (vapic_peek(apic, REG_DFR) == DFR_FLAT) return flat & to->id;
     return (flat >> 4 == to->id >> 4 || to->id >> 4 == 15) && (flat & to->id & 15);
 }
 
@@ -310,8 +200,8 @@ static NOINLINE void send_to_group(struct domain *vm, const struct destination *
         if (!vcpu || !addressed(&vcpu->apic, to)) continue;
         if (!to->lowest)
             deliver(vcpu, mode, vector, level);
-        else if (software_enabled(&vcpu->apic) &&
-                 (!lowest || peek(&vcpu->apic, REG_TPR) < peek(&lowest->apic, REG_TPR)))
+        else if (vapic_software_enabled(&vcpu->apic) &&
+                 (!lowest || vapic_peek(&vcpu->apic, REG_TPR) < vapic_peek(&lowest->apic, REG_TPR)))
             lowest = vcpu;
     }
     if (lowest) deliver(lowest, mode, vector, level);
@@ -325,7 +215,7 @@ static ALWAYS_INLINE void send(struct domain *vm, struct destination to, unsigne
         return;
     }
     struct vcpu *vcpu = vm->vcpus[to.id];
-    if (vcpu && enabled(&vcpu->apic)) deliver(vcpu, mode, vector, level);
+    if (vcpu && vapic_enabled(&vcpu->apic)) deliver(vcpu, mode, vector, level);
 }
 
 void vapic_message(struct domain *vm, u64 address, u64 data) {
@@ -340,7 +230,7 @@ void vapic_message(struct domain *vm, u64 address, u64 data) {
 static void send_ipi(struct vcpu *from, u32 icr) {
     unsigned vector = icr & 0xff, mode = DELIVERY_MODE(icr), shorthand = icr >> 18 & 3;
     const struct vapic *apic = &from->apic;
-    *reg_of(apic, REG_ICR) = icr & ~ICR_PENDING;
+    *vapic_reg(apic, REG_ICR) = icr & ~ICR_PENDING;
     if (mode == MODE_INIT && (icr & (ICR_LEVEL_ASSERT | ICR_TRIGGER_LEVEL)) == ICR_TRIGGER_LEVEL)
         return; /* INIT level de-assert: nothing since the Pentium 4 */
     if (vector < 16 && (mode == MODE_FIXED || mode == MODE_LOWEST)) {
@@ -348,9 +238,9 @@ static void send_ipi(struct vcpu *from, u32 icr) {
         return raise_error(from, ERROR_SEND_ILLEGAL);
     }
     if (likely(shorthand == 0)) {
-        bool x2apic = in_x2apic_mode(apic);
-        struct destination to = {.id = x2apic ? reg_of(apic, REG_ICR)[1]
-                                              : *reg_of(apic, REG_ICR_HIGH) >> 24,
+        bool x2apic = vapic_in_x2apic_mode(apic);
+        struct destination to = {.id = x2apic ? vapic_reg(apic, REG_ICR)[1]
+                                              : *vapic_reg(apic, REG_ICR_HIGH) >> 24,
                                  .broadcast = x2apic ? ~0u : 0xff,
                                  .logical = icr >> 11 & 1,
                                  .lowest = mode == MODE_LOWEST};
@@ -358,7 +248,7 @@ static void send_ipi(struct vcpu *from, u32 icr) {
     }
     for (unsigned i = 0; i < MAX_VCPUS; i++) {
         struct vcpu *to = from->domain->vcpus[i];
-        if (to && enabled(&to->apic) && (shorthand == 2 || (to == from) == (shorthand == 1)))
+        if (to && vapic_enabled(&to->apic) && (shorthand == 2 || (to == from) == (shorthand == 1)))
             deliver(to, mode, vector, false);
     }
 }
@@ -366,7 +256,7 @@ static void send_ipi(struct vcpu *from, u32 icr) {
 /* --- the timer --- */
 
 static u32 divider(const struct vapic *apic) {
-    u32 divide = *reg_of(apic, REG_DIVIDE), code = (divide & 3) | (divide >> 1 & 4);
+    u32 divide = *vapic_reg(apic, REG_DIVIDE), code = (divide & 3) | (divide >> 1 & 4);
     return code == 7 ? 1 : 2u << code;
 }
 
@@ -377,7 +267,7 @@ void vapic_timer_stop(struct vapic *apic) { timeout_cancel(&apic->timer); }
 /* Ticks of the TSC, at whose rate the counting modes run; 0: the timer does not count. */
 static u64 timer_period(const struct vapic *apic) {
     if (apic->timer_mode == TIMER_DEADLINE || apic->count_over) return 0;
-    return (u64)*reg_of(apic, REG_INITIAL_COUNT) * divider(apic);
+    return (u64)*vapic_reg(apic, REG_INITIAL_COUNT) * divider(apic);
 }
 
 /* Guest TSC of the timer's next interrupt; 0: none. */
@@ -410,7 +300,7 @@ static void timer_fired(struct timeout *timeout) {
 
 static void timer_expired(struct vcpu *vcpu) {
     struct vapic *apic = &vcpu->apic;
-    u32 lvt = *reg_of(apic, REG_LVT_TIMER);
+    u32 lvt = *vapic_reg(apic, REG_LVT_TIMER);
     u64 next = timer_next(apic), now = guest_tsc(vcpu);
     if (!next || next > now + TIMER_ADVANCE) return; /* set again since it fired */
     while (now + TIMER_TAIL < next)
@@ -452,8 +342,8 @@ static u32 current_count(const struct vcpu *vcpu) {
 
 static void set_divide(struct vcpu *vcpu, u32 value) {
     struct vapic *apic = &vcpu->apic;
-    u64 done = *reg_of(apic, REG_INITIAL_COUNT) - current_count(vcpu);
-    *reg_of(apic, REG_DIVIDE) = value;
+    u64 done = *vapic_reg(apic, REG_INITIAL_COUNT) - current_count(vcpu);
+    *vapic_reg(apic, REG_DIVIDE) = value;
     if (!timer_period(apic)) return;
     apic->count_start = guest_tsc(vcpu) - done * divider(apic); /* what is left goes on */
     vapic_timer_start(vcpu);
@@ -463,7 +353,7 @@ static void set_timer_mode(struct vcpu *vcpu, u32 mode) {
     struct vapic *apic = &vcpu->apic;
     if ((mode == TIMER_DEADLINE) != (apic->timer_mode == TIMER_DEADLINE)) {
         apic->deadline = 0;
-        *reg_of(apic, REG_INITIAL_COUNT) = 0;
+        *vapic_reg(apic, REG_INITIAL_COUNT) = 0;
         vapic_timer_stop(apic);
     }
     apic->timer_mode = mode;
@@ -485,14 +375,14 @@ void vapic_msrs_virtual(u8 *bitmap, bool delivery, void (*allow)(u8 *bitmap, u32
 void vapic_virtual_sync(struct vcpu *vcpu, bool waits) {
     struct vapic *apic = &vcpu->apic;
     if (apic->delivers) { /* of what was accepted here: the rest the CPU knows of */
-        while (apic->irr_any && !*reg_of(apic, REG_IRR + top_word(apic->irr_any)))
-            apic->irr_any &= ~(1u << top_word(apic->irr_any));
-        guest_interrupt_request(highest(apic, REG_IRR, apic->irr_any));
+        while (apic->irr_any && !*vapic_reg(apic, REG_IRR + vapic_top(apic->irr_any)))
+            apic->irr_any &= ~(1u << vapic_top(apic->irr_any));
+        guest_interrupt_request(vapic_highest(apic, REG_IRR, apic->irr_any));
         return;
     }
-    int vector = waits ? -1 : highest(apic, REG_IRR, apic->irr_any);
+    int vector = waits ? -1 : vapic_highest(apic, REG_IRR, apic->irr_any);
     u8 class = vector < 0 ? 0 : (u8)(vector >> 4);
-    u8 threshold = class <= *reg_of(apic, REG_TPR) >> 4 ? class : 0;
+    u8 threshold = class <= *vapic_reg(apic, REG_TPR) >> 4 ? class : 0;
     if (threshold == apic->threshold) return;
     apic->threshold = threshold;
     guest_threshold_write(vcpu, threshold);
@@ -502,22 +392,24 @@ void vapic_virtual_sync(struct vcpu *vcpu, bool waits) {
 
 static int end_of_interrupt(struct vcpu *vcpu) {
     struct vapic *apic = &vcpu->apic;
-    int vector = highest(apic, REG_ISR, apic->isr_any);
+    int vector = vapic_highest(apic, REG_ISR, apic->isr_any);
     if (vector < 0) return -1;
-    vector_remove(apic, REG_ISR, &apic->isr_any, (unsigned)vector);
+    u32 *isr = vapic_reg(apic, REG_ISR + (u32)vector / 32);
+    *isr &= ~(1u << vector % 32);
+    if (!*isr) apic->isr_any &= ~(1u << vector / 32);
     if (apic->irr_any) vcpu->attention = true;
-    bool level = *reg_of(apic, REG_TMR + (u32)vector / 32) >> vector % 32 & 1;
-    return level && !(*reg_of(apic, REG_SPURIOUS) & SPURIOUS_NO_BROADCAST) ? vector : -1;
+    bool level = *vapic_reg(apic, REG_TMR + (u32)vector / 32) >> vector % 32 & 1;
+    return level && !(*vapic_reg(apic, REG_SPURIOUS) & SPURIOUS_NO_BROADCAST) ? vector : -1;
 }
 
 u64 vapic_levels(const struct vapic *apic, unsigned n) {
-    return *reg_of(apic, REG_TMR + 2 * n) | (u64)*reg_of(apic, REG_TMR + 2 * n + 1) << 32;
+    return *vapic_reg(apic, REG_TMR + 2 * n) | (u64)*vapic_reg(apic, REG_TMR + 2 * n + 1) << 32;
 }
 
 void vapic_ended(struct vcpu *vcpu, unsigned vector) {
     const struct vapic *apic = &vcpu->apic;
-    if (!(*reg_of(apic, REG_TMR + vector / 32) >> vector % 32 & 1) ||
-        (*reg_of(apic, REG_SPURIOUS) & SPURIOUS_NO_BROADCAST))
+    if (!(*vapic_reg(apic, REG_TMR + vector / 32) >> vector % 32 & 1) ||
+        (*vapic_reg(apic, REG_SPURIOUS) & SPURIOUS_NO_BROADCAST))
         return;
     vcpu->exit->value = vector;
     vcpu_forward(vcpu, EXIT_EOI);
@@ -526,22 +418,22 @@ void vapic_ended(struct vcpu *vcpu, unsigned vector) {
 static u32 read_register(const struct vcpu *vcpu, u32 reg) {
     switch (reg) {
     case REG_ARBITRATION:
-    case REG_PPR: return processor_priority(&vcpu->apic);
+    case REG_PPR: return vapic_priority(&vcpu->apic);
     case REG_CURRENT_COUNT: return current_count(vcpu);
-    default: return *reg_of(&vcpu->apic, reg);
+    default: return *vapic_reg(&vcpu->apic, reg);
     }
 }
 
 static void write_spurious(struct vapic *apic, u32 value) {
-    *reg_of(apic, REG_SPURIOUS) = value;
+    *vapic_reg(apic, REG_SPURIOUS) = value;
     for (u32 reg = REG_LVT_CMCI; reg < REG_INITIAL_COUNT && !(value & SPURIOUS_ENABLE); reg++)
-        if (LVTS & BIT(reg)) *reg_of(apic, reg) |= LVT_MASKED;
+        if (LVTS & BIT(reg)) *vapic_reg(apic, reg) |= LVT_MASKED;
 }
 
 /* Only defined bits of a register that there is; returns what vapic_page_write does. */
 static int write_register(struct vcpu *vcpu, u32 reg, u32 value) {
     struct vapic *apic = &vcpu->apic;
-    u32 *word = reg_of(apic, reg);
+    u32 *word = vapic_reg(apic, reg);
     if (reg == REG_ICR) {
         send_ipi(vcpu, value);
         return -1;
@@ -569,16 +461,16 @@ static int write_register(struct vcpu *vcpu, u32 reg, u32 value) {
     default:
         *word = value;
         if (reg == REG_LVT_TIMER) set_timer_mode(vcpu, LVT_TIMER_MODE(value));
-        if ((LVTS & BIT(reg)) && !software_enabled(apic)) *word |= LVT_MASKED;
+        if ((LVTS & BIT(reg)) && !vapic_software_enabled(apic)) *word |= LVT_MASKED;
     }
     return -1;
 }
 
 bool vapic_read(struct vcpu *vcpu, u32 msr, u64 *value) {
     u32 reg = msr - MSR_X2APIC_BASE;
-    if (!in_x2apic_mode(&vcpu->apic) || reg >= REGISTERS || !(READABLE & BIT(reg))) return false;
+    if (!vapic_in_x2apic_mode(&vcpu->apic) || reg >= REGISTERS || !(READABLE & BIT(reg))) return false;
     *value = read_register(vcpu, reg);
-    if (reg == REG_ICR) *value |= (u64)reg_of(&vcpu->apic, reg)[1] << 32;
+    if (reg == REG_ICR) *value |= (u64)vapic_reg(&vcpu->apic, reg)[1] << 32;
     return true;
 }
 
@@ -586,7 +478,7 @@ bool vapic_write(struct vcpu *vcpu, u32 msr, u64 value) {
     struct vapic *apic = &vcpu->apic;
     u32 reg = msr - MSR_X2APIC_BASE;
     if (reg < REGISTERS && (LVTS & BIT(reg))) value &= ~(u64)LVT_READ_ONLY;
-    if (!in_x2apic_mode(apic) || reg >= REGISTERS || !(WRITABLE_X2APIC & BIT(reg)) ||
+    if (!vapic_in_x2apic_mode(apic) || reg >= REGISTERS || !(WRITABLE_X2APIC & BIT(reg)) ||
         ((u32)value & ~defined_bits[reg]) || (value >> 32 && reg != REG_ICR))
         return false;
     if (reg == REG_EOI) {
@@ -598,7 +490,7 @@ bool vapic_write(struct vcpu *vcpu, u32 msr, u64 value) {
         return true;
     }
     if (reg == REG_ICR) {
-        reg_of(apic, reg)[1] = (u32)(value >> 32);
+        vapic_reg(apic, reg)[1] = (u32)(value >> 32);
         send_ipi(vcpu, (u32)value);
     } else {
         (void)write_register(vcpu, reg, (u32)value);
@@ -627,8 +519,8 @@ int vapic_page_write(struct vcpu *vcpu, u32 offset, u32 value) {
 /* Only a self-IPI that is illegal comes here. */
 void vapic_written(struct vcpu *vcpu, u32 offset) {
     if (offset / 16 == REG_SELF_IPI)
-        (void)write_register(vcpu, REG_SELF_IPI, *reg_of(&vcpu->apic, REG_SELF_IPI) & 0xff);
+        (void)write_register(vcpu, REG_SELF_IPI, *vapic_reg(&vcpu->apic, REG_SELF_IPI) & 0xff);
 }
 
 void vapic_tpr_write(struct vcpu *vcpu, u32 value) { (void)write_register(vcpu, REG_TPR, value); }
-u32 vapic_tpr_read(const struct vapic *apic) { return *reg_of(apic, REG_TPR); }
+u32 vapic_tpr_read(const struct vapic *apic) { return *vapic_reg(apic, REG_TPR); }

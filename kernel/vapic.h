@@ -30,10 +30,6 @@ struct vapic {
 #define VAPIC_BASE_RESET (0xfee00000 | APIC_BASE_ENABLE)
 void vapic_reset(struct vapic *apic, u32 id, u64 base);
 
-/* The interrupt that the CPU would take now, or -1. */
-int vapic_pending(struct vapic *apic);
-/* It is being delivered: from the IRR to the ISR. */
-void vapic_accept(struct vapic *apic, unsigned vector);
 /* Whether LINT0 passes the PIC's interrupts. */
 bool vapic_passes_extint(const struct vapic *apic);
 
@@ -64,8 +60,8 @@ u64 vapic_levels(const struct vapic *apic, unsigned n); /* 64 vectors of the TMR
 void vapic_ended(struct vcpu *vcpu, unsigned vector);
 void vapic_written(struct vcpu *vcpu, u32 offset);
 
-/* Takes what others have posted: SDM "Posted-Interrupt Processing". */
-void vapic_take_posted(struct vcpu *vcpu, u32 requests);
+/* Takes what others have posted, but edges. */
+void vapic_take_rare(struct vcpu *vcpu, u32 requests);
 
 /* Stops and restarts its timer while the vCPU's time stands still. */
 void vapic_timer_stop(struct vapic *apic);

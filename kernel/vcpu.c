@@ -1,6 +1,7 @@
 /* The life of a vCPU, and its exits to the device model. */
 #include "vcpu.h"
 
+#include "apic.h"
 #include "cpu.h"
 #include "domain.h"
 #include "frame.h"
@@ -9,6 +10,7 @@
 #include "regs.h"
 #include "smp.h"
 #include "time.h"
+#include "trap.h"
 #include "x86.h"
 
 #define GIGA 1000000000ull
@@ -184,7 +186,8 @@ static void take_init(struct vcpu *vcpu) {
     vcpu->activity = base & APIC_BASE_BSP ? ACTIVE : WAIT_FOR_SIPI;
 }
 
-static COLD void take_rare_requests(struct vcpu *vcpu, u32 requests) {
+COLD void vcpu_take_rare(struct vcpu *vcpu, u32 requests) {
+    vcpu->nmi |= !!(requests & POSTED_NMI);
     if (requests & POSTED_INIT) take_init(vcpu);
     if ((requests & POSTED_STARTUP) && vcpu->activity == WAIT_FOR_SIPI) {
         unsigned page = requests >> POSTED_PAGE_SHIFT;
@@ -207,23 +210,29 @@ void vcpu_thaw(struct vcpu *vcpu, u64 away) {
 /* --- what others ask of it --- */
 
 /* Whoever enters it looks at its attention behind what says that it does; so does who halts it. */
-void vcpu_kick(struct vcpu *vcpu) {
+static ALWAYS_INLINE void kick(struct vcpu *vcpu, bool edges) {
     atomic_set(&vcpu->attention, true);
     struct cpu *home = atomic_load(&vcpu->home);
     bool halted = atomic_load(&vcpu->state) == VCPU_HALTED;
     if (likely(home != this_cpu())) {
         if (halted)
             sched_mail(vcpu);
-        else if (atomic_load(&home->current) == vcpu)
+        else if (atomic_load(&home->current) != vcpu)
+            return;
+        else if (unlikely(edges && virt_posted && vcpu->apic.delivers))
+            lapic_ipi(home->apic_id, IPI_FIXED | POSTED_VECTOR);
+        else
             cpu_poke(home);
     } else if (halted) {
         sched_wake(vcpu, true);
     }
 }
 
+void vcpu_kick(struct vcpu *vcpu) { kick(vcpu, false); }
+
 void vcpu_post(struct vcpu *vcpu, u32 requests) {
     atomic_or(&vcpu->posted.requests, requests);
-    vcpu_kick(vcpu);
+    kick(vcpu, requests <= POSTED_EDGES);
 }
 
 /* INIT goes before a start-up IPI that is posted with it: one that came earlier is void. */
@@ -246,20 +255,6 @@ void vcpu_halt(struct vcpu *vcpu) {
     atomic_set(&vcpu->state, VCPU_HALTED);
     this_cpu()->attention = true;
     if (unlikely(atomic_load(&vcpu->attention))) vcpu_kick(vcpu);
-}
-
-/* Attention is cleared before the requests are taken, so that none is overlooked. */
-void vcpu_attend(struct vcpu *vcpu) {
-    vcpu->attention = false;
-    u32 requests = atomic_swap(&vcpu->posted.requests, 0);
-    if (requests) vapic_take_posted(vcpu, requests);
-    vcpu->nmi |= !!(requests & POSTED_NMI);
-    if (unlikely(requests & (POSTED_INIT | POSTED_STARTUP))) take_rare_requests(vcpu, requests);
-    if (vcpu->activity == HALTED && inject_waiting(vcpu)) vcpu->activity = ACTIVE;
-    if (vcpu->activity == ACTIVE)
-        inject_prepare(vcpu);
-    else
-        vcpu_halt(vcpu);
 }
 
 /* --- exits that the device model answers --- */

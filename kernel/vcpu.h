@@ -32,13 +32,15 @@ struct posted {
     u64 level[4]; /* vectors, level-triggered */
 } ALIGNED(64);
 
-#define POSTED_VECTORS    (1u << 0)
-#define POSTED_NMI        (1u << 1)
-#define POSTED_TIMER      (1u << 2) /* of its local APIC */
-#define POSTED_ILLEGAL    (1u << 3) /* a vector below 16 */
-#define POSTED_INIT       (1u << 4)
-#define POSTED_STARTUP    (1u << 5) /* at page requests >> 8 */
-#define POSTED_PAGE_SHIFT 8
+#define POSTED_EDGE(n)    (1u << (n)) /* word n of `vectors` */
+#define POSTED_EDGES      0xfu
+#define POSTED_LEVELS     (1u << 7)
+#define POSTED_TIMER      (1u << 8) /* of its local APIC */
+#define POSTED_ILLEGAL    (1u << 9) /* a vector below 16 */
+#define POSTED_NMI        (1u << 10)
+#define POSTED_INIT       (1u << 11)
+#define POSTED_STARTUP    (1u << 12) /* at page requests >> 16 */
+#define POSTED_PAGE_SHIFT 16
 
 enum activity { ACTIVE, HALTED, WAIT_FOR_SIPI };
 
@@ -125,6 +127,8 @@ void vcpu_kick(struct vcpu *vcpu);
 void vcpu_post(struct vcpu *vcpu, u32 requests);
 void vcpu_post_init(struct vcpu *vcpu);
 void vcpu_post_startup(struct vcpu *vcpu, unsigned page);
+/* NMIs, INIT and start-up IPIs that were posted. */
+void vcpu_take_rare(struct vcpu *vcpu, u32 requests);
 /* The look before an entry: takes what was posted, gives the CPU what is to be injected, or halts.
  */
 void vcpu_attend(struct vcpu *vcpu);
@@ -145,8 +149,6 @@ void vcpu_apply_answer(struct vcpu *vcpu);
    "Interrupt 8—Double Fault Exception (#DF)". */
 #define NO_ERROR_CODE (~0u)
 void inject_exception(struct vcpu *vcpu, unsigned vector, u32 error_code);
-/* Before an entry: gives the CPU the next event, asks for a window if more wait. */
-void inject_prepare(struct vcpu *vcpu);
 /* Whether a halted vCPU has something to wake up for. */
 bool inject_waiting(struct vcpu *vcpu);
 /* After an exit that can interrupt the delivery of an event: queues it again. */

@@ -25,6 +25,7 @@ struct vmcs64 { /* 64-bit and natural-width fields */
 /* 16-bit */
 #define VMCS_VPID              FIELD16(0x0000)           /* VPID                      */
 #define VMCS_GUEST_SELECTOR(s) FIELD16(0x0800 + 2 * (s)) /* ES CS SS DS FS GS LDTR TR */
+#define VMCS_NOTIFICATION      FIELD16(0x0002)           /* posted interrupts: their vector */
 #define VMCS_INTERRUPT_STATUS  FIELD16(0x0810)           /* virtual interrupts: RVI, SVI << 8 */
 #define VMCS_HOST_ES_SELECTOR  FIELD16(0x0c00)
 #define VMCS_HOST_CS_SELECTOR  FIELD16(0x0c02)
@@ -41,6 +42,7 @@ struct vmcs64 { /* 64-bit and natural-width fields */
 #define VMCS_TSC_OFFSET     FIELD64(0x2010)
 #define VMCS_VIRTUAL_APIC   FIELD64(0x2012)           /* TPR shadow                */
 #define VMCS_EPT_POINTER    FIELD64(0x201a)           /* EPT                       */
+#define VMCS_POSTED         FIELD64(0x2016)           /* posted interrupts         */
 #define VMCS_EOI_EXIT(n)    FIELD64(0x201c + 2 * (n)) /* virtual interrupts        */
 #define VMCS_GUEST_PHYSICAL FIELD64(0x2400)           /* EPT                       */
 #define VMCS_LINK_POINTER   FIELD64(0x2800)
@@ -125,6 +127,7 @@ struct vmcs64 { /* 64-bit and natural-width fields */
 #define PIN_NMI                (1u << 3)
 #define PIN_VIRTUAL_NMI        (1u << 5)
 #define PIN_PREEMPTION_TIMER   (1u << 6)
+#define PIN_POSTED             (1u << 7)
 
 /* Primary processor-based controls */
 #define PRIMARY_INTERRUPT_WINDOW (1u << 2)

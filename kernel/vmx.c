@@ -9,6 +9,7 @@
 #include "paging.h"
 #include "regs.h"
 #include "smp.h"
+#include "trap.h"
 #include "vcpu.h"
 #include "vmcs.h"
 #include "x86.h"
@@ -21,12 +22,13 @@ static struct {
     u32 features;
     bool accessed_dirty;
     u32 secondary_x2apic; /* APIC virtualization in x2APIC mode */
+    u32 pin_x2apic;
     bool enhanced_ibrs;   /* on for good, since no guest may write the MSR */
 } vmx;
 
 bool virt_timer;
 u8 vmx_timer_shift;
-bool virt_apic;
+bool virt_apic, virt_posted;
 
 static u8 *io_bitmap_deny; /* two pages of ones */
 static u8 *msr_bitmap_vm, *msr_bitmap_x2apic, *msr_bitmap_component;
@@ -183,8 +185,12 @@ static void negotiate_apic(enum apicv apicv) {
     vmx.primary_vm = (vmx.primary_vm | tpr) & ~(PRIMARY_CR8_LOAD | PRIMARY_CR8_STORE);
     vmx.secondary_x2apic = may;
     virt_apic = true;
-    vmx.features |= FEATURE_APIC_REGISTERS |
-                    (may & SECONDARY_VIRTUAL_INTERRUPTS ? FEATURE_VIRTUAL_INTERRUPTS : 0);
+    vmx.features |= FEATURE_APIC_REGISTERS;
+    if (!(may & SECONDARY_VIRTUAL_INTERRUPTS)) return;
+    vmx.pin_x2apic = optional(MSR_IA32_VMX_TRUE_PINBASED, PIN_POSTED);
+    virt_posted = vmx.pin_x2apic;
+    vmx.features |=
+        FEATURE_VIRTUAL_INTERRUPTS | (virt_posted ? FEATURE_POSTED_INTERRUPTS : 0);
 }
 
 /* CPUID leaf 7 EDX: SDM volume 2, "CPUID"; IA32_ARCH_CAPABILITIES: volume 4. */
@@ -477,6 +483,11 @@ bool guest_apic_mode(struct vcpu *vcpu, bool x2apic, u16 interrupt_status) {
     vmwrite16(VMCS_INTERRUPT_STATUS, interrupt_status);
     for (unsigned i = 0; i < 4; i++)
         vmwrite64(VMCS_EOI_EXIT(i), vapic_levels(&vcpu->apic, i));
+    vmwrite32(VMCS_PIN_CONTROLS, vmx.pin | (x2apic ? vmx.pin_x2apic : 0));
+    if (virt_posted) {
+        vmwrite16(VMCS_NOTIFICATION, POSTED_VECTOR);
+        vmwrite64(VMCS_POSTED, hpa_of(&vcpu->posted).v);
+    }
     vmwrite32(VMCS_SECONDARY_CONTROLS, vmx.secondary_vm | more);
     vmwrite64(VMCS_MSR_BITMAP, hpa_of(more ? msr_bitmap_x2apic : msr_bitmap_vm).v);
     give_back(before);

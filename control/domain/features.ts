@@ -92,7 +92,7 @@ const ALL: FeatureName[] = [
   new FeatureName(
     Feature.POSTED_INTERRUPTS,
     "posted-interrupts",
-    "posted interrupts, not used yet",
+    "posted interrupts",
     "an interrupt for a running VM is an exit",
     false,
     true,

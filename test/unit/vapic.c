@@ -43,7 +43,8 @@ static u32 arrived(unsigned vector) {
         take(i);
         u32 *word = &pages[i][4 * (REG_IRR + vector / 32)];
         who |= (*word >> vector % 32 & 1) << i;
-        vector_remove(&vcpus[i].apic, REG_IRR, &vcpus[i].apic.irr_any, vector);
+        *word &= ~(1u << vector % 32);
+        if (!*word) vcpus[i].apic.irr_any &= ~(1u << vector / 32);
     }
     return who;
 }
@@ -64,7 +65,7 @@ static void test_priorities(void) {
             vapic_accept(apic, (unsigned)vector);
             int next = vapic_pending(apic); /* only a higher class would interrupt it */
             in_order &= next < 0;
-            in_order &= processor_priority(apic) == ((u32)vector & 0xf0);
+            in_order &= vapic_priority(apic) == ((u32)vector & 0xf0);
             in_order &= end_of_interrupt(&vcpus[0]) == -1;
         }
         in_order &= !apic->irr_any && !apic->isr_any;
@@ -78,7 +79,7 @@ static void test_priorities(void) {
         vapic_accept(apic, (unsigned)vector);
     }
     for (unsigned class = 15; class > 0; class--) {
-        nested &= processor_priority(apic) == 16 * class;
+        nested &= vapic_priority(apic) == 16 * class;
         (void)end_of_interrupt(&vcpus[0]);
     }
     check(nested, "classes nest, and end from the highest");
@@ -95,28 +96,27 @@ static void test_posted(void) {
     struct vapic *apic = &vcpus[0].apic;
     bool kept = true;
     for (unsigned vector = 16; vector < 256; vector++)
-        post_fixed(&vcpus[0], vector, vector % 3 == 0);
+        vapic_post(&vcpus[0], vector, vector % 3 == 0);
     kept &= !apic->irr_any && vcpus[0].attention;
     take(0);
     for (unsigned vector = 255; vector >= 16; vector--) {
-        kept &= highest(apic, REG_IRR, apic->irr_any) == (int)vector;
-        vector_remove(apic, REG_IRR, &apic->irr_any, vector);
-        vector_add(apic, REG_ISR, &apic->isr_any, vector);
+        kept &= vapic_highest(apic, REG_IRR, apic->irr_any) == (int)vector;
+        vapic_accept(apic, vector);
         kept &= end_of_interrupt(&vcpus[0]) == (vector % 3 ? -1 : (int)vector);
     }
     check(kept, "all that is posted arrives once, levels with their trigger mode");
-    post_fixed(&vcpus[0], 0x63, true);
+    vapic_post(&vcpus[0], 0x63, true);
     take(0);
-    post_fixed(&vcpus[0], 0x63, false);
+    vapic_post(&vcpus[0], 0x63, false);
     take(0);
     vapic_accept(apic, 0x63);
     check(end_of_interrupt(&vcpus[0]) == -1, "the last trigger mode counts");
     write(0, REG_SPURIOUS, SPURIOUS_ENABLE | SPURIOUS_NO_BROADCAST | 0xff);
-    post_fixed(&vcpus[0], 0x63, true);
+    vapic_post(&vcpus[0], 0x63, true);
     take(0);
     vapic_accept(apic, 0x63);
     check(end_of_interrupt(&vcpus[0]) == -1, "EOI broadcasts can be suppressed");
-    post_fixed(&vcpus[0], 15, false);
+    vapic_post(&vcpus[0], 15, false);
     take(0);
     write(0, REG_ERROR, 0);
     check(read(0, REG_ERROR) == ERROR_RECEIVE_ILLEGAL && !apic->irr_any, "a vector below 16");
@@ -129,6 +129,56 @@ static void test_posted(void) {
     vcpu_post_startup(&vcpus[0], 0x56);
     check(vcpus[0].posted.requests == (POSTED_INIT | POSTED_STARTUP | 0x56 << POSTED_PAGE_SHIFT),
           "one behind INIT stays");
+}
+
+/* What the next entry injects. */
+static u32 injected(struct vcpu *vcpu) {
+    vcpu_attend(vcpu);
+    u32 event = vmread32(VMCS_ENTRY_EVENT);
+    vmwrite32(VMCS_ENTRY_EVENT, 0);
+    return event;
+}
+
+static void test_attend(void) {
+    reset(1);
+    enable_all();
+    struct vcpu *vcpu = &vcpus[0];
+    struct vapic *apic = &vcpu->apic;
+    vcpu->vmcs = kpage_alloc(0);
+    vcpu->vmcs_address = hpa_of(vcpu->vmcs);
+    vcpu->cpu = this_cpu();
+    guest_load(vcpu);
+    vmwrite64(VMCS_GUEST_RFLAGS, RFLAGS_IF);
+    vmwrite64(VMCS_GUEST_CR0, CR0_PE);
+    vapic_post(vcpu, 0x61, false);
+    check(injected(vcpu) == (EVENT_VALID | 0x61) && !apic->irr_any && !vcpu->posted.vectors[1] &&
+              vapic_priority(apic) == 0x60,
+          "an edge goes to a guest that takes it at once");
+    vapic_post(vcpu, 0x62, false);
+    check(!injected(vcpu) && apic->irr_any, "one of the class in service waits");
+    (void)end_of_interrupt(vcpu);
+    check(injected(vcpu) == (EVENT_VALID | 0x62) && !apic->irr_any, "until that has ended");
+    (void)end_of_interrupt(vcpu);
+    vapic_post(vcpu, 0x71, false), vapic_post(vcpu, 0x72, false);
+    check(injected(vcpu) == (EVENT_VALID | 0x72), "of two the higher one");
+    (void)end_of_interrupt(vcpu);
+    check(injected(vcpu) == (EVENT_VALID | 0x71), "then the other");
+    (void)end_of_interrupt(vcpu);
+    vmwrite64(VMCS_GUEST_RFLAGS, 0);
+    vapic_post(vcpu, 0x81, false);
+    check(!injected(vcpu) && vcpu->primary_controls & PRIMARY_INTERRUPT_WINDOW,
+          "a guest with interrupts off gets a window");
+    vmwrite64(VMCS_GUEST_RFLAGS, RFLAGS_IF);
+    vmwrite32(VMCS_ENTRY_EVENT, EVENT_VALID | 0x55);
+    vapic_post(vcpu, 0x91, false);
+    check(injected(vcpu) == (EVENT_VALID | 0x55), "what waits for its entry goes first");
+    check(injected(vcpu) == (EVENT_VALID | 0x91), "and nothing is lost");
+    vcpu->activity = HALTED;
+    vcpu->interruptible = true;
+    vapic_post(vcpu, 0xa1, false);
+    check(injected(vcpu) == (EVENT_VALID | 0xa1) && vcpu->activity == ACTIVE, "it ends HLT");
+    while (end_of_interrupt(vcpu) >= 0 || apic->isr_any)
+        ;
 }
 
 static u32 message(u32 destination, bool logical, unsigned mode) {
@@ -289,6 +339,7 @@ int main(void) {
     check(!virt_apic, "the command line switches APIC virtualization off");
     test_priorities();
     test_posted();
+    test_attend();
     test_destinations();
     test_modes();
     test_timer();

@@ -86,6 +86,10 @@ static const char *entry_wrong(struct vcpu *vcpu) {
     if (vmcs_current != vcpu->vmcs || host_cpu.loaded != vcpu) return "its VMCS is not current";
     if (vcpu->domain->role == ROLE_VM && host_cpu.unswitched != vcpu)
         return "its registers are not loaded";
+    if (vmread32(VMCS_PIN_CONTROLS) & PIN_POSTED &&
+        (!(vmread32(VMCS_SECONDARY_CONTROLS) & SECONDARY_VIRTUAL_INTERRUPTS) ||
+         vmread64(VMCS_POSTED) != hpa_of(&vcpu->posted).v || vmread64(VMCS_POSTED) & 63))
+        return "its posted interrupts are wrong";
     if (vcpu->home != this_cpu() || vmread64(VMCS_HOST_GS_BASE) != (u64)this_cpu())
         return "it is another CPU's";
     for (unsigned i = 0; i < HOST_CPUS; i++)

@@ -222,7 +222,8 @@ static void exit_rdmsr(struct vcpu *vcpu) {
 static NOINLINE void exit_ipi(struct vcpu *vcpu) {
     u64 value = written_value(vcpu);
     u32 msr = (u32)vcpu->gpr[RCX];
-    bool sent = msr == MSR_X2APIC_ICR ? vapic_send_fixed(vcpu, value) : vapic_send_self(vcpu, value);
+    bool sent =
+        msr == MSR_X2APIC_ICR ? vapic_send_fixed(vcpu, value) : vapic_send_self(vcpu, value);
     advance_or_gp(vcpu, likely(sent) || msr_write(vcpu, msr, value));
     sched_resume(vcpu);
 }

@@ -110,7 +110,8 @@ void guest_tsc_offset_write(struct vcpu *vcpu);
    interrupts in the page itself. */
 bool guest_apic_mode(struct vcpu *vcpu, bool x2apic, u16 interrupt_status);
 extern bool virt_apic;
-/* With posted interrupts the CPU takes edges from struct posted without an exit, when POSTED_VECTOR comes. */
+/* With posted interrupts the CPU takes edges from struct posted without an exit, when POSTED_VECTOR
+ * comes. */
 extern bool virt_posted;
 
 /* As the guest sees it; false: #GP. */

@@ -120,8 +120,8 @@ static void prepare(struct vcpu *vcpu) {
     guest_windows_set(vcpu, vcpu->nmi, vector);
 }
 
-/* The one edge of word n, to a guest that takes it now: past the IRR, where nothing waits. False: it is
-   still to be taken. Who posts more meanwhile asks again. */
+/* The one edge of word n, to a guest that takes it now: past the IRR, where nothing waits. False:
+   it is still to be taken. Who posts more meanwhile asks again. */
 static ALWAYS_INLINE bool deliver_edge(struct vcpu *vcpu, u32 n) {
     struct vapic *apic = &vcpu->apic;
     if (vcpu->event | vcpu->nmi | apic->irr_any | apic->delivers || vcpu->activity > HALTED ||

@@ -487,7 +487,8 @@ static struct vcpu *attend(struct cpu *cpu) {
     return next;
 }
 
-/* One step, until nothing asks for attention any more. Who loses its current vCPU to another CPU attends. */
+/* One step, until nothing asks for attention any more. Who loses its current vCPU to another CPU
+ * attends. */
 static NOINLINE void resume_slowly(struct vcpu *vcpu) {
     struct cpu *cpu = this_cpu();
     look(cpu);

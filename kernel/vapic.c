@@ -468,7 +468,8 @@ static int write_register(struct vcpu *vcpu, u32 reg, u32 value) {
 
 bool vapic_read(struct vcpu *vcpu, u32 msr, u64 *value) {
     u32 reg = msr - MSR_X2APIC_BASE;
-    if (!vapic_in_x2apic_mode(&vcpu->apic) || reg >= REGISTERS || !(READABLE & BIT(reg))) return false;
+    if (!vapic_in_x2apic_mode(&vcpu->apic) || reg >= REGISTERS || !(READABLE & BIT(reg)))
+        return false;
     *value = read_register(vcpu, reg);
     if (reg == REG_ICR) *value |= (u64)vapic_reg(&vcpu->apic, reg)[1] << 32;
     return true;

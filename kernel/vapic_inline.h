@@ -123,8 +123,8 @@ static inline void vapic_post(struct vcpu *vcpu, u32 vector, bool level) {
     vcpu_post(vcpu, level ? POSTED_LEVELS : POSTED_EDGE(n));
 }
 
-/* What guests send most, in x2APIC mode: a fixed interrupt to one CPU by its number, by a write to the ICR.
-   False: it is another message. */
+/* What guests send most, in x2APIC mode: a fixed interrupt to one CPU by its number, by a write to
+   the ICR. False: it is another message. */
 static inline bool vapic_send_fixed(struct vcpu *from, u64 icr) {
     const struct vapic *apic = &from->apic;
     u32 vector = icr & 0xff, id = (u32)(icr >> 32);

@@ -23,7 +23,7 @@ static struct {
     bool accessed_dirty;
     u32 secondary_x2apic; /* APIC virtualization in x2APIC mode */
     u32 pin_x2apic;
-    bool enhanced_ibrs;   /* on for good, since no guest may write the MSR */
+    bool enhanced_ibrs; /* on for good, since no guest may write the MSR */
 } vmx;
 
 bool virt_timer;
@@ -189,8 +189,7 @@ static void negotiate_apic(enum apicv apicv) {
     if (!(may & SECONDARY_VIRTUAL_INTERRUPTS)) return;
     vmx.pin_x2apic = optional(MSR_IA32_VMX_TRUE_PINBASED, PIN_POSTED);
     virt_posted = vmx.pin_x2apic;
-    vmx.features |=
-        FEATURE_VIRTUAL_INTERRUPTS | (virt_posted ? FEATURE_POSTED_INTERRUPTS : 0);
+    vmx.features |= FEATURE_VIRTUAL_INTERRUPTS | (virt_posted ? FEATURE_POSTED_INTERRUPTS : 0);
 }
 
 /* CPUID leaf 7 EDX: SDM volume 2, "CPUID"; IA32_ARCH_CAPABILITIES: volume 4. */

@@ -87,12 +87,10 @@ export function vmUnstash(index: u32): Vm | null {
 export function vmFreeIndex(): i32 {
   capInfo(CAP_SELF, capPage);
   const limit = min<u32>(Specification.MAX_VMS, vmsThatFit(changetype<CapInfo>(capPage).slots));
-  for (let index: u32 = 0; index < limit; index++) {
-    let taken = false;
-    for (let i = 0; i < vms.length; i++) taken = taken || vms[i].index == index;
-    if (!taken) return <i32>index;
-  }
-  return -1;
+  let taken: u64 = 0;
+  for (let i = 0; i < vms.length; i++) taken |= (<u64>1) << vms[i].index;
+  const free = <u32>ctz(~taken);
+  return free < limit ? <i32>free : -1;
 }
 
 /** Whether a slot holds an object. */

@@ -1,5 +1,6 @@
 // with:
-/* The local APIC's logic: priorities, ends of interrupt, destinations, modes, the timer's arithmetic. */
+/* The local APIC's logic: priorities, ends of interrupt, destinations, modes, the timer's
+ * arithmetic. */
 #include "machine.h"
 
 #define VCPUS 4
@@ -20,12 +21,13 @@ static void reset(unsigned count) {
         vcpu->index = i;
         vcpu->extint = -1;
         vapic_reset(&vcpu->apic, i, VAPIC_BASE_RESET | (i ? 0 : APIC_BASE_BSP));
-        if (i < count)
-            vm.vcpus[vm.vcpu_count++] = vcpu;
+        if (i < count) vm.vcpus[vm.vcpu_count++] = vcpu;
     }
 }
 
-static void write(unsigned n, u32 reg, u32 value) { (void)vapic_page_write(&vcpus[n], 16 * reg, value); }
+static void write(unsigned n, u32 reg, u32 value) {
+    (void)vapic_page_write(&vcpus[n], 16 * reg, value);
+}
 static u32 read(unsigned n, u32 reg) { return vapic_page_read(&vcpus[n], 16 * reg); }
 
 static void enable_all(void) {
@@ -34,7 +36,9 @@ static void enable_all(void) {
 }
 
 /* What a vCPU would do before its next entry. */
-static void take(unsigned n) { vapic_take_posted(&vcpus[n], atomic_swap(&vcpus[n].posted.requests, 0)); }
+static void take(unsigned n) {
+    vapic_take_posted(&vcpus[n], atomic_swap(&vcpus[n].posted.requests, 0));
+}
 
 /* Bit n: vCPU n has the vector waiting; it is taken away. */
 static u32 arrived(unsigned vector) {
@@ -72,13 +76,13 @@ static void test_priorities(void) {
     }
     check(in_order, "the highest vector goes first, one at a time in a class");
     bool nested = true;
-    for (unsigned class = 1; class < 16; class++) {
+    for (unsigned class = 1; class < 16; class ++) {
         accept_own(&vcpus[0], 16 * class + 3);
         int vector = vapic_pending(apic);
         nested &= vector == (int)(16 * class + 3);
         vapic_accept(apic, (unsigned)vector);
     }
-    for (unsigned class = 15; class > 0; class--) {
+    for (unsigned class = 15; class > 0; class --) {
         nested &= vapic_priority(apic) == 16 * class;
         (void)end_of_interrupt(&vcpus[0]);
     }
@@ -205,7 +209,8 @@ static void test_destinations(void) {
               message(0x23, true, MODE_FIXED) == 0 && message(0xf1, true, MODE_FIXED) == 5,
           "logical, cluster: a cluster and bits in it");
     check(__builtin_popcount(message(0xff, true, MODE_LOWEST)) == 1, "lowest priority: one");
-    write(0, REG_TPR, 0x30), write(1, REG_TPR, 0x20), write(2, REG_TPR, 0x10), write(3, REG_TPR, 0x30);
+    write(0, REG_TPR, 0x30), write(1, REG_TPR, 0x20), write(2, REG_TPR, 0x10),
+        write(3, REG_TPR, 0x30);
     check(message(0xff, true, MODE_LOWEST) == 4, "the one of the lowest priority");
     write(2, REG_SPURIOUS, 0xff);
     check(message(0xff, true, MODE_LOWEST) == 2, "which accepts at all");
@@ -225,7 +230,8 @@ static void test_destinations(void) {
         check(vapic_write(&vcpus[i], MSR_X2APIC_BASE + REG_SPURIOUS, 0x1ff), "is enabled");
     bool right = true;
     for (u32 set = 0; set < 16; set++) {
-        right &= vapic_write(&vcpus[0], MSR_X2APIC_BASE + REG_ICR, (u64)set << 32 | 1u << 11 | 0x61);
+        right &=
+            vapic_write(&vcpus[0], MSR_X2APIC_BASE + REG_ICR, (u64)set << 32 | 1u << 11 | 0x61);
         right &= arrived(0x61) == set;
         right &= vapic_write(&vcpus[0], MSR_X2APIC_BASE + REG_ICR, (u64)set << 32 | 0x61);
         right &= arrived(0x61) == (set < 4 ? 1u << set : 0);
@@ -249,10 +255,8 @@ static void test_modes(void) {
     for (unsigned i = 0; i < ARRAY_SIZE(moves); i++) {
         reset(1);
         u64 base = 0xfee00000;
-        if (moves[i].from == 0)
-            right &= vapic_base_write(&vcpus[0], base);
-        if (moves[i].from == 3)
-            right &= vapic_base_write(&vcpus[0], base | 3u << 10);
+        if (moves[i].from == 0) right &= vapic_base_write(&vcpus[0], base);
+        if (moves[i].from == 3) right &= vapic_base_write(&vcpus[0], base | 3u << 10);
         right &= vapic_base_write(&vcpus[0], base | moves[i].to << 10) == moves[i].allowed;
         right &= MODE(vcpus[0].apic.base) == (moves[i].allowed ? moves[i].to : moves[i].from);
     }

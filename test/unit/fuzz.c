@@ -82,7 +82,7 @@ static bool script_next(struct domain *control, u64 *number, u64 a[6]) {
         {HC_MEM_MAP, vm, memory, 0, 0, MEMORY_PAGES, RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE},
         {HC_VCPU_CREATE, vcpu, model, 0, 0},
         {HC_VCPU_CREATE, vm_vcpu, vm, 0, model},
-        {HC_CAP_GRANT, model, CAP_VM, vm, RIGHT_READ | RIGHT_INTERRUPT},
+        {HC_CAP_GRANT, model, CAP_VM, vm, RIGHT_READ | RIGHT_WRITE | RIGHT_INTERRUPT},
         {HC_CAP_GRANT, model, CAP_MEMORY, memory, RIGHT_READ | RIGHT_WRITE},
         {HC_CAP_GRANT, model, CAP_VCPU, vm_vcpu, RIGHT_CONTROL | RIGHT_INTERRUPT | RIGHT_READ},
         {HC_VCPU_SET, vm_vcpu},

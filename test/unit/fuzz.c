@@ -245,7 +245,7 @@ static void scribble_exit_pages(void) {
 }
 
 /* Exits that the kernel has no name for: each ends a VM. */
-enum { TASK_SWITCH = 9, INVALID_GUEST_STATE = 33, EPT_MISCONFIGURATION = 49 };
+enum { TASK_SWITCH = 9, EPT_MISCONFIGURATION = 49 };
 
 /* Mostly in a VM's memory, from `start` on. */
 static u64 any_touch(u64 start) {
@@ -277,7 +277,7 @@ static void vm_acts(void) {
     u64 *r = entered->gpr;
     u32 reason = reasons[unit_random() % ARRAY_SIZE(reasons)];
     if (one_in(300))
-        reason = PICK(REASON_TRIPLE_FAULT, TASK_SWITCH, INVALID_GUEST_STATE | REASON_ENTRY_FAILED,
+        reason = PICK(REASON_TRIPLE_FAULT, TASK_SWITCH, REASON_INVALID_STATE | REASON_ENTRY_FAILED,
                       EPT_MISCONFIGURATION, 100);
     /* What has been delivered may have been cut short. */
     bool short_cut = (reason == REASON_EXCEPTION || reason == REASON_PAGE) && one_in(3) &&

@@ -261,7 +261,7 @@ static u32 hc_mem_map(struct call *c) {
     struct domain *domain;
     struct cap *cap;
     if (c->a[5] & ~7ull) return STATUS_BAD_ARGUMENT;
-    TRY(get_domain(c, c->a[0], RIGHT_CONTROL, &domain));
+    TRY(get_domain(c, c->a[0], RIGHT_WRITE, &domain));
     TRY(cap_get(c->domain, c->a[1], OBJECT_MEMORY, (u32)c->a[5], &cap));
     return memory_map(domain, memory_of(cap->object), cap, gpa(c->a[2]), c->a[3], c->a[4],
                       (u32)c->a[5]);
@@ -269,7 +269,7 @@ static u32 hc_mem_map(struct call *c) {
 
 static u32 hc_mem_unmap(struct call *c) {
     struct domain *domain;
-    TRY(get_domain(c, c->a[0], RIGHT_CONTROL, &domain));
+    TRY(get_domain(c, c->a[0], RIGHT_WRITE, &domain));
     return memory_unmap(domain, gpa(c->a[1]), c->a[2]);
 }
 

@@ -67,7 +67,7 @@ static inline void guest_registers_load(const struct unswitched *) {}
 static ALWAYS_INLINE u32 guest_exit_reason(const struct vcpu *vcpu) {
     const struct vmcb *b = vcpu->vmcb;
     if (unlikely(b->exit_code >= SVM_CODES))
-        return b->exit_code == SVM_PAGE ? REASON_PAGE : REASON_ENTRY_FAILED;
+        return b->exit_code == SVM_PAGE ? REASON_PAGE : REASON_ENTRY_FAILED | REASON_INVALID_STATE;
     return svm_exits[b->exit_code].reason - 1u +
            (b->exit_code == SVM_MSR ? (u32)b->exit_info1 & 1 : 0);
 }

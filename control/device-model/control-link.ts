@@ -65,6 +65,9 @@ export class Config {
   initrdSize: u64 = 0;
   /** Of the firmware to start from; 0: it starts from a kernel. */
   firmwareSize: u64 = 0;
+  /** Of the flash memory that it starts with, and whether that has still to be filled from the image. */
+  flashSize: u64 = 0;
+  flashFresh: bool = false;
   wallClock: u64 = 0;
   tscHz: u64 = 0;
   physicalBits: u64 = 0;
@@ -110,6 +113,8 @@ function readField(config: Config, reader: CborReader): void {
   else if (reader.is("kernelSize")) config.kernelSize = reader.uint();
   else if (reader.is("initrdSize")) config.initrdSize = reader.uint();
   else if (reader.is("firmwareSize")) config.firmwareSize = reader.uint();
+  else if (reader.is("flashSize")) config.flashSize = reader.uint();
+  else if (reader.is("flashFresh")) config.flashFresh = reader.bool();
   else if (reader.is("wallClock")) config.wallClock = reader.uint();
   else if (reader.is("tscHz")) config.tscHz = reader.uint();
   else if (reader.is("physicalBits")) config.physicalBits = reader.uint();

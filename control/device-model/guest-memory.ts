@@ -26,16 +26,24 @@ export function setMemorySize(size: u64): void {
   highSize = highMemory(size);
 }
 
-// Where firmware starts that ends at 4 GiB; it can only be read.
+// Where firmware starts that ends at 4 GiB, and where its flash memory ends; the rest can only be read.
 let flashStart: u64 = HIGH_MEMORY;
+let flashEnd: u64 = HIGH_MEMORY;
 
-export function setFlash(size: u64): void {
+/** Firmware of `size` bytes, of which the first `flash` are flash memory. */
+export function setFirmware(size: u64, flash: u64): void {
   flashStart = HIGH_MEMORY - size;
+  flashEnd = flashStart + flash;
 }
 
 // Whether [gpa, gpa + length) lies in the firmware.
-function inFlash(gpa: u64, length: u64): bool {
+function inFirmware(gpa: u64, length: u64): bool {
   return gpa >= flashStart && length <= HIGH_MEMORY && gpa <= HIGH_MEMORY - length;
+}
+
+// Whether it lies in flash memory.
+function inFlash(gpa: u64, length: u64): bool {
+  return gpa >= flashStart && length <= flashEnd && gpa <= flashEnd - length;
 }
 
 // One value on its way in or out.
@@ -103,7 +111,7 @@ export function writeGuest(gpa: u64, size: u32, data: u64): bool {
 
 /** Copies guest memory, or firmware, to linear memory. */
 export function readGuestBytes(to: usize, gpa: u64, length: u32): bool {
-  if (!inMemory(gpa, length) && !inFlash(gpa, length)) return false;
+  if (!inMemory(gpa, length) && !inFirmware(gpa, length)) return false;
   sharedRead(to, GPA_GUEST + gpa, length);
   return true;
 }
@@ -127,6 +135,26 @@ export function fillGuest(gpa: u64, byte: u32, length: u64): bool {
   if (!inMemory(gpa, length)) return false;
   sharedFill(GPA_GUEST + gpa, byte, length);
   return true;
+}
+
+/** Writes the low 1 to 8 bytes of `data` to flash memory, for the chip and for nobody else. */
+export function writeFlash(gpa: u64, size: u32, data: u64): bool {
+  if (size > 8 || !inFlash(gpa, size)) return false;
+  store<u64>(cell, data);
+  sharedWrite(GPA_GUEST + gpa, cell, size);
+  return true;
+}
+
+/** Sets all bits of flash memory. */
+export function eraseFlash(gpa: u64, length: u64): bool {
+  if (!inFlash(gpa, length)) return false;
+  sharedFill(GPA_GUEST + gpa, 0xff, length);
+  return true;
+}
+
+/** Fills all of flash memory from another mapping of this component (an image). */
+export function fillFlash(from: u64): void {
+  sharedCopy(GPA_GUEST + flashStart, from, flashEnd - flashStart);
 }
 
 /** Copies guest memory to another mapping of this component (a disk). */

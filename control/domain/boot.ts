@@ -36,6 +36,7 @@ import { emit, eventsRestore } from "./events";
 import { findModule, info, MAX_DOCUMENT, moduleDocument, modules } from "./host";
 import { DAMAGE_NEXT, damageOf, damages, manifestCheck } from "./manifest";
 import { disksForget } from "./disks";
+import { flashForget } from "./flash";
 import { networksHold, networksOfLink, networksSweep } from "./networks";
 import { linkAddress, MAX_DISKS, vmSlot, VmSlot, vmsThatFit } from "./slots";
 import { DiskSpec, HostSpec, isName, ModuleSpec, readHostSpec, VmSpec } from "./spec";
@@ -217,13 +218,14 @@ function adoptOrphans(): void {
     vmTearDown(vm);
     vmForgetLink(vm);
     disksForget(index);
+    flashForget(index);
   }
 }
 
 function holdsAnything(index: u32): bool {
   for (let what = <u32>VmSlot.MEMORY; what <= <u32>VmSlot.VCPU; what++) if (vmHolds(index, what)) return true;
   for (let n: u32 = 0; n < MAX_DISKS; n++) if (vmHolds(index, VmSlot.DISK + n)) return true;
-  return false;
+  return vmHolds(index, VmSlot.FLASH);
 }
 
 /** What can be known of a specification from the link's configuration and the memory object. */

@@ -14,7 +14,7 @@ const SLOTS_PER_NETWORK: u32 = 3;
 const SLOT_VMS: u32 = SLOT_NETWORKS + MAX_NETWORKS * SLOTS_PER_NETWORK;
 /** Disks of a VM, at most. */
 export const MAX_DISKS: u32 = 4;
-const SLOTS_PER_VM: u32 = 8 + MAX_VCPUS + MAX_DISKS;
+const SLOTS_PER_VM: u32 = 8 + MAX_VCPUS + MAX_DISKS + 1;
 
 /* Event bits of this domain. */
 export const EVENT_UART: u32 = EVENT_FREE;
@@ -41,6 +41,7 @@ export const enum VmSlot {
   MODEL_CHANNEL = 7 /* the device model's end */,
   VCPU = 8 /* MAX_VCPUS of them */,
   DISK = 24 /* MAX_DISKS of them */,
+  FLASH = 28 /* its firmware's flash memory */,
 }
 
 export function vmSlot(index: u32, what: VmSlot): u32 {

@@ -32,6 +32,7 @@ import { emit } from "./events";
 import { uptimeMs } from "./host";
 import { Fault } from "./outcome";
 import { disksForget } from "./disks";
+import { flashForget } from "./flash";
 import { networksAssign } from "./networks";
 import { vmSlot, VmSlot } from "./slots";
 import { MIN_BALLOON, VmSpec } from "./spec";
@@ -204,6 +205,7 @@ export function vmRemove(vm: Vm, force: bool): Fault | null {
   vmTearDown(vm);
   vmForgetLink(vm);
   disksForget(vm.index);
+  flashForget(vm.index);
   vmForget(vm);
   emit(EVENT_VM_REMOVED, vm.name, "removed");
   return null;

@@ -56,6 +56,8 @@ import {
   FIELD_PORTS,
   FIELD_RINGS,
   LINK_FIRMWARE_SIZE,
+  LINK_FLASH_FRESH,
+  LINK_FLASH_SIZE,
   LINK_INITRD_SIZE,
   LINK_KERNEL_SIZE,
   LINK_PHYSICAL_BITS,
@@ -64,6 +66,7 @@ import {
 } from "../protocol/schema";
 import { wallClock } from "./clock";
 import { encode } from "./codec";
+import { firmwareBuild, flashDone, flashNeeded, flashPages } from "./flash";
 import { diskMappedPages, diskPages, disksAdmit, disksBuild, disksToLink } from "./disks";
 import { portsOf } from "./port";
 import { networkBytes, networkPages, networksBuild, networksRelease, networksToLink } from "./networks";
@@ -113,6 +116,7 @@ function pagesNeeded(vm: Vm): u64 {
   const spec = vm.spec;
   return (
     diskPages(vm) +
+    flashNeeded(vm) +
     networkPages(vm) +
     spec.memory / PAGE_SIZE +
     MODEL_RAM_PAGES +
@@ -150,9 +154,9 @@ function modulePages(vm: Vm): u64 {
   return pages;
 }
 
-/** Bytes of a device model's RAM, its link and its half of each network. */
+/** Bytes of a device model's RAM, its link, its half of each network, its firmware's flash memory. */
 export function modelBytes(vm: Vm): u64 {
-  return (MODEL_RAM_PAGES + linkPages(vm.spec)) * PAGE_SIZE + networkBytes(vm);
+  return (MODEL_RAM_PAGES + linkPages(vm.spec) + flashPages(vm)) * PAGE_SIZE + networkBytes(vm);
 }
 
 /**
@@ -321,18 +325,7 @@ function mapModel(vm: Vm): bool {
     ok(disksBuild(vm), "making its disks") &&
     ok(networksBuild(vm), "making its networks") &&
     mapMemory(vm, vmSlot(i, VmSlot.DOMAIN), 0, readWrite | Right.EXECUTE, "mapping its memory") &&
-    mapFirmware(vm)
-  );
-}
-
-/** Firmware ends at 4 GiB, where the first instruction is; the device model reads it at the same place. */
-function mapFirmware(vm: Vm): bool {
-  const firmware = vm.spec.firmware != "" ? findModule(vm.spec.firmware) : null;
-  if (firmware == null) return true;
-  const at = HIGH_MEMORY - firmware.pages * PAGE_SIZE;
-  return (
-    mapModule(vmSlot(vm.index, VmSlot.MODEL), firmware, GPA_GUEST + at, Right.READ) &&
-    mapModule(vmSlot(vm.index, VmSlot.DOMAIN), firmware, at, Right.READ | Right.EXECUTE)
+    ok(firmwareBuild(vm), "mapping its firmware")
   );
 }
 
@@ -356,6 +349,7 @@ export function buildDone(vm: Vm): void {
   unmapModule(model, findModule(vm.spec.kernel), GPA_KERNEL);
   if (vm.spec.initrd != "") unmapModule(model, findModule(vm.spec.initrd), GPA_INITRD);
   if (vm.spec.modules.length > 0) memUnmap(model, GPA_MODULES, modulePages(vm));
+  flashDone(vm);
 }
 
 function createCpus(vm: Vm): bool {
@@ -370,7 +364,9 @@ function createCpus(vm: Vm): bool {
     )
   )
     return false;
-  if (!ok(capGrant(model, CAP_VM, domain, Right.READ | Right.INTERRUPT), "granting its domain")) return false;
+  const mapping: u32 = flashPages(vm) > 0 ? Right.WRITE : 0;
+  const vmRights: u32 = Right.READ | Right.INTERRUPT | mapping;
+  if (!ok(capGrant(model, CAP_VM, domain, vmRights), "granting its domain")) return false;
   const memory = vmSlot(i, VmSlot.MEMORY);
   if (!ok(capGrant(model, CAP_MEMORY, memory, Right.READ | Right.WRITE), "granting its memory")) return false;
   for (let n: u32 = 0; n < vm.spec.vcpus; n++) {
@@ -438,6 +434,8 @@ function writeConfig(vm: Vm): bool {
     .putUint(LINK_KERNEL_SIZE, kernel != null ? kernel.size : 0)
     .putUint(LINK_INITRD_SIZE, initrd != null ? initrd.size : 0)
     .putUint(LINK_FIRMWARE_SIZE, firmware != null ? firmware.size : 0)
+    .putUint(LINK_FLASH_SIZE, flashPages(vm) * PAGE_SIZE)
+    .putBool(LINK_FLASH_FRESH, !vm.disksFilled)
     .putUint(LINK_WALL_CLOCK, wallClock())
     .putUint(LINK_TSC_HZ, info().tsc_hz)
     .putUint(LINK_PHYSICAL_BITS, physicalBits());

@@ -43,7 +43,7 @@ export class Vm {
   lastExit: string = "";
   /** Whether its two domains exist. */
   alive: bool = false;
-  /** Whether its disks hold what their images hold, or what it has made of that. */
+  /** Whether its disks and flash memory hold what their images hold, or what it has made of that. */
   disksFilled: bool = false;
   /** The places of its network cards, as many as in its specification once it is created. */
   cards: Card[] = [];

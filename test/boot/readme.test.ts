@@ -1,12 +1,13 @@
 // Runs every `plinth` command of the README, in its order, on a rig as a reader would.
-// rigs: VT-x
+// rigs: VT-x, AMD-V
 
 import { execFile } from "node:child_process";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, readFileSync } from "node:fs";
+import { resolve } from "node:path";
 import { promisify } from "node:util";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
+import { runDir } from "./host";
 
 const run = promisify(execFile);
 const test = suite("README");
@@ -17,12 +18,17 @@ function commands(): string[] {
   return blocks.flatMap((block) => block[1]!.trim().split("\n"));
 }
 
+/** Where the reader is: a rig has its files below the working directory, and two rigs may run this at once. */
+const CWD = runDir("readme");
+
 /** A reader's shell, in which `plinth` is the bundled tool; the limits are generous, not expected. */
 async function shell(line: string): Promise<string> {
-  const tool = `plinth() { node ${join("build", "plinth.cjs")} "$@"; }\n`;
-  const { stdout } = await run("bash", ["-c", tool + line], { timeout: 300_000 });
+  const tool = `plinth() { node '${resolve("build", "plinth.cjs")}' "$@"; }\n`;
+  const { stdout } = await run("bash", ["-c", tool + line], { cwd: CWD, timeout: 300_000 });
   return stdout;
 }
+
+test.before(() => void mkdirSync(CWD, { recursive: true }));
 
 test("has commands", () => {
   assert.ok(commands().length > 15);

@@ -82,7 +82,7 @@ static bool script_next(struct domain *control, u64 *number, u64 a[6]) {
         {HC_MEM_MAP, vm, memory, 0, 0, MEMORY_PAGES, RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE},
         {HC_VCPU_CREATE, vcpu, model, 0, 0},
         {HC_VCPU_CREATE, vm_vcpu, vm, 0, model},
-        {HC_CAP_GRANT, model, CAP_VM, vm, RIGHT_READ | RIGHT_INTERRUPT},
+        {HC_CAP_GRANT, model, CAP_VM, vm, RIGHT_READ | RIGHT_WRITE | RIGHT_INTERRUPT},
         {HC_CAP_GRANT, model, CAP_MEMORY, memory, RIGHT_READ | RIGHT_WRITE},
         {HC_CAP_GRANT, model, CAP_VCPU, vm_vcpu, RIGHT_CONTROL | RIGHT_INTERRUPT | RIGHT_READ},
         {HC_VCPU_SET, vm_vcpu},
@@ -245,7 +245,7 @@ static void scribble_exit_pages(void) {
 }
 
 /* Exits that the kernel has no name for: each ends a VM. */
-enum { TASK_SWITCH = 9, INVALID_GUEST_STATE = 33, EPT_MISCONFIGURATION = 49 };
+enum { TASK_SWITCH = 9, EPT_MISCONFIGURATION = 49 };
 
 /* Mostly in a VM's memory, from `start` on. */
 static u64 any_touch(u64 start) {
@@ -277,7 +277,7 @@ static void vm_acts(void) {
     u64 *r = entered->gpr;
     u32 reason = reasons[unit_random() % ARRAY_SIZE(reasons)];
     if (one_in(300))
-        reason = PICK(REASON_TRIPLE_FAULT, TASK_SWITCH, INVALID_GUEST_STATE | REASON_ENTRY_FAILED,
+        reason = PICK(REASON_TRIPLE_FAULT, TASK_SWITCH, REASON_INVALID_STATE | REASON_ENTRY_FAILED,
                       EPT_MISCONFIGURATION, 100);
     /* What has been delivered may have been cut short. */
     bool short_cut = (reason == REASON_EXCEPTION || reason == REASON_PAGE) && one_in(3) &&

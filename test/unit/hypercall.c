@@ -212,6 +212,8 @@ static void test_no_rights(void) {
     check(call(HC_DOMAIN_DESTROY, CAP_SELF) == STATUS_NO_RIGHT, "nor itself");
     check(call(HC_CAP_GRANT, CAP_SELF, 40, CAP_VM, 63) == STATUS_NO_RIGHT, "nor grants");
     check(call(HC_MEM_UNMAP, CAP_SELF, GPA_RAM, 20) == STATUS_NO_RIGHT, "nor unmaps");
+    check(call(HC_MEM_MAP, CAP_VM, CAP_MEMORY, MIB, 0, 1, 1) == STATUS_NO_RIGHT, "nor its VM's");
+    check(call(HC_MEM_UNMAP, CAP_VM, 0, 50) == STATUS_NO_RIGHT, "which it does not unmap either");
     check(call(HC_CAP_DROP, CAP_SELF) == STATUS_BAD_STATE, "nor lets go of itself");
     check(call(HC_CHANNEL_CREATE, 40, 41) == STATUS_OK, "it makes channels");
     check(call(HC_TIMER_CREATE, 42, 20) == STATUS_OK, "and timers");
@@ -221,6 +223,29 @@ static void test_no_rights(void) {
     for (u64 slot = 43; slot < 64 && status == STATUS_OK; slot++, created++)
         status = call(HC_TIMER_CREATE, slot, 20);
     check(created == 21, "until its slots are used");
+    (void)call(HC_WAIT);
+    pair_destroy();
+}
+
+/* With the right to write to its VM a device model maps what it has itself, and no more. */
+static void test_maps_into_vm(void) {
+    pair_create();
+    (void)call(HC_CAP_GRANT, MODEL, CAP_MEMORY, MEMORY, RIGHT_READ);
+    (void)call(HC_CAP_GRANT, MODEL, 40, VM, RIGHT_WRITE);
+    struct domain *vm = domain_in(VM);
+    (void)call(HC_VCPU_START, VCPU);
+    while (entered->domain != domain_in(MODEL))
+        (void)call(HC_WAIT);
+    u64 mapped = vm->ept.mapped;
+    check(call(HC_MEM_MAP, 40, CAP_MEMORY, MIB, 0, 2, 3) == STATUS_NO_RIGHT, "not for writing");
+    check(call(HC_MEM_MAP, 40, MEMORY, MIB, 0, 2, 1) == STATUS_BAD_CAP, "not what it has not");
+    check(call(HC_DOMAIN_DESTROY, 40) == STATUS_NO_RIGHT, "it does not destroy its VM");
+    check(call(HC_MEM_MAP, 40, CAP_MEMORY, MIB, 0, 2, 1) == STATUS_OK, "it maps into its VM");
+    check(vm->ept.mapped == mapped + 2, "two pages");
+    check(call(HC_MEM_UNMAP, 40, MIB, 2) == STATUS_OK && vm->ept.mapped == mapped, "and unmaps");
+    check(call(HC_MEM_MAP, 40, CAP_MEMORY, MIB, 0, 2, 1) == STATUS_OK, "and maps again");
+    check(call(HC_CAP_DROP, CAP_MEMORY) == STATUS_OK && vm->ept.mapped == mapped,
+          "which ends with its capability");
     (void)call(HC_WAIT);
     pair_destroy();
 }
@@ -482,6 +507,7 @@ int main(void) {
     free_at_start = frame_free_count();
     test_bad_arguments();
     test_no_rights();
+    test_maps_into_vm();
     test_firmware();
     test_cleaning();
     test_quota();

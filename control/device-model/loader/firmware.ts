@@ -1,21 +1,24 @@
 // Starts a VM from firmware: its image lies at the end of the first 4 GiB, where the CPU starts after a reset.
 //
-// The control domain has mapped the image there, to be read and executed. The last 128 KiB are also in RAM below
-// 1 MiB, as a chip set shadows them. The rest is told by fw_cfg.
+// The control domain has mapped the image there, to be read and executed, but for a first part that is flash memory
+// (chips/flash.ts). The last 128 KiB are also in RAM below 1 MiB, as a chip set shadows them. The rest is told by fw_cfg.
 
 import { addAcpiFiles } from "../acpi/files";
+import { Flash } from "../chips/flash";
 import { fwCfg } from "../chips/fw-cfg";
 import { rtc } from "../chips/rtc";
 import { Config } from "../control-link";
 import { GPA_GUEST } from "../../gen/abi64";
+import { FLASH_MAX } from "../../lib/flash";
 import { HIGH_MEMORY, MEMORY_MAX } from "../../lib/pc-memory";
-import { copyToGuest, setFlash } from "../guest-memory";
+import { copyToGuest, fillFlash, setFirmware } from "../guest-memory";
 import { diskPaths } from "../machine";
 import { ramRanges } from "../memory-map";
+import { claimMmio } from "../mmio-bus";
 import { addSmbiosFiles, UUID_SIZE } from "../smbios";
 import { enterReset } from "./entry-state";
 import { bytes, failLoad } from "./fail";
-import { BIOS_GPA, BIOS_SIZE } from "./layout";
+import { BIOS_GPA, BIOS_SIZE, KERNEL_GPA } from "./layout";
 
 const PAGE: u64 = 4096;
 const FIRMWARE_MAX: u64 = 0x1000000;
@@ -48,10 +51,22 @@ export function loadFirmware(config: Config): bool {
     failLoad("firmware", `${text}: this is no firmware image`, "plinth images");
     return false;
   }
-  setFlash(size);
+  if (config.flashSize % PAGE != 0 || config.flashSize > min(size - BIOS_SIZE, FLASH_MAX)) {
+    failLoad("firmware", `it cannot have ${bytes(config.flashSize)} of flash memory`, "plinth images");
+    return false;
+  }
+  setFirmware(size, config.flashSize);
+  if (config.flashSize > 0) addFlash(config);
   copyToGuest(BIOS_GPA, GPA_GUEST + HIGH_MEMORY - BIOS_SIZE, BIOS_SIZE);
   describe(config);
   return enterReset();
+}
+
+// Flash memory that has never been used gets what the image has there, mapped where a kernel would be.
+function addFlash(config: Config): void {
+  if (config.flashFresh) fillFlash(KERNEL_GPA);
+  const base = HIGH_MEMORY - config.firmwareSize;
+  claimMmio(new Flash(base, <u32>config.flashSize), base, <u32>config.flashSize);
 }
 
 /** What test suites ask for too, that start without firmware. */

@@ -1,6 +1,6 @@
 // A device model whose VM cannot be entered: it gives its vCPU a state that the CPU refuses.
 //
-// The VM's command line names the state: no-protection, no-code, no-task, rip, flags, cr3.
+// The VM's command line names the state: one of spoil()'s.
 
 import { channelBind, vcpuSet, vcpuStart } from "../../../control/lib/binding";
 import { CborReader, CborWriter, cborValid } from "../../../control/lib/cbor";
@@ -30,6 +30,11 @@ function segment(index: Segment): SegmentState {
   return changetype<SegmentState>(state + VcpuRegistersAt.segments + <u32>index * SegmentStateAt.SIZE);
 }
 
+const CR0_PAGED: u64 = 0x80000031; // PG, NE, ET, PE
+const CR0_UNPROTECTED: u64 = 0x80000030; // PG without PE
+const CR4_PAE: u64 = 0x20;
+const EFER_LONG: u64 = 0x100; // LME: long mode with PG
+
 /** Flat protected mode at address 0, which a CPU enters; VMX access rights. */
 function soundState(): VcpuRegisters {
   for (let s: i32 = Segment.ES; s <= Segment.TR; s++) {
@@ -48,8 +53,15 @@ function soundState(): VcpuRegisters {
 
 function spoil(what: string): void {
   const registers = soundState();
-  if (what == "no-protection")
-    registers.cr0 = 0x80000030; // PG without PE
+  if (what.startsWith("long-")) {
+    registers.cr0 = CR0_PAGED;
+    registers.cr4 = CR4_PAE;
+    registers.efer = EFER_LONG;
+  }
+  if (what == "no-protection" || what == "long-no-protection") registers.cr0 = CR0_UNPROTECTED;
+  else if (what == "long-no-pae") registers.cr4 = 0;
+  else if (what == "long-code")
+    segment(Segment.CS).access = 0xe09b; // of 64 and of 32 bits
   else if (what == "no-code") segment(Segment.CS).access = 0;
   else if (what == "no-task") segment(Segment.TR).access = 0x10000;
   else if (what == "rip") registers.rip = 0x8000000000000000;

@@ -8,6 +8,7 @@ import {
   ACCESS_WRITE,
   CAP_LINK,
   CAP_MEMORY,
+  CAP_VM,
   ENTROPY_MAX,
   EVENT_FREE,
   ExitMessageAt,
@@ -35,6 +36,7 @@ export const PORT_RING = 0x800;
 const CABLE_GPA = 0x10100000n;
 const CABLE_STEP = 0x40000n;
 const CAP_CABLES = 24;
+const CAP_FLASH = 28;
 const EVENT_CABLES = 32n;
 /** What the two sides of a cable share: a page, and a ring for each side. */
 export const CABLE_RING = 0x11000;
@@ -66,6 +68,9 @@ export interface Options {
   initrd?: Uint8Array;
   /** Firmware instead of a kernel. */
   firmware?: Uint8Array;
+  /** Bytes at its start that are flash memory, and what that holds already; else it is filled from the image. */
+  flash?: number;
+  flashHolds?: Uint8Array;
   cmdline?: string;
   /** How it starts; "auto" if not given. */
   boot?: string;
@@ -176,9 +181,15 @@ export class Rig {
   tscOffset: bigint | null = null;
   private readonly shared = Buffer.alloc(LINK_SIZE);
   private readonly comm = Buffer.alloc(4096);
-  private readonly kernel: Buffer;
+  private kernel: Buffer;
   private readonly initrd: Buffer;
-  private readonly firmware: Buffer;
+  /** As the device model has it, with the flash memory. */
+  readonly firmware: Buffer;
+  /** Whether the VM has the flash memory mapped, what of it, and how often that has changed. */
+  flashMapped: { gpa: bigint; pages: bigint; access: bigint } | null = null;
+  flashChanges = 0;
+  /** The kernel has no memory for a mapping. */
+  noMappings = false;
   readonly disks: Buffer[];
   private readonly modules: Buffer;
   private readonly images: Buffer[];
@@ -203,6 +214,11 @@ export class Rig {
     this.kernel = Buffer.from(options.kernel ?? tinyKernel());
     this.initrd = Buffer.from(options.initrd ?? []);
     this.firmware = Buffer.from(options.firmware ?? []);
+    if (options.flash) {
+      this.kernel = Buffer.from(this.firmware);
+      this.firmware.fill(0, 0, options.flash);
+      this.firmware.set(options.flashHolds ?? []);
+    }
     this.images = (options.disks ?? []).map((image) => Buffer.from(image));
     this.disks = this.images.map((image) => Buffer.alloc(image.length));
     this.modules = Buffer.concat((options.modules ?? []).map((module) => wholePages(module.image)));
@@ -236,6 +252,8 @@ export class Rig {
         kernelSize: this.kernel.length,
         initrdSize: this.initrd.length,
         firmwareSize: this.firmware.length,
+        flashSize: options.flash ?? 0,
+        flashFresh: options.flashHolds === undefined,
         wallClock: WALL_CLOCK,
         tscHz: Number(TSC_HZ),
         physicalBits: options.physicalBits ?? 52,
@@ -379,6 +397,19 @@ export class Rig {
         this.releases++;
         break;
       }
+      case Hypercall.MEM_MAP:
+        if (Number(a) !== CAP_VM || Number(b) !== CAP_FLASH || this.flashMapped !== null || args[3] !== 0n)
+          throw new Trap(`a mapping of slot ${b} into slot ${a}`);
+        if (this.noMappings) return -BigInt(Status.NO_QUOTA);
+        this.flashMapped = { gpa: c, pages: args[4]!, access: args[5]! };
+        this.flashChanges++;
+        break;
+      case Hypercall.MEM_UNMAP:
+        if (Number(a) !== CAP_VM || b !== this.flashMapped?.gpa || c !== this.flashMapped.pages)
+          throw new Trap(`${c} pages at ${b} of slot ${a} are unmapped`);
+        this.flashMapped = null;
+        this.flashChanges++;
+        break;
       case Hypercall.ENTROPY:
         if (this.noEntropy || Number(a) > ENTROPY_MAX) return -BigInt(Status.BAD_STATE);
         for (let i = 0; i < Number(a); i++) this.comm[i] = (i * 37 + 11) & 0xff;

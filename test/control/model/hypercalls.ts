@@ -184,7 +184,7 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
   },
 
   [Hypercall.MEM_MAP]: (call, slot, memorySlot, gpa, first, pages, access) => {
-    const domain = call.caller.object(slot, "domain", Right.CONTROL);
+    const domain = call.caller.object(slot, "domain", Right.WRITE);
     const memory = call.caller.object(memorySlot, "memory");
     refuseIf((call.caller.cap(memorySlot).rights & access) !== access, Status.NO_RIGHT);
     refuseIf(gpa % PAGE_SIZE !== 0 || pages === 0 || access === 0 || access > 7, Status.BAD_ARGUMENT);
@@ -194,7 +194,7 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
   },
 
   [Hypercall.MEM_UNMAP]: (call, slot, gpa, pages) => {
-    const domain = call.caller.object(slot, "domain", Right.CONTROL);
+    const domain = call.caller.object(slot, "domain", Right.WRITE);
     refuseIf(gpa % PAGE_SIZE !== 0 || pages === 0, Status.BAD_ARGUMENT);
     call.kernel.unmap(domain, gpa, pages);
   },

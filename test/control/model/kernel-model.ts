@@ -113,7 +113,7 @@ export class KernelModel {
 
   /** Starts the control domain. */
   startControl(wasm: Uint8Array): Domain {
-    const domain = this.addDomain(Role.CONTROL, "control", 256, 1024);
+    const domain = this.addDomain(Role.CONTROL, "control", 256, 2048);
     this.control = domain;
     domain.put(CAP_SELF, domain);
     domain.put(CAP_ROOT, new RootObject());

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { openSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { findBochsFiles, findOvmf, findProgram } from "./choose";
-import type { Machine, SupervisorConfig } from "./rig";
+import { ICOUNT_TURNS, type Machine, type SupervisorConfig } from "./rig";
 
 /** A command line, whose COM1 connects to 127.0.0.1:port when it runs. */
 interface Command {
@@ -86,6 +86,14 @@ const MEDIA: Record<NonNullable<Machine["medium"]>, string[]> = {
 /** What grub-mknetdir names its images. */
 const NETWORK_IMAGES = { bios: "boot/grub/i386-pc/core.0", uefi: "boot/grub/x86_64-efi/core.efi" };
 
+/** A CPU's turn ends where a timer of QEMU's does: this one does nothing else, every microsecond. */
+const TURNS = [
+  "-netdev",
+  "hubport,id=turns,hubid=0",
+  "-object",
+  "filter-buffer,id=turn,netdev=turns,interval=1",
+];
+
 /** QEMU's command line. With KVM the machine has the CPU that this one has, with what KVM nests of it. */
 export function qemuCommand(config: SupervisorConfig, port: number): Command {
   const {
@@ -101,7 +109,8 @@ export function qemuCommand(config: SupervisorConfig, port: number): Command {
   const args = ["-name", "plinth", "-nodefaults", "-no-reboot", "-display", "none", "-vga", "std"];
   args.push("-machine", board, "-m", String(config.memoryMiB), "-smp", String(config.cpus));
   args.push("-accel", tcg ? "tcg" : "kvm", "-cpu", config.machine.cpu ?? (tcg ? "EPYC" : "host"));
-  if (icount) args.push("-icount", "shift=0,sleep=off");
+  if (icount) args.push("-icount", `shift=${icount === "turns" ? Math.log2(ICOUNT_TURNS) : 0},sleep=off`);
+  if (icount === "turns") args.push(...TURNS);
   if (debug) args.push("-S", "-gdb", `unix:${escaped(join(config.runDir, "gdb.sock"))},server=on,wait=off`);
   if (firmware === "uefi") args.push("-bios", findOvmf()!);
   if (medium === "network") {

@@ -24,8 +24,11 @@ export interface Machine {
   cpu?: string;
   /** What else is on QEMU's command line. */
   options?: string[];
-  /** One instruction is one tick of the TSC and one nanosecond: slower, and the same every time. */
-  icount?: boolean;
+  /**
+   * One instruction is one tick of the TSC and one nanosecond: slower, and the same every time. "turns": it is
+   * ICOUNT_TURNS of both, and several CPUs run in turns of 62 instructions, not of 100 milliseconds.
+   */
+  icount?: boolean | "turns";
   /** Stops before the first instruction, and waits for GDB at RUNDIR/gdb.sock. */
   debug?: boolean;
 }
@@ -100,6 +103,9 @@ export type SupervisorMessage = { status: RigStatus } | { exited: RigExit };
 
 /** The kernel's last line on a machine that it cannot run on. */
 export const REFUSAL = /^(?:\[[\d.]+\] )?(Plinth cannot run here: .*?)\r?\n/m;
+
+/** Nanoseconds, and ticks of the TSC, for an instruction of any CPU where they run in turns. */
+export const ICOUNT_TURNS = 16;
 
 export const DEFAULT_RUN_DIR = join("build", "run");
 const START_TIMEOUT_MS = 20_000;

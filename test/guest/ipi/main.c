@@ -1,5 +1,6 @@
-/* How long an IPI to another CPU and its answer take: for `make bench`, no test. It prints lines "bench: NAME TICKS"
-   like the guest bench. Both CPUs have interrupts on, and handlers that do nothing but answer. */
+/* How long an IPI to another CPU and its answer take: for `make bench`, no test. It prints lines
+   "bench: NAME TICKS" like the guest bench. Both CPUs have interrupts on, and handlers that do
+   nothing but answer. */
 #include "guest.h"
 
 const char title[] = "ipi";
@@ -7,10 +8,13 @@ const char title[] = "ipi";
 #define SAMPLES 101
 #define PING    0x41
 #define PONG    0x42
+#define REST    10000 /* turns of a loop of two instructions */
+#define CLEAN   7500 /* rests until an idle CPU has zeroed a host's memory: an IPI waits for a page \
+                      */
 
 volatile u64 answered;
 static volatile bool halts;
-static u64 samples[SAMPLES];
+static u64 samples[SAMPLES], waits[SAMPLES];
 
 #define SAVE    "push %rax; push %rcx; push %rdx;"
 #define END     "xor %eax, %eax; xor %edx, %edx; mov $0x80b, %ecx; wrmsr;" /* APIC_EOI */
@@ -32,25 +36,32 @@ static void wait_for_pings(unsigned cpu) {
         if (halts) __asm__ volatile("hlt" ::: "memory");
 }
 
+/* The other CPU comes to rest. */
+static void rest(void) {
+    u64 turns = REST;
+    __asm__ volatile("1: dec %0; jnz 1b" : "+r"(turns)::"cc");
+}
+
+/* Returns its own instructions. */
+static u64 wait_for_answer(void) {
+    u64 turns = 0;
+    __asm__ volatile("1: inc %0; cmpq $0, answered; je 1b" : "+r"(turns)::"memory", "cc");
+    return 3 * turns;
+}
+
+/* How long it takes, and how many instructions of that the CPU just waits. */
 static void measure(const char *name, bool halted) {
     halts = halted;
     for (unsigned i = 0; i < SAMPLES; i++) {
-        for (u64 start = rdtsc(); rdtsc() - start < 20000;) /* the other CPU comes to rest */
-            ;
+        rest();
         answered = 0;
         u64 before = rdtsc();
         wrmsr(APIC_ICR, 1ull << 32 | PING);
-        while (!answered)
-            ;
+        waits[i] = wait_for_answer();
         samples[i] = answered - before;
     }
-    for (unsigned i = 1; i < SAMPLES; i++)
-        for (unsigned j = i; j > 0 && samples[j] < samples[j - 1]; j--) {
-            u64 swap = samples[j];
-            samples[j] = samples[j - 1];
-            samples[j - 1] = swap;
-        }
-    print("bench: %s %lu\n", name, samples[SAMPLES / 2]);
+    print("bench: %s %lu\n", name, median(samples, SAMPLES));
+    print("bench: %s-waits %lu\n", name, median(waits, SAMPLES));
 }
 
 void test_main(void) {
@@ -60,6 +71,9 @@ void test_main(void) {
     cpus_start(2, wait_for_pings);
     interrupts_on();
     measure("ipi-running", false);
+    halts = true;
+    for (unsigned i = 0; i < CLEAN; i++)
+        rest();
     measure("ipi-halted", true);
     print("bench: done 0\n");
     interrupts_off();

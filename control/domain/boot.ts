@@ -38,14 +38,16 @@ import { DAMAGE_NEXT, damageOf, damages, manifestCheck } from "./manifest";
 import { disksForget } from "./disks";
 import { networksHold, networksOfLink, networksSweep } from "./networks";
 import { linkAddress, MAX_DISKS, vmSlot, VmSlot, vmsThatFit } from "./slots";
-import { DiskSpec, HostSpec, isName, ModuleSpec, readHostSpec, VmSpec } from "./spec";
+import { HostSpec, readHostSpec } from "./host-spec";
+import { DiskSpec, isName, ModuleSpec, VmSpec } from "./spec";
+import { tenantsSet } from "./tenants";
 import { clean, counted, fieldText, grouped, quoted } from "./text";
 import { Value } from "./value";
 import { Vm } from "./vm";
-import { vmAttachLink, vmForgetLink, vmTearDown } from "./vm-builder";
+import { vmAttachLink, vmCost, vmForgetLink, vmTearDown } from "./vm-builder";
 import { vmCreate, vmStartSoon } from "./vm-actions";
 import { failureName, vmsDomainEvent, vmsLinkEvent, lastWords } from "./vm-watch";
-import { hostNameOfStash, hostNameSet, vmAdopt, vmFind, vmHolds, vmsAll, vmSave, vmUnstash } from "./vms";
+import { hostNameSet, hostUnstash, vmAdopt, vmFind, vmHolds, vmsAll, vmSave, vmUnstash } from "./vms";
 
 const SPEC_MODULE: string = "spec";
 
@@ -78,6 +80,7 @@ export function bootFresh(): string {
     return problems.length > 0
       ? "no VMs were started"
       : 'there is no module "spec", so there are no VMs; next: create';
+  tenantsSet(spec.tenants);
   hostNameSet(spec.name);
   for (let i = 0; i < spec.faults.length; i++)
     problem(spec.faults[i].object, spec.faults[i].message, spec.faults[i].next);
@@ -116,8 +119,7 @@ export function bootAgain(): string {
   eventsRestore();
   manifestCheck();
   networksHold();
-  const host = hostNameOfStash();
-  if (isName(host)) hostNameSet(host);
+  hostUnstash();
   adoptStashed();
   adoptOrphans();
   networksSweep();
@@ -142,7 +144,9 @@ function adoptStashed(): void {
   const end = limit();
   for (let index: u32 = 0; index < end; index++) {
     const vm = vmUnstash(index);
-    if (vm != null && vmAdopt(vm)) reconcile(vm);
+    if (vm == null || !vmAdopt(vm)) continue;
+    vm.cost = vmCost(vm);
+    reconcile(vm);
   }
 }
 
@@ -209,6 +213,7 @@ function adoptOrphans(): void {
     vm.alive = true;
     if (isName(name) && isWhole(index, name) && vmAttachLink(vm)) {
       readSpecOfLink(vm);
+      vm.cost = vmCost(vm);
       vm.enter(isPaused(index) ? STATE_PAUSED : STATE_RUNNING, "found by its label");
       if (vmAdopt(vm)) continue;
     }

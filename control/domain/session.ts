@@ -29,12 +29,14 @@ import {
   OP_CONSOLE_ATTACH,
   OP_CONSOLE_DETACH,
   OP_CONSOLE_WRITE,
+  OP_APPLY,
   OP_CREATE,
   OP_BALLOON,
   OP_PAUSE,
   OP_RESET,
   OP_RESUME,
   OP_RM,
+  OP_SET,
   OP_START,
   OP_STOP,
   OP_EVENTS_WATCH,
@@ -159,7 +161,9 @@ function remember(id: u64, op: string, reply: Value): void {
 /** Whether doing it twice differs from doing it once. */
 function isChange(op: string): bool {
   return (
+    op == OP_APPLY ||
     op == OP_CREATE ||
+    op == OP_SET ||
     op == OP_START ||
     op == OP_STOP ||
     op == OP_PAUSE ||

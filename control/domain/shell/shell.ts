@@ -281,6 +281,7 @@ function help(name: string): void {
         "  console= serial (ttyS0) or virtio (hvc0)\n" +
         "  cmdline= in quotes if it has spaces\n" +
         "  restart= never, on-failure or always, at most max= times in window= seconds\n" +
+        "  tenant=  whose it is      tags=A,B  for lists      protected=yes  rm and stop need a word\n" +
         "  start=no only adds it\n",
     );
 }

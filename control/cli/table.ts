@@ -10,6 +10,7 @@ import { balloon, create, pause, reset, resume, rm, start, stop } from "./comman
 import { completion, help, version } from "./commands/meta";
 import { port } from "./commands/port";
 import { rigDown, rigShow, rigUp } from "./commands/rig";
+import { apply, check, diff, schemaCommand, set, tenants } from "./commands/spec";
 import { shell } from "./commands/shell";
 import { events, logs } from "./commands/streams";
 
@@ -20,6 +21,7 @@ export function commandTable(): readonly Command[] {
     ls,
     show,
     create,
+    set,
     start,
     stop,
     pause,
@@ -31,6 +33,11 @@ export function commandTable(): readonly Command[] {
     port,
     logs,
     events,
+    check,
+    diff,
+    apply,
+    schemaCommand,
+    tenants,
     images,
     free,
     doctor,

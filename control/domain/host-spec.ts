@@ -45,6 +45,9 @@ export function readHostSpec(value: Value | null): HostSpec {
   }
   const about = value!.get(FIELD_HOST);
   if (about != null) {
+    if (about.kind == Kind.MAP) checkFields(about, [FIELD_NAME], " in host");
+    const problem = takeProblem();
+    if (problem != "") host.fault(problem, "status");
     const name = about.getText(FIELD_NAME, "");
     if (isName(name)) host.name = name;
     else host.fault("host.name is no name", "status");

@@ -109,6 +109,9 @@ function printDetails(context: Context, vm: VmDetails): void {
       : "";
   const facts: [string, string][] = [
     ["name", oneLine(vm.name)],
+    ["tenant", oneLine(vm.tenant ?? schema.TENANT_DEFAULT)],
+    ["tags", (vm.tags ?? []).map(oneLine).join(", ")],
+    ["protected", vm.protected ? "yes" : ""],
     ["state", `${colourState(oneLine(vm.state))} for ${since(vm.sinceMs)}`],
     ["reason", oneLine(vm.reason)],
     ["memory", formatSize(vm.memory) + (vm.mapped ? `, ${formatSize(vm.mapped)} present` : "")],

@@ -197,7 +197,15 @@ test("disks: a restart keeps them, another list makes them anew, a failure keeps
   const slots = holdings(rig);
   applied(rig, hostSpec([{ ...a, ...disk, cmdline: "other" }]));
   assert.equal(holdings(rig), slots);
-  assert.match(lines(rig, hostSpec([a]))[0]!, /^replace a: .*disks differs; its disks are made anew/);
+  assert.match(lines(rig, hostSpec([a]))[0]!, /^replace a: .*disks: .* -> none; its disks are made anew/);
+  const draft = rig.draft(hostSpec([a]));
+  const { digest } = rig.plan(draft);
+  const real = rig.kernel.hypercall.bind(rig.kernel);
+  let left = 1;
+  rig.kernel.hypercall = (component, nr, args) =>
+    nr === Number(Hypercall.DOMAIN_CREATE) && left-- === 1 ? -5n : real(component, nr, args);
+  assert.match(String(rig.error("apply", { ...draft, digest })["message"]), /started again: "a"$/);
+  assert.equal(holdings(rig), slots);
   applied(rig, hostSpec([a]));
   assert.is((rig.ok("show", { vm: "a" })["spec"] as Message)["disks"], undefined);
 });

@@ -89,22 +89,32 @@ export function applyPlan(host: HostSpec, plan: Plan): Fault | null {
   return null;
 }
 
+/** What of a specification its link and its places on networks are made for. */
+function plugsOf(spec: VmSpec): string {
+  let text = spec.ports.join(",");
+  for (let i = 0; i < spec.cards.length; i++) text += ";" + spec.cards[i].network;
+  return text;
+}
+
 /** The steps that cannot fail. */
 function endVms(host: HostSpec, plan: Plan, journal: Journal): void {
   for (let i = 0; i < plan.steps.length; i++) {
     const action = plan.steps[i].action;
     const vm = vmFind(plan.steps[i].object);
     if (vm == null) continue;
-    if (action == ACTION_CHANGE) {
+    if (
+      action == ACTION_RESTART ||
+      (action == ACTION_CHANGE && plugsOf(vm.spec) != plugsOf(specOf(host, vm.name)))
+    ) {
+      journal.restarted.push(new Before(vm));
+      respecify(vm, specOf(host, vm.name));
+    } else if (action == ACTION_CHANGE) {
       journal.changed.push(new Before(vm));
       vmChange(vm, specOf(host, vm.name));
     } else if (action == ACTION_REMOVE || action == ACTION_REPLACE) {
       journal.parked.push(new Before(vm));
       vmTearDown(vm);
       vmPark(vm);
-    } else if (action == ACTION_RESTART) {
-      journal.restarted.push(new Before(vm));
-      respecify(vm, specOf(host, vm.name));
     }
   }
 }
@@ -122,6 +132,7 @@ function respecify(vm: Vm, spec: VmSpec): void {
 /** Gives cards their places once no VM holds an old one. */
 function assignNetworks(list: Before[]): void {
   for (let i = 0; i < list.length; i++) networksAssign(list[i].vm);
+  for (let i = 0; i < list.length; i++) vmSave(list[i].vm);
 }
 
 /** The part of a step that may fail. */

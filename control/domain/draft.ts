@@ -34,6 +34,7 @@ import { Kind, Value } from "./value";
 
 /** Bytes of steps and refusals in one reply. */
 const PAGE_BUDGET = 3400;
+const MAX_TEXT = 450;
 
 /** Whose draft is in the buffer, and its bytes so far. */
 let owner: u64 = 0;
@@ -90,7 +91,7 @@ function stepToValue(step: Step): Value {
   return Value.map()
     .putText(FIELD_ACTION, step.action)
     .putText(FIELD_OBJECT, step.object)
-    .putText(FIELD_REASON, clean(step.reason, 300))
+    .putText(FIELD_REASON, clean(step.reason, MAX_TEXT))
     .putBool(FIELD_ENDS, step.ends);
 }
 
@@ -98,7 +99,7 @@ function refusalToValue(plan: Plan, index: i32): Value {
   const refusal = plan.refusals[index];
   return Value.map()
     .putUint(FIELD_CODE, refusal.code)
-    .putText(FIELD_MESSAGE, clean(refusal.message, 300))
+    .putText(FIELD_MESSAGE, clean(refusal.message, MAX_TEXT))
     .putText(FIELD_OBJECT, clean(refusal.object, 60))
     .putText(FIELD_NEXT, "plinth " + refusal.next);
 }
@@ -120,7 +121,7 @@ export function draftPlan(request: Value): Outcome {
   for (let i = <i32>min<u64>(request.getUint(FIELD_FROM), 1 << 16); i < first + plan.steps.length; i++) {
     const isRefusal = i < first;
     const text = isRefusal ? plan.refusals[i].message : plan.steps[i - first].reason;
-    budget -= 160 + 3 * min(text.length, 300);
+    budget -= 160 + 3 * min(text.length, MAX_TEXT);
     if (budget < 0) return Outcome.of(result.putUint(FIELD_NEXT, i));
     if (isRefusal) refusals.add(refusalToValue(plan, i));
     else steps.add(stepToValue(plan.steps[i - first]));

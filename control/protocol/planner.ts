@@ -29,6 +29,8 @@ const MIB: i64 = 1048576;
 const KIB: i64 = 1024;
 /** Longer values are not quoted in a reason. */
 const MAX_SHOWN: i32 = 48;
+/** After so much of a reason, further fields are only counted. */
+const MAX_REASON: i32 = 200;
 
 /** What changes while a VM runs. */
 const LIVE_FIELDS: string[] = [FIELD_TAGS, FIELD_PROTECTED, FIELD_RESTART, FIELD_BALLOON, FIELD_START];
@@ -222,7 +224,7 @@ function over(plan: Plan, tenant: PlanTenant, text: string): void {
   plan.refuse(ErrorCode.DENIED, text, tenant.name, "tenants");
 }
 
-/** A network has two cards. */
+/** A network has two cards, and there are not many networks. */
 function checkNetworks(want: PlanHost, plan: Plan): void {
   const names: string[] = [];
   const cards: i32[] = [];
@@ -242,6 +244,9 @@ function checkNetworks(want: PlanHost, plan: Plan): void {
       plan.refuse(ErrorCode.FAILED, text, vm.name, "help apply");
     }
   }
+  if (names.length <= Specification.MAX_HOST_NETWORKS) return;
+  const limit = "it has " + plural(names.length, "network") + ", and a host has at most ";
+  plan.refuse(ErrorCode.FAILED, limit + Specification.MAX_HOST_NETWORKS.toString(), FIELD_HOST, "help apply");
 }
 
 function planHost(have: PlanHost, want: PlanHost, plan: Plan): void {
@@ -322,6 +327,10 @@ function reasonFor(have: PlanVm, want: PlanVm, fields: string[], action: string)
   let text = "";
   for (let i = 0; i < fields.length; i++) {
     const field = item(fields, i);
+    if (text.length > MAX_REASON) {
+      text += "; " + (fields.length - i).toString() + " more differ";
+      break;
+    }
     text += (i > 0 ? "; " : "") + difference(field, have.get(field), want.get(field));
   }
   if (action == ACTION_RESTART) text += "; it runs, and is ended and started again";

@@ -40,6 +40,8 @@ export const enum Specification {
   MAX_BOOT_MODULES = 8,
   MAX_MODULE_CMDLINE = 200,
   MAX_NETWORKS = 4,
+  /** Networks of the whole host. */
+  MAX_HOST_NETWORKS = 16,
   /** Named ports beside the console. */
   MAX_PORTS = 4,
   MAX_TENANTS = 16,

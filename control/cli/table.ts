@@ -7,7 +7,7 @@ import { trap, trapModel } from "./commands/hidden";
 import { imageIso, imagePxe, imageUsb } from "./commands/image";
 import { doctor, free, hardware, images, ls, show, status } from "./commands/inspect";
 import { balloon, create, pause, reset, resume, rm, start, stop } from "./commands/lifecycle";
-import { completion, help, version } from "./commands/meta";
+import { completion, help, man, version } from "./commands/meta";
 import { port } from "./commands/port";
 import { rigDown, rigShow, rigUp } from "./commands/rig";
 import { apply, check, diff, schemaCommand, set, tenants } from "./commands/spec";
@@ -53,6 +53,7 @@ export function commandTable(): readonly Command[] {
     trap,
     trapModel,
     completion,
+    man,
     version,
     help,
   ];

@@ -221,6 +221,7 @@ export const set: Command = {
   operands: "NAME KEY=VALUE...",
   options: [],
   completes: "vm",
+  keys: ["tags=", "protected=", "restart="],
   summary: "change of a VM what needs no restart: tags, protected, restart",
   examples: ["plinth set a tags=web,blue protected=yes", "plinth set a restart=on-failure:3/60s"],
   run: async (context) => {

@@ -1,8 +1,8 @@
 // Reads a specification file: JSON, YAML or TOML, by its name or by what it looks like.
 
 import { readFileSync } from "node:fs";
-import { parse as parseToml, TomlError } from "smol-toml";
-import { parse as parseYaml, YAMLParseError } from "yaml";
+import { parse as parseToml, stringify as writeToml, TomlError } from "smol-toml";
+import { parse as parseYaml, stringify as writeYaml, YAMLParseError } from "yaml";
 import { ErrorCode, PlinthError, usageError } from "./errors";
 import { isFields } from "./schema-check";
 
@@ -14,6 +14,19 @@ const READERS: Record<string, (text: string) => unknown> = {
   yml: (text) => parseYaml(text, { maxAliasCount: 100 }),
   toml: parseToml,
 };
+
+const WRITERS: Record<string, (value: unknown) => string> = {
+  yaml: (value) => writeYaml(value),
+  json: (value) => JSON.stringify(value, null, 2),
+  toml: (value) => writeToml(value as Fields),
+};
+
+/** What writeSpec() writes. */
+export const FORMATS: readonly string[] = Object.keys(WRITERS);
+
+export function writeSpec(value: unknown, format: string): string {
+  return WRITERS[format]!(value);
+}
 
 /** What a file holds; "-" is standard input. */
 export function readSpecFile(file: string): Fields {

@@ -10,7 +10,7 @@ import { balloon, create, pause, reset, resume, rm, start, stop } from "./comman
 import { completion, help, man, version } from "./commands/meta";
 import { port } from "./commands/port";
 import { rigDown, rigShow, rigUp } from "./commands/rig";
-import { apply, check, diff, schemaCommand, set, tenants } from "./commands/spec";
+import { apply, check, diff, exportCommand, schemaCommand, set, tenants } from "./commands/spec";
 import { shell } from "./commands/shell";
 import { events, logs } from "./commands/streams";
 
@@ -33,6 +33,7 @@ export function commandTable(): readonly Command[] {
     port,
     logs,
     events,
+    exportCommand,
     check,
     diff,
     apply,

@@ -114,6 +114,28 @@ test("a specification of several frames", async ({ host, file }) => {
   assert.is((await run(host, "ls")).stdout.trimEnd().split("\n").length, 23);
 });
 
+test("export, in each form, is what changes nothing", async ({ host, file, folder }) => {
+  writeFileSync(file, yaml(", tags: [web], protected: true"));
+  assert.is((await run(host, `apply -f ${file}`)).code, 0);
+  for (const format of ["yaml", "json", "toml"]) {
+    const out = join(folder, `out.${format}`);
+    const { code, stdout, stderr } = await run(host, `export --format ${format}`);
+    assert.is(code, 0, stderr);
+    writeFileSync(out, stdout);
+    assert.is((await run(host, `check -f ${out}`)).code, 0);
+    const diff = await run(host, `diff -f ${out}`);
+    assert.is(diff.stdout, "");
+    assert.match(diff.stderr, /the host is what the specification says/);
+  }
+  assert.is(JSON.parse((await run(host, "export --json")).stdout).vms.length, 2);
+  assert.is((await run(host, "export --format xml")).code, 2);
+});
+
+test("the example of the README is a specification", async () => {
+  const { code, stderr } = await runCli(undefined, ["check", "-f", "boot/images/tenants.yaml"]);
+  assert.is(code, 0, stderr);
+});
+
 test("create, set and protected VMs", async ({ host, file }) => {
   writeFileSync(file, yaml(""));
   assert.is((await run(host, `apply -f ${file}`)).code, 0);

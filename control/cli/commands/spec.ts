@@ -8,8 +8,9 @@ import type { Option } from "../arguments";
 import type { Command, Context } from "../command";
 import { ErrorCode, PlinthError, usageError } from "../errors";
 import { counted, oneLine, type Output } from "../output";
-import type { PlanResult, Refusal, Step, TenantRow } from "../results";
+import type { PlanResult, Refusal, Step, TenantRow, VmSpec } from "../results";
 import { encodeHostSpec, type HostSpec, readHostSpec } from "../spec";
+import { FORMATS, writeSpec } from "../spec-file";
 import { planOffline } from "../spec-plan";
 import { HOST_SCHEMA } from "../spec-schema";
 import { changedFields } from "../spec-options";
@@ -35,6 +36,35 @@ export const schemaCommand: Command = {
   examples: ["plinth schema > plinth.schema.json"],
   run: async ({ out }) => out.object(HOST_SCHEMA),
 };
+
+export const exportCommand: Command = {
+  name: "export",
+  operands: "",
+  options: [
+    { name: "format", value: "FORMAT", choices: FORMATS, summary: "yaml (if not given), json or toml" },
+  ],
+  summary: "print what the host runs as a specification, to change and to apply",
+  examples: ["plinth export > host.yaml", "plinth diff -f host.yaml"],
+  run: async (context) => {
+    const { out, args } = context;
+    const format = args.value("format") ?? (out.json ? "json" : "yaml");
+    if (!FORMATS.includes(format))
+      throw usageError(`--format: '${format}' is none of ${FORMATS.join(", ")}`, "plinth help export");
+    const client = await context.connect();
+    const vms = [];
+    for (const { name } of await client.list()) vms.push(exportVm((await client.show(name)).spec));
+    const tenantList = (await client.tenants()).map(({ used: _, ...limits }) => limits);
+    const { host } = await client.status();
+    const version = schema.Specification.VERSION;
+    out.line(writeSpec({ version, host: { name: host }, tenants: tenantList, vms }, format).trimEnd());
+  },
+};
+
+/** A VM's specification without what is not there. */
+function exportVm(spec: VmSpec): VmSpec {
+  const fields = Object.entries(spec).filter(([, value]) => value !== "");
+  return Object.fromEntries(fields) as unknown as VmSpec;
+}
 
 export const check: Command = {
   name: "check",

@@ -104,6 +104,10 @@ export class Client {
     return (await this.change(schema.OP_SET, { vm, spec })) as result.VmRow;
   }
 
+  async audit(from: number): Promise<result.AuditPage> {
+    return (await this.query(schema.OP_AUDIT, { from })) as result.AuditPage;
+  }
+
   async tenants(): Promise<result.TenantRow[]> {
     return ((await this.query(schema.OP_TENANTS)) as { tenants: result.TenantRow[] }).tenants;
   }

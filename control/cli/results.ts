@@ -36,6 +36,17 @@ export interface Step {
   ends: boolean;
 }
 
+/** A piece of the audit log. */
+export interface AuditPage {
+  from: number;
+  /** The hash of the record before `from`. */
+  before: Uint8Array;
+  /** The CBOR of each record, which is what is hashed. */
+  records: Uint8Array[];
+  head: { seq: number; hash: Uint8Array };
+  next?: number;
+}
+
 export interface Refusal {
   code: number;
   message: string;

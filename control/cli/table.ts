@@ -1,6 +1,7 @@
 // The table of commands, in the order in which help lists them.
 
 import type { Command } from "./command";
+import { audit, auditVerify } from "./commands/audit";
 import { consoleCommand } from "./commands/console";
 import { decode } from "./commands/decode";
 import { trap, trapModel } from "./commands/hidden";
@@ -33,6 +34,8 @@ export function commandTable(): readonly Command[] {
     port,
     logs,
     events,
+    audit,
+    auditVerify,
     exportCommand,
     check,
     diff,

@@ -31,6 +31,7 @@ import {
   STATE_RUNNING,
   STATE_STARTING,
 } from "../protocol/schema";
+import { auditRestore } from "./audit";
 import { decode } from "./codec";
 import { emit, eventsRestore } from "./events";
 import { findModule, info, MAX_DOCUMENT, moduleDocument, modules } from "./host";
@@ -116,6 +117,7 @@ function readSpecModule(): HostSpec | null {
 
 /** A restart: takes over the predecessor's VMs. Returns a line for people. */
 export function bootAgain(): string {
+  auditRestore();
   eventsRestore();
   manifestCheck();
   networksHold();

@@ -21,6 +21,7 @@ import {
   LINK_STATS,
   STATE_RUNNING,
   OP_APPLY,
+  OP_AUDIT,
   OP_BALLOON,
   OP_CREATE,
   OP_DOCTOR,
@@ -46,6 +47,7 @@ import {
   OP_TEST_TRAP_MODEL,
   Protocol,
 } from "../protocol/schema";
+import { auditResult } from "./audit";
 import { vmChange } from "./apply";
 import { Cursor } from "./cursor";
 import { draftApply, draftPlan, draftPut } from "./draft";
@@ -71,6 +73,20 @@ import {
   vmTrapModel,
 } from "./vm-actions";
 import { vmFind, vmNames, vmsAll } from "./vms";
+
+/** The operations that change something. */
+const CHANGES: string[] = [
+  OP_APPLY,
+  OP_BALLOON,
+  OP_CREATE,
+  OP_PAUSE,
+  OP_RESET,
+  OP_RESUME,
+  OP_RM,
+  OP_SET,
+  OP_START,
+  OP_STOP,
+];
 
 /** What follows a command's name in the shell. */
 export const enum Words {
@@ -209,6 +225,14 @@ const table: Command[] = [
   new Command(OP_HARDWARE_PCI, "", Words.NONE, "", "", (request: Value): Outcome =>
     Outcome.of(pciResult(request.getUint(FIELD_FROM))),
   ),
+  new Command(
+    OP_AUDIT,
+    "audit",
+    Words.COUNT,
+    "audit [COUNT]",
+    "who has done what, chained by hashes",
+    auditResult,
+  ),
   new Command(OP_SPEC_PUT, "", Words.NONE, "", "", draftPut),
   new Command(OP_PLAN, "", Words.NONE, "", "", draftPlan),
   new Command(OP_APPLY, "", Words.NONE, "", "", draftApply),
@@ -221,6 +245,11 @@ const table: Command[] = [
 /** All commands; those without a name are for programs only. */
 export function commands(): Command[] {
   return table;
+}
+
+/** Whether an operation changes something. */
+export function isCommand(op: string): bool {
+  return CHANGES.indexOf(op) >= 0;
 }
 
 /** Runs an operation; null: there is none of that name. */

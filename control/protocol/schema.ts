@@ -25,6 +25,9 @@ export const enum Protocol {
   MAX_EVENTS_REPLY = 16,
   /** Events the control domain keeps. */
   EVENTS_KEPT = 256,
+  /** Records the audit log keeps, and bytes of each with its hash. */
+  AUDIT_KEPT = 256,
+  AUDIT_RECORD = 320,
   /** Bytes of console output kept per VM. */
   SCROLLBACK = 65536,
 }
@@ -81,6 +84,7 @@ export const OP_TENANTS: string = "tenants";
 export const OP_SPEC_PUT: string = "spec.put";
 export const OP_PLAN: string = "plan";
 export const OP_APPLY: string = "apply";
+export const OP_AUDIT: string = "audit";
 export const OP_IMAGES: string = "images";
 export const OP_CONSOLE_ATTACH: string = "console.attach";
 export const OP_CONSOLE_DETACH: string = "console.detach";
@@ -204,6 +208,15 @@ export const FIELD_STEPS: string = "steps";
 export const FIELD_REFUSALS: string = "refusals";
 export const FIELD_ACTION: string = "action";
 export const FIELD_ENDS: string = "ends";
+export const FIELD_WHO: string = "who";
+export const FIELD_RECORDS: string = "records";
+export const FIELD_BEFORE: string = "before";
+export const FIELD_HEAD: string = "head";
+export const FIELD_HASH: string = "hash";
+/* Who did what the audit log tells. */
+export const AUDIT_HOST: string = "host";
+export const AUDIT_SHELL: string = "shell";
+export const AUDIT_PROGRAM: string = "cli";
 export const FIELD_DIGEST: string = "digest";
 export const FIELD_CMDLINE: string = "cmdline";
 export const FIELD_START: string = "start";

@@ -5,6 +5,9 @@ import {
   FIELD_BAD_FRAMES,
   FIELD_OVERRUNS,
   FIELD_ACTUAL,
+  FIELD_CODE,
+  FIELD_OBJECT,
+  FIELD_WHO,
   FIELD_BALLOON,
   FIELD_TARGET,
   FIELD_CHECKS,
@@ -115,6 +118,7 @@ import {
   POLICY_NEVER,
 } from "../../protocol/schema";
 import { counted, duration, fit, grouped, kib, mib, row, stamp } from "../text";
+import { decode } from "../codec";
 import { Value } from "../value";
 
 /** The result of an operation as text. */
@@ -471,6 +475,24 @@ export function formatDevices(page: Value): string {
         devices[i].getText(FIELD_TEXT),
     );
   return out;
+}
+
+/** One record of the audit log as one line. */
+export function formatRecord(cbor: StaticArray<u8>): string {
+  const record = decode(changetype<usize>(cbor), cbor.length);
+  if (record == null) return "(a damaged record)\n";
+  const object = record.getText(FIELD_OBJECT);
+  const code = record.getUint(FIELD_CODE);
+  return (
+    stamp(record.getUint(FIELD_AT)) +
+    "  " +
+    record.getText(FIELD_WHO).padEnd(6, " ") +
+    record.getText(FIELD_KIND).padEnd(18, " ") +
+    (object != "" ? object + ": " : "") +
+    (code > 0 ? "refused: " : "") +
+    record.getText(FIELD_TEXT) +
+    "\n"
+  );
 }
 
 /** One event as one line. */

@@ -1,0 +1,199 @@
+// The audit log: every command that changes something, with its verdict, and everything that the host decides, each
+// chained to the one before. The last 256 are kept; what is older is in the hash before the oldest.
+//
+//   record n, in the stash, at n % 256:   u32 length, u32 crc-32c of the CBOR, u32: 1 when the hash is there,
+//                                         32 bytes: the hash of record n - 1; CBOR
+//   hash of a record:                     SHA-256 of the hash of the one before, and of its CBOR; before the first: zeros
+//
+// Hashes are computed when the host is idle, or when somebody asks: a command does not wait for them.
+
+import { sharedLoad32, sharedRead, sharedStore32, sharedWrite } from "../lib/binding";
+import { CborWriter } from "../lib/cbor";
+import { crc32c } from "../lib/crc32c";
+import { sha256, SHA256_SIZE } from "../lib/sha256";
+import {
+  AUDIT_HOST,
+  FIELD_AT,
+  FIELD_BEFORE,
+  FIELD_CODE,
+  FIELD_FORCE,
+  FIELD_FROM,
+  FIELD_HASH,
+  FIELD_HEAD,
+  FIELD_KIND,
+  FIELD_NAME,
+  FIELD_NEXT,
+  FIELD_OBJECT,
+  FIELD_RECORDS,
+  FIELD_SEQ,
+  FIELD_SPEC,
+  FIELD_TEXT,
+  FIELD_VM,
+  FIELD_WHO,
+  Protocol,
+} from "../protocol/schema";
+import { decode, encode } from "./codec";
+import { uptimeMs } from "./host";
+import { Outcome } from "./outcome";
+import { stashAudit } from "./stash";
+import { clean } from "./text";
+import { Value } from "./value";
+
+/** Bytes of the log in the stash. */
+const SLOT_SIZE: u32 = Protocol.AUDIT_RECORD;
+const LENGTH_AT: u32 = 0;
+const CRC_AT: u32 = 4;
+const CHAINED_AT: u32 = 8;
+const BEFORE_AT: u32 = 12;
+const CBOR_AT: u32 = 44;
+const MAX_CBOR: u32 = SLOT_SIZE - CBOR_AT;
+const MAX_TEXT = 110;
+/** Bytes of records in one reply. */
+const PAGE_BUDGET = 3000;
+/** So long after a record the host counts as idle. */
+const IDLE_MS: u64 = 50;
+const KEPT: u64 = Protocol.AUDIT_KEPT;
+
+/** What is hashed: the hash before, and the record. */
+const work: usize = memory.data(320, 16);
+const head: usize = memory.data(32, 16);
+let last: u64 = 0;
+let oldest: u64 = 1;
+/** The last record whose hash is known: `head`. */
+let hashed: u64 = 0;
+let lastAt: u64 = 0;
+
+function addressOf(number: u64): u64 {
+  return stashAudit() + (number % KEPT) * SLOT_SIZE;
+}
+
+/** Reads the CBOR of a record into `work`, behind the hash; returns its length, 0: it is damaged. */
+function readRecord(number: u64): u32 {
+  const base = addressOf(number);
+  const length = sharedLoad32(base + LENGTH_AT);
+  if (length == 0 || length > MAX_CBOR) return 0;
+  sharedRead(work + SHA256_SIZE, base + CBOR_AT, length);
+  return crc32c(work + SHA256_SIZE, length) == sharedLoad32(base + CRC_AT) ? length : 0;
+}
+
+/** Writes `head` as the hash before a record. */
+function chain(number: u64): void {
+  sharedWrite(addressOf(number) + BEFORE_AT, head, SHA256_SIZE);
+  sharedStore32(addressOf(number) + CHAINED_AT, 1);
+}
+
+/** Computes the hashes that are missing. */
+function settle(): void {
+  while (hashed < last) {
+    const number = hashed + 1;
+    chain(number);
+    const length = readRecord(number);
+    memory.copy(work, head, SHA256_SIZE);
+    sha256(head, work, SHA256_SIZE + length);
+    hashed = number;
+  }
+}
+
+/** To be called now and then: does what waits, once the host is idle. */
+export function auditTick(now: u64): void {
+  if (hashed < last && now >= lastAt + IDLE_MS) settle();
+}
+
+function append(who: string, kind: string, object: string, text: string, code: u32): void {
+  if (stashAudit() == 0) return;
+  if (last - hashed >= KEPT - 1) settle();
+  const number = last + 1;
+  lastAt = uptimeMs();
+  const value = Value.map()
+    .putUint(FIELD_SEQ, number)
+    .putUint(FIELD_AT, lastAt)
+    .putText(FIELD_WHO, who)
+    .putText(FIELD_KIND, clean(kind, 20))
+    .putText(FIELD_OBJECT, clean(object, 30))
+    .putText(FIELD_TEXT, clean(text, MAX_TEXT))
+    .putUint(FIELD_CODE, code);
+  let writer = new CborWriter(work, MAX_CBOR);
+  if (!encode(writer, value)) {
+    // Letters of several bytes: the text is the one part that can be spared.
+    value.items[value.keys.indexOf(FIELD_TEXT)].text = "";
+    writer = new CborWriter(work, MAX_CBOR);
+    encode(writer, value);
+  }
+  const base = addressOf(number);
+  sharedStore32(base + LENGTH_AT, 0);
+  sharedStore32(base + CHAINED_AT, 0);
+  sharedWrite(base + CBOR_AT, work, writer.length);
+  sharedStore32(base + CRC_AT, crc32c(work, writer.length));
+  sharedStore32(base + LENGTH_AT, writer.length);
+  last = number;
+  if (hashed == number - 1) chain(number);
+  if (last - oldest >= KEPT) oldest = last - KEPT + 1;
+}
+
+/** Records what the host has decided or seen. */
+export function auditEvent(kind: string, vm: string, text: string): void {
+  append(AUDIT_HOST, kind, vm, text, 0);
+}
+
+/** Records a command of somebody and its verdict. */
+export function auditCommand(who: string, op: string, request: Value, outcome: Outcome): void {
+  const spec = request.get(FIELD_SPEC);
+  const name = request.getText(FIELD_VM);
+  const object = name == "" && spec != null ? spec.getText(FIELD_NAME) : name;
+  const fault = outcome.fault;
+  if (fault != null) append(who, op, object, fault.message, fault.code);
+  else append(who, op, object, request.getBool(FIELD_FORCE) ? "done, by force" : "done", 0);
+}
+
+/** Takes over the log of the predecessor: the unbroken run up to its newest record. */
+export function auditRestore(): void {
+  if (stashAudit() == 0) return;
+  for (let i: u64 = 0; i < KEPT; i++) {
+    const number = numberAt(i);
+    if (number % KEPT == i && number > last) last = number;
+  }
+  oldest = last + 1;
+  while (oldest > 1 && last - oldest + 1 < KEPT && numberAt((oldest - 1) % KEPT) == oldest - 1) oldest--;
+  hashed = oldest - 1;
+  memory.fill(head, 0, SHA256_SIZE);
+  for (let number = last; number >= oldest; number--) {
+    if (sharedLoad32(addressOf(number) + CHAINED_AT) != 1) continue;
+    sharedRead(head, addressOf(number) + BEFORE_AT, SHA256_SIZE);
+    hashed = number - 1;
+    break;
+  }
+}
+
+/** The number of the record in a place; 0: there is none. */
+function numberAt(place: u64): u64 {
+  const length = readRecord(place);
+  const value = length > 0 ? decode(work + SHA256_SIZE, length) : null;
+  const number = value != null ? value.getUint(FIELD_SEQ) : 0;
+  return number < 1 << 52 ? number : 0;
+}
+
+function bytesOf(at: usize, length: u32): Value {
+  const data = new StaticArray<u8>(length);
+  memory.copy(changetype<usize>(data), at, length);
+  return Value.bytes(data);
+}
+
+/** The result of `audit`: records from number `from` on, the hash before the first, and the newest hash. */
+export function auditResult(request: Value): Outcome {
+  settle();
+  const records = Value.list();
+  let number = min(max(request.getUint(FIELD_FROM), oldest), last + 1);
+  const result = Value.map().putUint(FIELD_FROM, number).put(FIELD_RECORDS, records);
+  if (number > last) memory.copy(work, head, SHA256_SIZE);
+  else sharedRead(work, addressOf(number) + BEFORE_AT, SHA256_SIZE);
+  result.put(FIELD_BEFORE, bytesOf(work, SHA256_SIZE));
+  let budget: i32 = PAGE_BUDGET;
+  for (; number <= last; number++) {
+    const length = readRecord(number);
+    budget -= length + 3;
+    if (budget < 0) break;
+    records.add(bytesOf(work + SHA256_SIZE, length));
+  }
+  result.put(FIELD_HEAD, Value.map().putUint(FIELD_SEQ, last).put(FIELD_HASH, bytesOf(head, SHA256_SIZE)));
+  return Outcome.of(number <= last ? result.putUint(FIELD_NEXT, number) : result);
+}

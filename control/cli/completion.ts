@@ -9,7 +9,7 @@ export const SHELLS: readonly string[] = ["bash", "zsh", "fish"];
 /** What lists the names of VMs, fast and silently, for a shell. */
 const LIST_VMS = `plinth ls --json --timeout 2s 2>/dev/null | sed -n 's/^ *"name": "\\(.*\\)",*$/\\1/p'`;
 
-/** The same for tenants: two spaces deeper are what they use, which has no name. */
+/** The same for tenants. */
 const LIST_TENANTS = LIST_VMS.replace("plinth ls", "plinth tenants");
 
 /** The script for one shell. */

@@ -32,7 +32,7 @@ import {
   FIELD_WHO,
   Protocol,
 } from "../protocol/schema";
-import { decode, encode } from "./codec";
+import { decode } from "./codec";
 import { uptimeMs } from "./host";
 import { Outcome } from "./outcome";
 import { stashAudit } from "./stash";
@@ -99,32 +99,41 @@ export function auditTick(now: u64): void {
   if (hashed < last && now >= lastAt + IDLE_MS) settle();
 }
 
+/** Writes the CBOR of a record to `work`; returns its length, 0: it is too long. Made in place, for it is made often. */
+function encodeRecord(number: u64, who: string, kind: string, object: string, text: string, code: u32): u32 {
+  const writer = new CborWriter(work, MAX_CBOR);
+  writer.map(7);
+  writer.text(FIELD_SEQ);
+  writer.uint(number);
+  writer.text(FIELD_AT);
+  writer.uint(lastAt);
+  writer.text(FIELD_WHO);
+  writer.text(who);
+  writer.text(FIELD_KIND);
+  writer.text(clean(kind, 20));
+  writer.text(FIELD_OBJECT);
+  writer.text(clean(object, 30));
+  writer.text(FIELD_TEXT);
+  writer.text(text);
+  writer.text(FIELD_CODE);
+  writer.uint(code);
+  return writer.ok ? writer.length : 0;
+}
+
 function append(who: string, kind: string, object: string, text: string, code: u32): void {
   if (stashAudit() == 0) return;
   if (last - hashed >= KEPT - 1) settle();
   const number = last + 1;
   lastAt = uptimeMs();
-  const value = Value.map()
-    .putUint(FIELD_SEQ, number)
-    .putUint(FIELD_AT, lastAt)
-    .putText(FIELD_WHO, who)
-    .putText(FIELD_KIND, clean(kind, 20))
-    .putText(FIELD_OBJECT, clean(object, 30))
-    .putText(FIELD_TEXT, clean(text, MAX_TEXT))
-    .putUint(FIELD_CODE, code);
-  let writer = new CborWriter(work, MAX_CBOR);
-  if (!encode(writer, value)) {
-    // Letters of several bytes: the text is the one part that can be spared.
-    value.items[value.keys.indexOf(FIELD_TEXT)].text = "";
-    writer = new CborWriter(work, MAX_CBOR);
-    encode(writer, value);
-  }
+  let length = encodeRecord(number, who, kind, object, clean(text, MAX_TEXT), code);
+  // Letters of several bytes: the text is the one part that can be spared.
+  if (length == 0) length = encodeRecord(number, who, kind, object, "", code);
   const base = addressOf(number);
   sharedStore32(base + LENGTH_AT, 0);
   sharedStore32(base + CHAINED_AT, 0);
-  sharedWrite(base + CBOR_AT, work, writer.length);
-  sharedStore32(base + CRC_AT, crc32c(work, writer.length));
-  sharedStore32(base + LENGTH_AT, writer.length);
+  sharedWrite(base + CBOR_AT, work, length);
+  sharedStore32(base + CRC_AT, crc32c(work, length));
+  sharedStore32(base + LENGTH_AT, length);
   last = number;
   if (hashed == number - 1) chain(number);
   if (last - oldest >= KEPT) oldest = last - KEPT + 1;

@@ -102,8 +102,8 @@ export const enum Words {
 }
 
 const MAX_ROW_REASON = 60;
-/** VMs in one reply: 12 with the longest reasons and tags fit a frame. */
-const ROWS = 8;
+/** VMs in one reply: so many with the longest reasons, tenants and tags fit a frame. */
+const ROWS = 7;
 const EVENTS_BUDGET = 3400;
 const piece: usize = memory.data(3072, 16); /* Protocol.MAX_CHUNK */
 

@@ -67,6 +67,17 @@ test("commands of programs and people with their verdict, and what the host does
   );
 });
 
+test("a text that is too long in UTF-8 is left out, not the record", () => {
+  const rig = new Rig({ spec: hostSpec([]) });
+  rig.error("start", { vm: "\u6f22".repeat(80) });
+  rig.error("start", { vm: "x".repeat(80) });
+  const [first, second] = audit(rig).slice(-2);
+  assert.is(first!["code"], 3);
+  assert.is(first!["text"], "");
+  assert.is(second!["object"], `${"x".repeat(30)}...`);
+  assert.match(String(second!["text"]), /^there is no VM "x+\.\.\."$/);
+});
+
 test("numbers go up by one, and the first hash is zeros", () => {
   const rig = new Rig();
   assert.equal(rig.ok("audit")["before"], new Uint8Array(32));

@@ -2,6 +2,8 @@
 
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { readAudit } from "../../../control/cli/audit";
+import type { Client } from "../../../control/cli/client";
 import { frameEncode } from "../../../control/protocol/node/frame";
 import { cborEncode, type Message } from "../../../control/protocol/node/cbor";
 import { Hypercall } from "../../../control/gen/abi";
@@ -253,24 +255,61 @@ test("pieces of a specification as they should not come", () => {
   assert.match(String(found[0]!["message"]), /not a CBOR map/);
 });
 
-test("three tenants and twelve VMs, applied, changed and removed again and again", () => {
+test("the control domain traps in the middle of apply: what is left is known, and can be applied to", () => {
+  const disk = { disks: [{ image: "initrd" }] };
+  const want = hostSpec([
+    { ...a, vcpus: 2, tags: ["x"] },
+    { ...b, memory: 32 * MIB },
+    vmSpec("c", { networks: [{ network: "lan" }] }),
+    vmSpec("d", { memory: 16 * MIB }),
+  ]);
+  const first = hostSpec([
+    a,
+    { ...b, ...disk },
+    vmSpec("e", { memory: 16 * MIB, networks: [{ network: "lan" }] }),
+  ]);
+  const clean = new Rig({ spec: first });
+  applied(clean, want);
+  let traps = 0;
+  for (let at = 7; at < 16; at++) {
+    const rig = new Rig({ spec: first, trapAt: at });
+    try {
+      rig.apply(want);
+    } catch {
+      traps++;
+    }
+    rig.settle();
+    assert.is(rig.ok("status")["controlRestarts"], rig.kernel.traps.length);
+    applied(rig, want);
+    for (const name of ["a", "b", "c", "d"]) assert.is(rig.state(name), "running", `${at}: ${name}`);
+    assert.equal(lines(rig, want), []);
+    applied(rig, hostSpec([]));
+    assert.equal((holdings(rig) as { domains: string[] }).domains, ["control"]);
+    const empty = new Rig({ spec: hostSpec([]) });
+    assert.equal(holdings(rig), holdings(empty), `${at}`);
+  }
+  assert.ok(traps >= 6, `${traps} traps`);
+});
+
+test("three tenants and twelve VMs, applied, changed and removed 100 times, with traps between", async () => {
   const tenants = ["red", "green", "blue"].map((name) => ({ name, memory: 80 * MIB, vms: 4, vcpus: 8 }));
   const vms = Array.from({ length: 12 }, (_, n) =>
     vmSpec(`vm${n}`, { memory: 16 * MIB, tenant: tenants[n % 3]!.name, tags: [`t${n}`] }),
   );
   const rig = new Rig({ spec: hostSpec([]) });
   const before = holdings(rig);
-  for (let round = 0; round < 10; round++) {
+  for (let round = 0; round < 100; round++) {
     applied(rig, { ...hostSpec(vms), tenants });
     assert.is((rig.ok("ls")["vms"] as Message[]).filter((vm) => vm["state"] === "running").length, 12);
     applied(rig, {
       ...hostSpec(vms.map((vm) => ({ ...vm, vcpus: 1 + (round % 2) })).slice(round % 3)),
       tenants,
     });
-    if (round % 4 === 1) rig.type(frameEncode({ id: 9000 + round, op: "test.trap" }));
+    if (round % 12 === 1) rig.type(frameEncode({ id: 9000 + round, op: "test.trap" }));
     applied(rig, hostSpec([]));
     assert.equal(holdings(rig), before, `round ${round}`);
   }
+  await readAudit({ audit: async (from: number) => rig.ok("audit", { from }) } as unknown as Client);
 });
 
 test("what apply has done is known after a restart", () => {

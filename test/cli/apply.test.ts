@@ -63,13 +63,13 @@ test("diff, dry run, apply, and nothing left to do", async ({ host, file }) => {
   assert.is(JSON.parse((await run(host, "tenants --json")).stdout).tenants[1].used.vms, 1);
 });
 
-test("ending VMs needs a yes: typed, or --yes", async ({ host, file }) => {
+test("ending or removing VMs needs a yes: typed, or --yes", async ({ host, file }) => {
   writeFileSync(file, yaml(", vcpus: 2").replace(/ {2}- \{ name: b.*\n/, ""));
   const refused = await run(host, `apply -f ${file}`);
   assert.is(refused.code, 2);
   assert.match(
     refused.stderr,
-    /this ends 2 VMs that run: b, a; that needs --yes\nnext: plinth apply -f .* --yes/,
+    /this ends or removes 2 VMs: b, a; that needs --yes\nnext: plinth apply -f .* --yes/,
   );
   assert.is(host.rig.state("b"), "running");
   for (const [answer, code, state] of [
@@ -84,6 +84,14 @@ test("ending VMs needs a yes: typed, or --yes", async ({ host, file }) => {
     assert.is(host.rig.state("b"), state);
   }
   assert.is(host.rig.row("a")!["vcpus"], 2);
+  // A VM that is stopped has disks to lose.
+  assert.is((await run(host, "create c --memory 8M --kernel linux --disk initrd")).code, 0);
+  assert.match(
+    (await run(host, `apply -f ${file}`)).stderr,
+    /this ends or removes 1 VM: c; that needs --yes/,
+  );
+  assert.is((await run(host, `apply -f ${file} --yes`)).code, 0);
+  assert.is(host.rig.state("c"), "none");
 });
 
 test("refusals: all are told, the first is the exit code", async ({ host, file }) => {

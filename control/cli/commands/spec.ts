@@ -1,4 +1,4 @@
-// The commands about specifications: schema, check, diff, apply; and tenants and set.
+// The commands about specifications: schema, export, check, diff, apply; and tenants and set.
 
 import kleur from "kleur";
 import { createInterface } from "node:readline";
@@ -107,7 +107,7 @@ export const apply: Command = {
   options: [
     FILE,
     { name: "dry-run", summary: "only print the plan, as 'plinth diff' does" },
-    { name: "yes", short: "y", summary: "do not ask, even if VMs that run are ended" },
+    { name: "yes", short: "y", summary: "do not ask, even if VMs are ended or removed" },
     {
       name: "wait",
       value: "STATE",
@@ -119,7 +119,7 @@ export const apply: Command = {
   summary: "make the host what a specification says: all of it, or nothing",
   details: [
     `${FORMS} VMs that the specification does not name are removed.`,
-    "If a step fails, those before it are taken back. Ending VMs that run needs a yes: typed, or --yes.",
+    "If a step fails, those before it are taken back. Ending or removing VMs needs a yes: typed, or --yes.",
   ].join("\n"),
   examples: ["plinth apply -f host.yaml --dry-run", "plinth apply -f host.yaml --yes --wait"],
   run: async (context) => {
@@ -176,17 +176,22 @@ function printPlan(plan: PlanResult, out: Output): void {
   if (steps.length === 0 && refusals.length === 0) out.talk("the host is what the specification says");
 }
 
-/** Ending VMs that run needs a yes. */
+/** What was in a VM's memory, or on its disks, is lost by this step. */
+function isLossy({ action, ends }: Step): boolean {
+  return ends || action === schema.ACTION_REMOVE || action === schema.ACTION_REPLACE;
+}
+
+/** What loses something needs a yes. */
 async function consent(context: Context, steps: readonly Step[], file: string): Promise<void> {
-  const ended = steps.filter(({ ends }) => ends).map(({ object }) => object);
-  if (ended.length === 0 || context.args.has("yes")) return;
-  const what = `this ends ${counted(ended.length, "VM")} that run${ended.length === 1 ? "s" : ""}: ${ended.join(", ")}`;
+  const lossy = steps.filter(isLossy).map(({ object }) => oneLine(object));
+  if (lossy.length === 0 || context.args.has("yes")) return;
+  const what = `this ends or removes ${counted(lossy.length, "VM")}: ${lossy.join(", ")}`;
   const next = `plinth apply -f ${file} --yes`;
   if (!context.world.stdin.isTTY || file === "-")
     throw new PlinthError({
       code: ErrorCode.USAGE,
       message: `${what}; that needs --yes`,
-      object: ended[0],
+      object: lossy[0],
       next,
     });
   if (!(await ask(context, `${what}. Go on? [y/N] `)))

@@ -30,15 +30,19 @@ import { vmCreate, vmLaunch, vmRemove, vmSendTarget, vmStart } from "./vm-action
 import { vmCost, vmForgetLink, vmTearDown } from "./vm-builder";
 import { hostNameGet, hostNameSet, vmFind, vmForget, vmPark, vmSave, vmUnpark } from "./vms";
 
-/** A VM before its specification was changed, or before it was parked. */
+/** A VM before it was changed, parked or started. */
 class Before {
   spec: VmSpec;
   target: u64;
+  state: string;
+  reason: string;
   up: bool;
 
   constructor(public vm: Vm) {
     this.spec = vm.spec;
     this.target = vm.target;
+    this.state = vm.state;
+    this.reason = vm.reason;
     this.up = !vm.ended;
   }
 }
@@ -50,7 +54,7 @@ class Journal {
   changed: Before[] = [];
   restarted: Before[] = [];
   parked: Before[] = [];
-  started: Vm[] = [];
+  started: Before[] = [];
   created: Vm[] = [];
 }
 
@@ -140,7 +144,7 @@ function start(host: HostSpec, action: string, name: string, journal: Journal): 
   if (action == ACTION_RESTART) return vmLaunch(vmFind(name)!, "loading after a change");
   if (action == ACTION_START) {
     const vm = vmFind(name)!;
-    journal.started.push(vm);
+    journal.started.push(new Before(vm));
     return vmStart(vm);
   }
   if (action != ACTION_CREATE && action != ACTION_REPLACE) return null;
@@ -174,7 +178,7 @@ function takeBack(journal: Journal, place: string, cause: Fault): Fault {
   tenantsSet(journal.tenants);
   hostNameSet(journal.hostName);
   for (let i = 0; i < journal.created.length; i++) vmRemove(journal.created[i], true);
-  for (let i = 0; i < journal.started.length; i++) vmTearDown(journal.started[i]);
+  for (let i = 0; i < journal.started.length; i++) stopAgain(journal.started[i]);
   for (let i = 0; i < journal.restarted.length; i++)
     respecify(journal.restarted[i].vm, journal.restarted[i].spec);
   for (let i = 0; i < journal.changed.length; i++) restoreChange(journal.changed[i]);
@@ -192,6 +196,12 @@ function takeBack(journal: Journal, place: string, cause: Fault): Fault {
     cause.object,
     cause.next,
   );
+}
+
+function stopAgain(before: Before): void {
+  vmTearDown(before.vm);
+  before.vm.enter(before.state, before.reason);
+  vmSave(before.vm);
 }
 
 function restoreChange(before: Before): void {

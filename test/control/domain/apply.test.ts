@@ -193,6 +193,40 @@ test("each step that fails midway takes the whole back", () => {
   assert.ok(failed >= 30, `${failed} failures`);
 });
 
+/** The reply to `apply` when the n-th creation of a domain fails. */
+function failing(rig: Rig, spec: Message, nth: number): Message {
+  const draft = rig.draft(spec);
+  const { digest } = rig.plan(draft);
+  const real = rig.kernel.hypercall.bind(rig.kernel);
+  let left = nth;
+  rig.kernel.hypercall = (component, nr, args) =>
+    nr === Number(Hypercall.DOMAIN_CREATE) && --left === 0 ? -5n : real(component, nr, args);
+  const error = rig.error("apply", { ...draft, digest });
+  rig.kernel.hypercall = real;
+  rig.settle();
+  return error;
+}
+
+test("what was started is stopped again, what was stopped stays so", () => {
+  const rig = new Rig({ spec: hostSpec([a, b, vmSpec("c", { memory: 8 * MIB, start: false })]) });
+  rig.ok("stop", { vm: "b", force: true });
+  const was = [rig.row("b"), rig.row("c")].map((row) => [row!["state"], row!["reason"]]);
+  const want = [a, b, vmSpec("c", { memory: 8 * MIB, start: false, ports: ["data"] }), vmSpec("d")];
+  // The device model of d comes before that of b; its domain is the second.
+  for (const nth of [1, 2, 3, 4]) {
+    const error = failing(rig, hostSpec(want), nth);
+    assert.match(String(error["message"]), /^step \d of 3, (create "d"|start "b"): .*; nothing was changed$/);
+    assert.equal(
+      [rig.row("b"), rig.row("c")].map((row) => [row!["state"], row!["reason"]]),
+      was,
+    );
+    assert.is((rig.ok("show", { vm: "c" })["spec"] as Message)["ports"], undefined);
+    assert.is(rig.state("d"), "none");
+  }
+  applied(rig, hostSpec(want));
+  assert.is(rig.state("b"), "running");
+});
+
 test("disks: a restart keeps them, another list makes them anew, a failure keeps the old", () => {
   const disk = { disks: [{ image: "initrd" }] };
   const rig = new Rig({ spec: hostSpec([{ ...a, ...disk }]) });
@@ -200,13 +234,7 @@ test("disks: a restart keeps them, another list makes them anew, a failure keeps
   applied(rig, hostSpec([{ ...a, ...disk, cmdline: "other" }]));
   assert.equal(holdings(rig), slots);
   assert.match(lines(rig, hostSpec([a]))[0]!, /^replace a: .*disks: .* -> none; its disks are made anew/);
-  const draft = rig.draft(hostSpec([a]));
-  const { digest } = rig.plan(draft);
-  const real = rig.kernel.hypercall.bind(rig.kernel);
-  let left = 1;
-  rig.kernel.hypercall = (component, nr, args) =>
-    nr === Number(Hypercall.DOMAIN_CREATE) && left-- === 1 ? -5n : real(component, nr, args);
-  assert.match(String(rig.error("apply", { ...draft, digest })["message"]), /started again: "a"$/);
+  assert.match(String(failing(rig, hostSpec([a]), 1)["message"]), /started again: "a"$/);
   assert.equal(holdings(rig), slots);
   applied(rig, hostSpec([a]));
   assert.is((rig.ok("show", { vm: "a" })["spec"] as Message)["disks"], undefined);

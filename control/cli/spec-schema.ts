@@ -90,7 +90,9 @@ const size = (minimum: number, maximum: number, multipleOf: number): Schema => (
     { type: "integer", minimum, maximum, multipleOf },
     { type: "string", pattern: "^[0-9]+ ?[KMGTkmgt]?([iI]?[bB])?$" },
   ],
-  description: `a size from ${sizeText(minimum)} to ${sizeText(maximum)}; write for instance 128M or 1G`,
+  description: `a size from ${sizeText(minimum)} to ${sizeText(maximum)}${
+    multipleOf > 1 ? ` in multiples of ${multipleOf} bytes` : ""
+  }; write for instance 128M or 1G`,
 });
 
 function sizeText(bytes: number): string {

@@ -5,7 +5,8 @@
 //                                         32 bytes: the hash of record n - 1; CBOR
 //   hash of a record:                     SHA-256 of the hash of the one before, and of its CBOR; before the first: zeros
 //
-// Hashes are computed when the host is idle, or when somebody asks: a command does not wait for them.
+// What the host decides is taken from the events, and hashes are computed, when the host is idle or somebody asks: no
+// command waits for that. Each record says which event was the last in the log, so that a successor goes on there.
 
 import { sharedLoad32, sharedRead, sharedStore32, sharedWrite } from "../lib/binding";
 import { CborWriter } from "../lib/cbor";
@@ -16,6 +17,7 @@ import {
   FIELD_AT,
   FIELD_BEFORE,
   FIELD_CODE,
+  FIELD_EVENT,
   FIELD_FORCE,
   FIELD_FROM,
   FIELD_HASH,
@@ -33,6 +35,7 @@ import {
   Protocol,
 } from "../protocol/schema";
 import { decode } from "./codec";
+import { eventAfter, lastEvent } from "./events";
 import { uptimeMs } from "./host";
 import { Outcome } from "./outcome";
 import { stashAudit } from "./stash";
@@ -52,6 +55,8 @@ const MAX_TEXT = 110;
 const PAGE_BUDGET = 3000;
 /** So long after a record the host counts as idle. */
 const IDLE_MS: u64 = 50;
+/** So many events may wait to be recorded. */
+const MAX_BEHIND: u64 = 64;
 const KEPT: u64 = Protocol.AUDIT_KEPT;
 
 /** What is hashed: the hash before, and the record. */
@@ -61,6 +66,9 @@ let last: u64 = 0;
 let oldest: u64 = 1;
 /** The last record whose hash is known: `head`. */
 let hashed: u64 = 0;
+/** The last event that is in the log. */
+let followed: u64 = 0;
+/** When something was recorded last. */
 let lastAt: u64 = 0;
 
 function addressOf(number: u64): u64 {
@@ -94,19 +102,43 @@ function settle(): void {
   }
 }
 
-/** To be called now and then: does what waits, once the host is idle. */
+/** Records the events that are not in the log yet; before a command, so that it comes behind what was before it. */
+export function auditFollow(): void {
+  for (;;) {
+    const event = eventAfter(followed);
+    if (event == null) return;
+    followed = event.seq;
+    append(AUDIT_HOST, event.kind, event.vm, event.text, 0, event.at);
+  }
+}
+
+/** To be called now and then: does what waits, once the host is idle, or before events get lost. */
 export function auditTick(now: u64): void {
-  if (hashed < last && now >= lastAt + IDLE_MS) settle();
+  const behind = lastEvent() - followed;
+  if (behind == 0 && hashed == last) return;
+  const newest = behind > 0 ? eventAfter(lastEvent() - 1) : null;
+  const busyUntil = IDLE_MS + max(lastAt, newest != null ? newest.at : 0);
+  if (now < busyUntil && behind < MAX_BEHIND) return;
+  auditFollow();
+  settle();
 }
 
 /** Writes the CBOR of a record to `work`; returns its length, 0: it is too long. Made in place, for it is made often. */
-function encodeRecord(number: u64, who: string, kind: string, object: string, text: string, code: u32): u32 {
+function encodeRecord(
+  number: u64,
+  at: u64,
+  who: string,
+  kind: string,
+  object: string,
+  text: string,
+  code: u32,
+): u32 {
   const writer = new CborWriter(work, MAX_CBOR);
-  writer.map(7);
+  writer.map(8);
   writer.text(FIELD_SEQ);
   writer.uint(number);
   writer.text(FIELD_AT);
-  writer.uint(lastAt);
+  writer.uint(at);
   writer.text(FIELD_WHO);
   writer.text(who);
   writer.text(FIELD_KIND);
@@ -117,17 +149,19 @@ function encodeRecord(number: u64, who: string, kind: string, object: string, te
   writer.text(text);
   writer.text(FIELD_CODE);
   writer.uint(code);
+  writer.text(FIELD_EVENT);
+  writer.uint(followed);
   return writer.ok ? writer.length : 0;
 }
 
-function append(who: string, kind: string, object: string, text: string, code: u32): void {
+function append(who: string, kind: string, object: string, text: string, code: u32, at: u64): void {
   if (stashAudit() == 0) return;
   if (last - hashed >= KEPT - 1) settle();
   const number = last + 1;
-  lastAt = uptimeMs();
-  let length = encodeRecord(number, who, kind, object, clean(text, MAX_TEXT), code);
+  lastAt = at;
+  let length = encodeRecord(number, at, who, kind, object, clean(text, MAX_TEXT), code);
   // Letters of several bytes: the text is the one part that can be spared.
-  if (length == 0) length = encodeRecord(number, who, kind, object, "", code);
+  if (length == 0) length = encodeRecord(number, at, who, kind, object, "", code);
   const base = addressOf(number);
   sharedStore32(base + LENGTH_AT, 0);
   sharedStore32(base + CHAINED_AT, 0);
@@ -139,19 +173,15 @@ function append(who: string, kind: string, object: string, text: string, code: u
   if (last - oldest >= KEPT) oldest = last - KEPT + 1;
 }
 
-/** Records what the host has decided or seen. */
-export function auditEvent(kind: string, vm: string, text: string): void {
-  append(AUDIT_HOST, kind, vm, text, 0);
-}
-
 /** Records a command of somebody and its verdict. */
 export function auditCommand(who: string, op: string, request: Value, outcome: Outcome): void {
   const spec = request.get(FIELD_SPEC);
   const name = request.getText(FIELD_VM);
   const object = name == "" && spec != null ? spec.getText(FIELD_NAME) : name;
   const fault = outcome.fault;
-  if (fault != null) append(who, op, object, fault.message, fault.code);
-  else append(who, op, object, request.getBool(FIELD_FORCE) ? "done, by force" : "done", 0);
+  const now = uptimeMs();
+  if (fault != null) append(who, op, object, fault.message, fault.code, now);
+  else append(who, op, object, request.getBool(FIELD_FORCE) ? "done, by force" : "done", 0, now);
 }
 
 /** Takes over the log of the predecessor: the unbroken run up to its newest record. */
@@ -161,6 +191,7 @@ export function auditRestore(): void {
     const number = numberAt(i);
     if (number % KEPT == i && number > last) last = number;
   }
+  followed = eventOf(last);
   oldest = last + 1;
   while (oldest > 1 && last - oldest + 1 < KEPT && numberAt((oldest - 1) % KEPT) == oldest - 1) oldest--;
   hashed = oldest - 1;
@@ -173,12 +204,21 @@ export function auditRestore(): void {
   }
 }
 
-/** The number of the record in a place; 0: there is none. */
-function numberAt(place: u64): u64 {
+/** A number in the record of a place; 0: there is none. */
+function fieldAt(place: u64, field: string): u64 {
   const length = readRecord(place);
   const value = length > 0 ? decode(work + SHA256_SIZE, length) : null;
-  const number = value != null ? value.getUint(FIELD_SEQ) : 0;
+  const number = value != null ? value.getUint(field) : 0;
   return number < 1 << 52 ? number : 0;
+}
+
+function numberAt(place: u64): u64 {
+  return fieldAt(place, FIELD_SEQ);
+}
+
+/** The last event that was in the log when a record was made. */
+function eventOf(number: u64): u64 {
+  return min(fieldAt(number, FIELD_EVENT), lastEvent());
 }
 
 function bytesOf(at: usize, length: u32): Value {
@@ -189,6 +229,7 @@ function bytesOf(at: usize, length: u32): Value {
 
 /** The result of `audit`: records from number `from` on, the hash before the first, and the newest hash. */
 export function auditResult(request: Value): Outcome {
+  auditFollow();
   settle();
   const records = Value.list();
   let number = min(max(request.getUint(FIELD_FROM), oldest), last + 1);

@@ -117,8 +117,8 @@ function readSpecModule(): HostSpec | null {
 
 /** A restart: takes over the predecessor's VMs. Returns a line for people. */
 export function bootAgain(): string {
-  auditRestore();
   eventsRestore();
+  auditRestore();
   manifestCheck();
   networksHold();
   hostUnstash();

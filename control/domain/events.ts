@@ -1,7 +1,6 @@
 // What has happened: the last 256 events, numbered from 1, for the shell, for programs and for a successor.
 
 import { FIELD_AT, FIELD_KIND, FIELD_SEQ, FIELD_TEXT, FIELD_VM, Protocol } from "../protocol/schema";
-import { auditEvent } from "./audit";
 import { uptimeMs } from "./host";
 import { stashEvent, stashEvents } from "./stash";
 import { clean } from "./text";
@@ -61,7 +60,6 @@ export function emit(kind: string, vm: string, text: string): void {
   const event = new Event(last, uptimeMs(), kind, vm, clean(text, MAX_TEXT));
   kept[<i32>(last % Protocol.EVENTS_KEPT)] = event;
   stashEvent(last, event.toValue());
-  auditEvent(kind, vm, event.text);
   const heard = listener;
   if (heard != null) heard(event);
 }

@@ -8,6 +8,7 @@ import {
   FIELD_VERSION,
   FIELD_VMS,
   Specification,
+  TENANT_DEFAULT,
 } from "../protocol/schema";
 import { Fault } from "./outcome";
 import { bad, checkFields, isName, readVmSpec, takeProblem, VmSpec } from "./spec";
@@ -16,7 +17,7 @@ import { Kind, Value } from "./value";
 
 export class HostSpec {
   name: string = "plinth";
-  tenants: Tenant[] = [];
+  tenants: Tenant[] = [new Tenant(TENANT_DEFAULT)];
   vms: VmSpec[] = [];
   faults: Fault[] = [];
 

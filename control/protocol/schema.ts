@@ -208,6 +208,8 @@ export const FIELD_STEPS: string = "steps";
 export const FIELD_REFUSALS: string = "refusals";
 export const FIELD_ACTION: string = "action";
 export const FIELD_ENDS: string = "ends";
+/** The newest event that is in the audit log. */
+export const FIELD_EVENT: string = "event";
 export const FIELD_WHO: string = "who";
 export const FIELD_RECORDS: string = "records";
 export const FIELD_BEFORE: string = "before";

@@ -127,7 +127,7 @@ test("create from a file, a host specification and stdin", async ({ host }) => {
     ],
     [
       { name: "e", memory: -1, kernel: "k" },
-      /memory '-1' is not a size from 2M to 256G; write for instance 128M/,
+      /memory '-1' is not a size from 2M to 256G in multiples of 4096 bytes; write for/,
     ],
     [
       { name: "e", memory: "1G", kernel: "k", balloon: "x" },

@@ -62,8 +62,8 @@ test("commands of programs and people with their verdict, and what the host does
     ],
   );
   assert.match(
-    rig.command("audit 2"),
-    /^ +\d+\.\d{3} {2}shell {1}rm +b: done, by force\n.*refused: there is no VM "nobody"\nhash of record \d+: [0-9a-f]{64}\n$/,
+    rig.command("audit 3"),
+    /^ +\d+\.\d{3} {2}shell {1}rm +b: done, by force\n.*host {2}vm-removed +b: removed\n.*refused: there is no VM "nobody"\nhash of record \d+: [0-9a-f]{64}\n$/,
   );
 });
 
@@ -113,6 +113,21 @@ test("a burst without time for hashes", () => {
     rig.kernel.serial.write(frameEncode({ id: 5000 + n, op: "start", vm: "nobody" }));
   rig.settle();
   assert.ok(audit(rig).length >= 50);
+});
+
+test("what happened right before a restart is in the log once", () => {
+  const rig = new Rig({ spec: hostSpec([]) });
+  rig.kernel.serial.write(frameEncode({ id: 9001, op: "create", spec: vmSpec("q") }));
+  rig.kernel.serial.write(frameEncode({ id: 9002, op: "test.trap" }));
+  rig.settle();
+  rig.settle();
+  assert.is(rig.ok("status")["controlRestarts"], 1);
+  const about = audit(rig).filter((record) => record["object"] === "q");
+  assert.equal(
+    about.slice(0, 3).map((record) => record["kind"]),
+    ["create", "vm-created", "vm-started"],
+  );
+  assert.is(about.filter((record) => record["kind"] === "vm-created").length, 1);
 });
 
 test("the log goes on after a restart", () => {

@@ -70,8 +70,9 @@ export function findCommand<T extends Syntax>(
   if (at < 0) return { command: undefined, rest: [...argv] };
   const first = argv[at]!;
   const group = table.filter((command) => command.name.startsWith(first + " "));
-  if (group.length > 0) return findInGroup(argv, at, group);
   const command = table.find((candidate) => candidate.name === first);
+  const isLonger = group.some((candidate) => candidate.name === `${first} ${argv[at + 1]}`);
+  if (group.length > 0 && (!command || isLonger)) return findInGroup(argv, at, group);
   if (command) return { command, rest: without(argv, at, 1) };
   const words = table.map((candidate) => candidate.name.split(" ")[0]!);
   const meant = nearest(first, words);

@@ -1,5 +1,6 @@
 // The library: connects to a host and offers each operation of the protocol as a method.
 
+import { randomInt } from "node:crypto";
 import type { Message } from "../protocol/node/cbor";
 import * as schema from "../protocol/schema";
 import { ConsoleStream } from "./console-stream";
@@ -21,6 +22,8 @@ export interface ConnectOptions {
 
 /** Which port a request is about, in whose session. */
 type PortRequest = { vm: string; port: string; session: number };
+
+type PlanPage = Omit<result.PlanResult, "draft"> & { digest: number; next?: number };
 
 const DEFAULT_TIMEOUT = 30_000;
 /** A sequence number that no event reaches. */
@@ -53,6 +56,11 @@ function checkVersion(hello: result.Hello): void {
   });
 }
 
+function changed(): PlinthError {
+  const message = "the host has changed while its plan was read";
+  return new PlinthError({ code: ErrorCode.WRONG_STATE, message, next: "plinth diff -f FILE" });
+}
+
 /** One session with a host. */
 export class Client {
   readonly line: Line;
@@ -74,7 +82,13 @@ export class Client {
   }
 
   async list(): Promise<result.VmRow[]> {
-    return ((await this.query(schema.OP_LS)) as { vms: result.VmRow[] }).vms;
+    const vms: result.VmRow[] = [];
+    for (let from: number | undefined = 0; from !== undefined;) {
+      const page = (await this.query(schema.OP_LS, { from })) as { vms: result.VmRow[]; next?: number };
+      vms.push(...page.vms);
+      from = page.next !== undefined && page.next > from ? page.next : undefined;
+    }
+    return vms;
   }
 
   async show(vm: string): Promise<result.VmDetails> {
@@ -85,13 +99,52 @@ export class Client {
     return (await this.change(schema.OP_CREATE, { spec: spec as unknown as Message })) as result.VmRow;
   }
 
+  /** Changes what of a VM needs no restart. */
+  async set(vm: string, spec: Message): Promise<result.VmRow> {
+    return (await this.change(schema.OP_SET, { vm, spec })) as result.VmRow;
+  }
+
+  async audit(from: number): Promise<result.AuditPage> {
+    return (await this.query(schema.OP_AUDIT, { from })) as result.AuditPage;
+  }
+
+  async tenants(): Promise<result.TenantRow[]> {
+    return ((await this.query(schema.OP_TENANTS)) as { tenants: result.TenantRow[] }).tenants;
+  }
+
+  /** Sends the CBOR of a host specification, and asks what it would change. */
+  async plan(spec: Uint8Array): Promise<result.PlanResult> {
+    const session = randomInt(1, 2 ** 31);
+    for (let at = 0; at === 0 || at < spec.length; at += schema.Protocol.MAX_CHUNK) {
+      const data = spec.subarray(at, at + schema.Protocol.MAX_CHUNK);
+      await this.query(schema.OP_SPEC_PUT, { session, at, data });
+    }
+    const draft = { session, size: spec.length, digest: 0 };
+    const plan: result.PlanResult = { steps: [], refusals: [], free: 0, draft };
+    for (let from: number | undefined = 0; from !== undefined;) {
+      const page = (await this.query(schema.OP_PLAN, { session, size: spec.length, from })) as PlanPage;
+      if (from > 0 && page.digest !== draft.digest) throw changed();
+      draft.digest = page.digest;
+      plan.free = page.free;
+      plan.steps.push(...page.steps);
+      plan.refusals.push(...page.refusals);
+      from = page.next !== undefined && page.next > from ? page.next : undefined;
+    }
+    return plan;
+  }
+
+  /** Does the steps of a plan: all, or none. */
+  async apply(plan: result.PlanResult): Promise<{ steps: number }> {
+    return (await this.change(schema.OP_APPLY, plan.draft)) as { steps: number };
+  }
+
   async start(vm: string): Promise<result.VmRow> {
     return (await this.change(schema.OP_START, { vm })) as result.VmRow;
   }
 
-  /** Presses the power button; with `force` the VM is ended at once. */
-  async stop(vm: string, force = false): Promise<result.VmRow> {
-    return (await this.change(schema.OP_STOP, { vm, force })) as result.VmRow;
+  /** Presses the power button; with `force` the VM is ended at once. `word`: even if it is protected. */
+  async stop(vm: string, force = false, word = false): Promise<result.VmRow> {
+    return (await this.change(schema.OP_STOP, { vm, force, protected: word })) as result.VmRow;
   }
 
   async pause(vm: string): Promise<result.VmRow> {
@@ -107,12 +160,12 @@ export class Client {
     return (await this.change(schema.OP_BALLOON, { vm, size })) as result.VmRow;
   }
 
-  async reset(vm: string): Promise<result.VmRow> {
-    return (await this.change(schema.OP_RESET, { vm })) as result.VmRow;
+  async reset(vm: string, force = false, word = false): Promise<result.VmRow> {
+    return (await this.change(schema.OP_RESET, { vm, force, protected: word })) as result.VmRow;
   }
 
-  async remove(vm: string, force = false): Promise<result.VmRow> {
-    return (await this.change(schema.OP_RM, { vm, force })) as result.VmRow;
+  async remove(vm: string, force = false, word = false): Promise<result.VmRow> {
+    return (await this.change(schema.OP_RM, { vm, force, protected: word })) as result.VmRow;
   }
 
   async images(): Promise<result.Image[]> {

@@ -16,8 +16,12 @@ export interface Command extends Syntax {
   hidden?: boolean;
   /** What an operand completes to: "vm", or fixed words. */
   completes?: "vm" | readonly string[];
+  /** Words that complete further operands: "tags=". */
+  keys?: readonly string[];
   run(context: Context): Promise<void>;
 }
+
+export const COLORS: readonly string[] = ["auto", "always", "never"];
 
 /** Options of every command. */
 export const GLOBALS: readonly Option[] = [
@@ -26,6 +30,12 @@ export const GLOBALS: readonly Option[] = [
   { name: "device", value: "PATH", choices: ["file"], summary: "connect to a serial device or a pty" },
   { name: "timeout", value: "TIME", summary: "how long to wait for an answer: 30s, 500ms, 2m" },
   { name: "json", summary: "print the result as JSON" },
+  {
+    name: "color",
+    value: "WHEN",
+    choices: COLORS,
+    summary: "colours: auto (on a terminal, unless NO_COLOR is set), always or never",
+  },
   { name: "help", short: "h", summary: "explain the command" },
 ];
 

@@ -2,11 +2,15 @@
 
 import type { Option } from "./arguments";
 import { GLOBALS, type Command } from "./command";
+import { TOPIC_NAMES } from "./help";
 
 export const SHELLS: readonly string[] = ["bash", "zsh", "fish"];
 
 /** What lists the names of VMs, fast and silently, for a shell. */
 const LIST_VMS = `plinth ls --json --timeout 2s 2>/dev/null | sed -n 's/^ *"name": "\\(.*\\)",*$/\\1/p'`;
+
+/** The same for tenants. */
+const LIST_TENANTS = LIST_VMS.replace("plinth ls", "plinth tenants");
 
 /** The script for one shell. */
 export function completionScript(shell: string, table: readonly Command[]): string {
@@ -23,7 +27,7 @@ _plinth() {
   local word=\${COMP_WORDS[COMP_CWORD]} before=\${COMP_WORDS[COMP_CWORD-1]} command= n words=
   for ((n = 1; n < COMP_CWORD; n++)); do
     case \${COMP_WORDS[n]} in
-      --socket|--tcp|--device|--timeout) ((n++)) ;;
+      --socket|--tcp|--device|--timeout|--color) ((n++)) ;;
       -*) ;;
       *) command="\${command:+$command }\${COMP_WORDS[n]}"; [[ $command == rig || $command == help ]] || break ;;
     esac
@@ -61,16 +65,21 @@ function valueCase(pattern: string, option: Option): string {
   const names = [`--${option.name}`, ...(option.short ? [`-${option.short}`] : [])];
   const patterns = names.map((name) => `${pattern}|${name}'`).join("|");
   if (option.choices[0] === "file") return `    ${patterns}) COMPREPLY=($(compgen -f -- "$word")); return ;;`;
+  if (option.choices[0] === "tenant") return `    ${patterns}) words=$(${LIST_TENANTS}) ;;`;
   return `    ${patterns}) words="${option.choices.join(" ")}" ;;`;
 }
 
 function operandCases(table: readonly Command[]): string {
-  const withVms = table.filter((command) => command.completes === "vm").map((command) => `"${command.name}"`);
+  const withVms = table
+    .filter((command) => command.completes === "vm" && !command.keys)
+    .map((command) => `"${command.name}"`);
   const cases = [
     `      ${withVms.join("|")}) words=$(${LIST_VMS}) ;;`,
-    `      help) words="${firstWords(table).join(" ")} connect exit-codes" ;;`,
+    `      help) words="${[...firstWords(table), ...TOPIC_NAMES].join(" ")}" ;;`,
   ];
   for (const command of table) {
+    if (command.completes === "vm" && command.keys)
+      cases.push(`      "${command.name}") words="$(${LIST_VMS}) ${command.keys.join(" ")}" ;;`);
     if (Array.isArray(command.completes))
       cases.push(`      "${command.name}") words="${command.completes.join(" ")}" ;;`);
   }
@@ -104,6 +113,7 @@ function fish(table: readonly Command[]): string {
       lines.push(`complete -c plinth -n ${quote(seen)} -a ${quote(`(${LIST_VMS})`)}`);
     else if (command.completes)
       lines.push(`complete -c plinth -n ${quote(seen)} -a ${quote(command.completes.join(" "))}`);
+    if (command.keys) lines.push(`complete -c plinth -n ${quote(seen)} -a ${quote(command.keys.join(" "))}`);
     for (const option of command.options) lines.push(fishOption(option, `-n ${quote(seen)} `, quote));
   }
   for (const option of GLOBALS) lines.push(fishOption(option, "", quote));
@@ -113,7 +123,8 @@ function fish(table: readonly Command[]): string {
 function fishOption(option: Option, condition: string, quote: (text: string) => string): string {
   const short = option.short ? ` -s ${option.short}` : "";
   const value = option.value && !option.optional ? (option.choices?.[0] === "file" ? " -r -F" : " -x") : "";
-  const fixed = value === " -x" && option.choices ? ` -a ${quote(option.choices.join(" "))}` : "";
+  const words = option.choices?.[0] === "tenant" ? `(${LIST_TENANTS})` : option.choices?.join(" ");
+  const fixed = value === " -x" && words ? ` -a ${quote(words)}` : "";
   return `complete -c plinth ${condition}-l ${option.name}${short}${value}${fixed} -d ${quote(option.summary)}`;
 }
 

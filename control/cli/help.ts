@@ -18,7 +18,7 @@ export function helpOverview(table: readonly Command[]): string {
     kleur.bold("options of every command:"),
     ...optionLines(GLOBALS),
     "",
-    "More: plinth help COMMAND, plinth help connect, plinth help exit-codes",
+    "More: plinth help COMMAND, plinth help connect, plinth help exit-codes, plinth man",
   ].join("\n");
 }
 
@@ -41,6 +41,9 @@ export function helpFor(command: Command): string {
 export function helpTopic(name: string): string {
   return TOPICS[name] ?? "";
 }
+
+/** The topics that are no commands. */
+export const TOPIC_NAMES: readonly string[] = ["connect", "exit-codes"];
 
 const TOPICS: Record<string, string> = {
   connect: [
@@ -68,7 +71,7 @@ const TOPICS: Record<string, string> = {
   ].join("\n"),
 };
 
-function usage(command: Command): string {
+export function usage(command: Command): string {
   return `${command.name} ${command.operands}`.trim();
 }
 
@@ -78,7 +81,7 @@ function optionLines(options: readonly Option[]): string[] {
   return options.map((option, n) => `  ${names[n]!.padEnd(width)}  ${option.summary}`);
 }
 
-function optionText(option: Option): string {
+export function optionText(option: Option): string {
   const short = option.short ? `-${option.short}, ` : "";
   if (!option.value) return `${short}--${option.name}`;
   return option.optional
@@ -86,6 +89,6 @@ function optionText(option: Option): string {
     : `${short}--${option.name} ${option.value}`;
 }
 
-function sentence(text: string): string {
+export function sentence(text: string): string {
   return text[0]!.toUpperCase() + text.slice(1) + ".";
 }

@@ -17,12 +17,17 @@ export class Output {
   readonly json: boolean;
   readonly world: World;
 
-  constructor(world: World, json: boolean) {
+  /** `color`: "always", "never"; else what the environment and the terminal say. */
+  constructor(world: World, json: boolean, color = "auto") {
     this.world = world;
     this.json = json;
     const { NO_COLOR, FORCE_COLOR, TERM } = world.env;
     kleur.enabled =
-      !NO_COLOR && TERM !== "dumb" && (FORCE_COLOR ? FORCE_COLOR !== "0" : Boolean(world.stdout.isTTY));
+      color === "always" ||
+      (color !== "never" &&
+        !NO_COLOR &&
+        TERM !== "dumb" &&
+        (FORCE_COLOR ? FORCE_COLOR !== "0" : Boolean(world.stdout.isTTY)));
   }
 
   /** Data for people or pipes. */

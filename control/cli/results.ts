@@ -8,11 +8,67 @@ export interface VmRow {
   memory: number;
   vcpus: number;
   sinceMs: number;
+  /** Missing: the default one. */
+  tenant?: string;
+  tags?: string[];
+  protected?: boolean;
+}
+
+/** A tenant and its limits. */
+export interface TenantSpec {
+  name: string;
+  memory?: number;
+  vms?: number;
+  vcpus?: number;
+}
+
+/** A tenant, and what counts towards its limits. */
+export interface TenantRow extends TenantSpec {
+  used: { memory: number; vms: number; vcpus: number };
+}
+
+/** A step from what a host is to a specification. */
+export interface Step {
+  action: string;
+  object: string;
+  reason: string;
+  /** Whether a VM that runs is ended. */
+  ends: boolean;
+}
+
+/** A piece of the audit log. */
+export interface AuditPage {
+  from: number;
+  /** The hash of the record before `from`. */
+  before: Uint8Array;
+  /** The CBOR of each record, which is what is hashed. */
+  records: Uint8Array[];
+  head: { seq: number; hash: Uint8Array };
+  next?: number;
+}
+
+export interface Refusal {
+  code: number;
+  message: string;
+  object: string;
+  next: string;
+}
+
+/** What a specification would change; `draft` is what `apply` wants to know. */
+export interface PlanResult {
+  steps: Step[];
+  refusals: Refusal[];
+  /** Bytes that are free now. */
+  free: number;
+  draft: { session: number; size: number; digest: number };
 }
 
 /** What one VM should be. */
 export interface VmSpec {
   name: string;
+  tenant?: string;
+  tags?: string[];
+  protected?: boolean;
   memory: number;
   /** What its balloon leaves it of that from the start. */
   balloon?: number;

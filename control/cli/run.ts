@@ -1,9 +1,9 @@
 // One run of the CLI from its words to its exit code; tests call it with streams of their own.
 
 import kleur from "kleur";
-import { findCommand, parseArguments } from "./arguments";
-import { Context, GLOBALS, type Command } from "./command";
-import { ErrorCode, PlinthError, toPlinthError } from "./errors";
+import { type Arguments, findCommand, parseArguments } from "./arguments";
+import { COLORS, Context, GLOBALS, type Command } from "./command";
+import { ErrorCode, type PlinthError, toPlinthError, usageError } from "./errors";
 import { helpFor, helpOverview } from "./help";
 import { Output, type World } from "./output";
 import { commandTable } from "./table";
@@ -24,7 +24,7 @@ export async function run(argv: readonly string[], world: World): Promise<number
       return 0;
     }
     const args = parseArguments(rest, command, GLOBALS);
-    out = new Output(world, args.has("json"));
+    out = new Output(world, args.has("json"), colorOf(args));
     const context = new Context(args, out);
     try {
       await command.run(context);
@@ -37,6 +37,12 @@ export async function run(argv: readonly string[], world: World): Promise<number
     printError(problem, out);
     return problem.code;
   }
+}
+
+function colorOf(args: Arguments): string {
+  const color = args.value("color") ?? "auto";
+  if (COLORS.includes(color)) return color;
+  throw usageError(`--color: '${color}' is none of ${COLORS.join(", ")}`);
 }
 
 /** `--version` is what people try first. */

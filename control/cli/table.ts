@@ -1,15 +1,17 @@
 // The table of commands, in the order in which help lists them.
 
 import type { Command } from "./command";
+import { audit, auditVerify } from "./commands/audit";
 import { consoleCommand } from "./commands/console";
 import { decode } from "./commands/decode";
 import { trap, trapModel } from "./commands/hidden";
 import { imageIso, imagePxe, imageUsb } from "./commands/image";
 import { doctor, free, hardware, images, ls, show, status } from "./commands/inspect";
 import { balloon, create, pause, reset, resume, rm, start, stop } from "./commands/lifecycle";
-import { completion, help, version } from "./commands/meta";
+import { completion, help, man, version } from "./commands/meta";
 import { port } from "./commands/port";
 import { rigDown, rigShow, rigUp } from "./commands/rig";
+import { apply, check, diff, exportCommand, schemaCommand, set, tenants } from "./commands/spec";
 import { shell } from "./commands/shell";
 import { events, logs } from "./commands/streams";
 
@@ -20,6 +22,7 @@ export function commandTable(): readonly Command[] {
     ls,
     show,
     create,
+    set,
     start,
     stop,
     pause,
@@ -31,6 +34,14 @@ export function commandTable(): readonly Command[] {
     port,
     logs,
     events,
+    audit,
+    auditVerify,
+    exportCommand,
+    check,
+    diff,
+    apply,
+    schemaCommand,
+    tenants,
     images,
     free,
     doctor,
@@ -46,6 +57,7 @@ export function commandTable(): readonly Command[] {
     trap,
     trapModel,
     completion,
+    man,
     version,
     help,
   ];

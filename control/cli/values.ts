@@ -28,6 +28,13 @@ export function parseNumber(text: string, what: string): number {
   return value;
 }
 
+/** "yes", "no", "true" or "false". */
+export function parseBoolean(text: string, what: string): boolean {
+  if (["yes", "true"].includes(text)) return true;
+  if (["no", "false"].includes(text)) return false;
+  throw usageError(`${what}: '${text}' is neither yes nor no`);
+}
+
 const ESCAPES: Record<string, string> = {
   n: "\n",
   r: "\r",

@@ -31,6 +31,7 @@ import {
   STATE_RUNNING,
   STATE_STARTING,
 } from "../protocol/schema";
+import { auditRestore } from "./audit";
 import { decode } from "./codec";
 import { emit, eventsRestore } from "./events";
 import { findModule, info, MAX_DOCUMENT, moduleDocument, modules } from "./host";
@@ -39,14 +40,16 @@ import { disksForget } from "./disks";
 import { flashForget } from "./flash";
 import { networksHold, networksOfLink, networksSweep } from "./networks";
 import { linkAddress, MAX_DISKS, vmSlot, VmSlot, vmsThatFit } from "./slots";
-import { DiskSpec, HostSpec, isName, ModuleSpec, readHostSpec, VmSpec } from "./spec";
+import { HostSpec, readHostSpec } from "./host-spec";
+import { DiskSpec, isName, ModuleSpec, VmSpec } from "./spec";
+import { tenantsSet } from "./tenants";
 import { clean, counted, fieldText, grouped, quoted } from "./text";
 import { Value } from "./value";
 import { Vm } from "./vm";
-import { vmAttachLink, vmForgetLink, vmTearDown } from "./vm-builder";
+import { vmAttachLink, vmCost, vmForgetLink, vmTearDown } from "./vm-builder";
 import { vmCreate, vmStartSoon } from "./vm-actions";
 import { failureName, vmsDomainEvent, vmsLinkEvent, lastWords } from "./vm-watch";
-import { hostNameOfStash, hostNameSet, vmAdopt, vmFind, vmHolds, vmsAll, vmSave, vmUnstash } from "./vms";
+import { hostNameSet, hostUnstash, vmAdopt, vmFind, vmHolds, vmsAll, vmSave, vmUnstash } from "./vms";
 
 const SPEC_MODULE: string = "spec";
 
@@ -79,6 +82,7 @@ export function bootFresh(): string {
     return problems.length > 0
       ? "no VMs were started"
       : 'there is no module "spec", so there are no VMs; next: create';
+  tenantsSet(spec.tenants);
   hostNameSet(spec.name);
   for (let i = 0; i < spec.faults.length; i++)
     problem(spec.faults[i].object, spec.faults[i].message, spec.faults[i].next);
@@ -115,10 +119,10 @@ function readSpecModule(): HostSpec | null {
 /** A restart: takes over the predecessor's VMs. Returns a line for people. */
 export function bootAgain(): string {
   eventsRestore();
+  auditRestore();
   manifestCheck();
   networksHold();
-  const host = hostNameOfStash();
-  if (isName(host)) hostNameSet(host);
+  hostUnstash();
   adoptStashed();
   adoptOrphans();
   networksSweep();
@@ -143,7 +147,9 @@ function adoptStashed(): void {
   const end = limit();
   for (let index: u32 = 0; index < end; index++) {
     const vm = vmUnstash(index);
-    if (vm != null && vmAdopt(vm)) reconcile(vm);
+    if (vm == null || !vmAdopt(vm)) continue;
+    vm.cost = vmCost(vm);
+    reconcile(vm);
   }
 }
 
@@ -210,6 +216,7 @@ function adoptOrphans(): void {
     vm.alive = true;
     if (isName(name) && isWhole(index, name) && vmAttachLink(vm)) {
       readSpecOfLink(vm);
+      vm.cost = vmCost(vm);
       vm.enter(isPaused(index) ? STATE_PAUSED : STATE_RUNNING, "found by its label");
       if (vmAdopt(vm)) continue;
     }

@@ -3,6 +3,7 @@
 
 import {
   ErrorCode,
+  EVENT_VM_CHANGED,
   FIELD_DATA,
   FIELD_EVENTS,
   FIELD_FORCE,
@@ -10,6 +11,7 @@ import {
   FIELD_IMAGES,
   FIELD_NAME,
   FIELD_NEXT,
+  FIELD_PROTECTED,
   FIELD_REASON,
   FIELD_SINCE,
   FIELD_SIZE,
@@ -18,6 +20,8 @@ import {
   FIELD_VMS,
   LINK_STATS,
   STATE_RUNNING,
+  OP_APPLY,
+  OP_AUDIT,
   OP_BALLOON,
   OP_CREATE,
   OP_DOCTOR,
@@ -28,24 +32,31 @@ import {
   OP_LOGS,
   OP_LS,
   OP_PAUSE,
+  OP_PLAN,
   OP_RESET,
   OP_RESUME,
   OP_RM,
+  OP_SET,
   OP_SHOW,
+  OP_SPEC_PUT,
   OP_START,
   OP_STATUS,
   OP_STOP,
+  OP_TENANTS,
   OP_TEST_TRAP,
   OP_TEST_TRAP_MODEL,
   Protocol,
 } from "../protocol/schema";
+import { auditResult } from "./audit";
+import { vmChange } from "./apply";
 import { Cursor } from "./cursor";
-import { eventAfter } from "./events";
+import { draftApply, draftPlan, draftPut } from "./draft";
+import { emit, eventAfter } from "./events";
 import { kernelLog, modules } from "./host";
 import { hardwareResult, pciResult } from "./hardware";
 import { Fault, Outcome } from "./outcome";
-import { doctorResult, showResult, statusResult } from "./reports";
-import { readVmSpec } from "./spec";
+import { doctorResult, showResult, statusResult, tenantsResult } from "./reports";
+import { readVmChanges, readVmSpec } from "./spec";
 import { clean, nearest, quoted } from "./text";
 import { Value } from "./value";
 import { Vm } from "./vm";
@@ -63,6 +74,20 @@ import {
 } from "./vm-actions";
 import { vmFind, vmNames, vmsAll } from "./vms";
 
+/** The operations that change something. */
+const CHANGES: string[] = [
+  OP_APPLY,
+  OP_BALLOON,
+  OP_CREATE,
+  OP_PAUSE,
+  OP_RESET,
+  OP_RESUME,
+  OP_RM,
+  OP_SET,
+  OP_START,
+  OP_STOP,
+];
+
 /** What follows a command's name in the shell. */
 export const enum Words {
   NONE = 0,
@@ -73,9 +98,12 @@ export const enum Words {
   COMMAND = 5,
   COUNT = 6,
   VM_SIZE = 7,
+  CHANGES = 8,
 }
 
 const MAX_ROW_REASON = 60;
+/** VMs in one reply: so many with the longest reasons, tenants and tags fit a frame. */
+const ROWS = 7;
 const EVENTS_BUDGET = 3400;
 const piece: usize = memory.data(3072, 16); /* Protocol.MAX_CHUNK */
 
@@ -94,7 +122,7 @@ const table: Command[] = [
   new Command(OP_STATUS, "status", Words.NONE, "status", "the host at a glance", (request: Value): Outcome =>
     Outcome.of(statusResult()),
   ),
-  new Command(OP_LS, "ls", Words.NONE, "ls", "list the VMs", (request: Value): Outcome => list()),
+  new Command(OP_LS, "ls", Words.NONE, "ls", "list the VMs", (request: Value): Outcome => list(request)),
   new Command(OP_SHOW, "show", Words.VM, "show VM", "everything known about a VM", show),
   new Command(
     OP_CREATE,
@@ -137,10 +165,10 @@ const table: Command[] = [
   new Command(
     OP_RESET,
     "reset",
-    Words.VM,
-    "reset VM",
+    Words.VM_FORCE,
+    "reset VM [--force]",
     "start it again from nothing",
-    (request: Value): Outcome => act(request, vmReset),
+    (request: Value): Outcome => act(request, vmReset, true),
   ),
   new Command(
     OP_RM,
@@ -149,6 +177,22 @@ const table: Command[] = [
     "rm VM [--force]",
     "forget a stopped VM; --force stops it first",
     remove,
+  ),
+  new Command(
+    OP_SET,
+    "set",
+    Words.CHANGES,
+    "set VM [tags=TAG,TAG] [protected=yes] [restart=POLICY] [max=N] [window=SECONDS]",
+    "change what needs no restart",
+    set,
+  ),
+  new Command(
+    OP_TENANTS,
+    "tenants",
+    Words.NONE,
+    "tenants",
+    "whose VMs they are, and their limits",
+    (request: Value): Outcome => Outcome.of(tenantsResult()),
   ),
   new Command(
     OP_LOGS,
@@ -181,6 +225,17 @@ const table: Command[] = [
   new Command(OP_HARDWARE_PCI, "", Words.NONE, "", "", (request: Value): Outcome =>
     Outcome.of(pciResult(request.getUint(FIELD_FROM))),
   ),
+  new Command(
+    OP_AUDIT,
+    "audit",
+    Words.COUNT,
+    "audit [COUNT]",
+    "who has done what, chained by hashes",
+    auditResult,
+  ),
+  new Command(OP_SPEC_PUT, "", Words.NONE, "", "", draftPut),
+  new Command(OP_PLAN, "", Words.NONE, "", "", draftPlan),
+  new Command(OP_APPLY, "", Words.NONE, "", "", draftApply),
   new Command(OP_TEST_TRAP, "", Words.NONE, "", "", trap),
   new Command(OP_TEST_TRAP_MODEL, "", Words.VM, "", "", (request: Value): Outcome =>
     act(request, vmTrapModel),
@@ -190,6 +245,11 @@ const table: Command[] = [
 /** All commands; those without a name are for programs only. */
 export function commands(): Command[] {
   return table;
+}
+
+/** Whether an operation changes something. */
+export function isCommand(op: string): bool {
+  return CHANGES.indexOf(op) >= 0;
 }
 
 /** Runs an operation; null: there is none of that name. */
@@ -214,25 +274,39 @@ function rowOf(vm: Vm): Outcome {
   return Outcome.of(vm.toRow());
 }
 
-function act(request: Value, action: (vm: Vm) => Fault | null): Outcome {
+/** The fault for ending a VM that is protected, without the word that says so. */
+function guardOf(vm: Vm, verb: string, request: Value): Fault | null {
+  if (!vm.spec.guarded || (request.getBool(FIELD_FORCE) && request.getBool(FIELD_PROTECTED))) return null;
+  const next = verb + " " + vm.name + " --force --protected";
+  return new Fault(ErrorCode.DENIED, "VM " + quoted(vm.name) + " is protected", vm.name, next);
+}
+
+function act(request: Value, action: (vm: Vm) => Fault | null, ends: bool = false): Outcome {
   const name = request.getText(FIELD_VM);
   const vm = vmFind(name);
   if (vm == null) return Outcome.fail(noSuchVm(name));
+  const guard = ends ? guardOf(vm, OP_RESET, request) : null;
+  if (guard != null) return Outcome.fail(guard);
   const fault = action(vm);
   return fault != null ? Outcome.fail(fault) : rowOf(vm);
 }
 
-function list(): Outcome {
+/** All VMs; a request that says `from` gets as many as a frame holds, and `next`. */
+function list(request: Value): Outcome {
   const rows = Value.list();
   const all = vmsAll();
-  for (let i = 0; i < all.length; i++) {
+  const paged = request.get(FIELD_FROM) != null;
+  const from = <i32>min<u64>(request.getUint(FIELD_FROM), all.length);
+  const end = paged ? min(from + ROWS, all.length) : all.length;
+  for (let i = from; i < end; i++) {
     const row = all[i].toRow();
     const reason = row.get(FIELD_REASON);
     if (reason != null && reason.text.length > MAX_ROW_REASON)
       reason.text = reason.text.substring(0, MAX_ROW_REASON - 1) + "~";
     rows.add(row);
   }
-  return Outcome.of(Value.map().put(FIELD_VMS, rows));
+  const result = Value.map().put(FIELD_VMS, rows);
+  return Outcome.of(end < all.length ? result.putUint(FIELD_NEXT, end) : result);
 }
 
 function show(request: Value): Outcome {
@@ -261,7 +335,8 @@ function stop(request: Value): Outcome {
   const name = request.getText(FIELD_VM);
   const vm = vmFind(name);
   if (vm == null) return Outcome.fail(noSuchVm(name));
-  const fault = vmStop(vm, request.getBool(FIELD_FORCE));
+  let fault = guardOf(vm, OP_STOP, request);
+  if (fault == null) fault = vmStop(vm, request.getBool(FIELD_FORCE));
   return fault != null ? Outcome.fail(fault) : rowOf(vm);
 }
 
@@ -273,12 +348,26 @@ function balloon(request: Value): Outcome {
   return fault != null ? Outcome.fail(fault) : rowOf(vm);
 }
 
+/** Changes what of a specification needs no restart. */
+function set(request: Value): Outcome {
+  const name = request.getText(FIELD_VM);
+  const vm = vmFind(name);
+  if (vm == null) return Outcome.fail(noSuchVm(name));
+  const changes = request.get(FIELD_SPEC);
+  const read = readVmChanges(vm.spec, changes);
+  if (read.fault != null) return Outcome.fail(read.fault!);
+  vmChange(vm, read.spec!);
+  emit(EVENT_VM_CHANGED, vm.name, "changed: " + changes!.keys.join(", "));
+  return rowOf(vm);
+}
+
 function remove(request: Value): Outcome {
   const name = request.getText(FIELD_VM);
   const vm = vmFind(name);
   if (vm == null) return Outcome.fail(noSuchVm(name));
   const row = vm.toRow();
-  const fault = vmRemove(vm, request.getBool(FIELD_FORCE));
+  let fault = guardOf(vm, OP_RM, request);
+  if (fault == null) fault = vmRemove(vm, request.getBool(FIELD_FORCE));
   return fault != null ? Outcome.fail(fault) : Outcome.of(row);
 }
 

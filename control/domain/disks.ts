@@ -57,6 +57,14 @@ export function disksAdmit(vm: Vm): Fault | null {
   return null;
 }
 
+/** Pages of all disks that are the VM's own. */
+export function diskOwnPages(vm: Vm): u64 {
+  let pages: u64 = 0;
+  for (let i = 0; i < vm.spec.disks.length; i++)
+    if (!vm.spec.disks[i].readOnly) pages += pagesOf(vm.spec.disks[i]);
+  return pages;
+}
+
 /** Pages that the disks still need. */
 export function diskPages(vm: Vm): u64 {
   let pages: u64 = 0;

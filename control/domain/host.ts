@@ -98,7 +98,8 @@ export function findModule(name: string): Module | null {
 
 /** Bytes of a module that is a document, at most. */
 export const MAX_DOCUMENT: u64 = 65536;
-const documentBuffer: usize = memory.data(0x10000, 16); /* MAX_DOCUMENT */
+/** The document being read: at boot a module, later the specification that a program sends. */
+export const documentBuffer: usize = memory.data(0x10000, 16); /* MAX_DOCUMENT */
 
 /** The CBOR document that a module is; null if it is none. */
 export function moduleDocument(module: Module): Value | null {

@@ -2,6 +2,7 @@
 
 import { ABI_VERSION, EVENT_DOMAIN } from "../gen/abi";
 import { capDrop, log, now, timerCreate, timerSet } from "../lib/binding";
+import { auditTick } from "./audit";
 import { clockStart } from "./clock";
 import { bootAgain, bootFresh, bootProblems } from "./boot";
 import { eventsListen } from "./events";
@@ -65,6 +66,7 @@ function finish(): void {
   let next = min(min(vmsTick(time), portsTick(time)), lineTick(time));
   if (unfinished != 0) next = time;
   lineFlush();
+  auditTick(time);
   next = min(next, time + (uartQueued() > 0 ? LINE_CHECK_MS : IDLE_CHECK_MS));
   timerSet(SLOT_TIMER, next <= time ? now() : tscAt(next + 1));
 }

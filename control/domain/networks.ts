@@ -18,7 +18,7 @@ import {
 } from "../protocol/schema";
 import { Fault } from "./outcome";
 import { GPA_CABLE, MAX_NETWORKS, networkSlot, NetworkSlot, VmSlot, vmSlot } from "./slots";
-import { CardSpec } from "./spec";
+import { CardSpec, VmSpec } from "./spec";
 import { quoted } from "./text";
 import { Value } from "./value";
 import { Card, Vm } from "./vm";
@@ -89,9 +89,14 @@ export function networkPages(vm: Vm): u64 {
   return pages;
 }
 
+/** Bytes of the networks of a specification, if none of them is there yet. */
+export function cablesNeeded(spec: VmSpec): u64 {
+  return <u64>spec.cards.length * CABLE_SIZE;
+}
+
 /** Bytes of networks that count as this VM's: half of each. */
 export function networkBytes(vm: Vm): u64 {
-  return (<u64>vm.cards.length * CABLE_SIZE) / 2;
+  return cablesNeeded(vm.spec) / 2;
 }
 
 /** Creates what is missing, and gives it to the device model. Returns a hypercall's result. */

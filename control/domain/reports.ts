@@ -41,6 +41,9 @@ import {
   FIELD_RUNNING,
   FIELD_RUNTIME_MS,
   FIELD_SPEC,
+  FIELD_TENANTS,
+  FIELD_USED,
+  FIELD_VCPUS,
   FIELD_TARGET,
   FIELD_TEXT,
   FIELD_TOTAL,
@@ -75,6 +78,7 @@ import { damages } from "./manifest";
 import { cardMac } from "./networks";
 import { vmSlot, VmSlot } from "./slots";
 import { bootProblems } from "./boot";
+import { tenantsAll } from "./tenants";
 import { counted, mib, quoted } from "./text";
 import { uartOverruns } from "./uart";
 import { Value } from "./value";
@@ -244,6 +248,30 @@ function addCard(device: Value, vm: Vm, index: i32): void {
     .putUint(FIELD_FRAMES_IN, counted64(Count.FRAMES_IN))
     .putUint(FIELD_DROPS_OUT, counted64(Count.DROPS_OUT))
     .putUint(FIELD_DROPS_IN, counted64(Count.DROPS_IN));
+}
+
+/** The result of `tenants`: limits, and what counts towards them. */
+export function tenantsResult(): Value {
+  const list = Value.list();
+  const tenants = tenantsAll();
+  const vms = vmsAll();
+  for (let i = 0; i < tenants.length; i++) {
+    let memory: u64 = 0;
+    let count: u32 = 0;
+    let vcpus: u32 = 0;
+    for (let n = 0; n < vms.length; n++) {
+      if (vms[n].spec.tenant != tenants[i].name) continue;
+      memory += vms[n].cost;
+      vcpus += vms[n].spec.vcpus;
+      count++;
+    }
+    const used = Value.map()
+      .putUint(FIELD_MEMORY, memory)
+      .putUint(FIELD_VMS, count)
+      .putUint(FIELD_VCPUS, vcpus);
+    list.add(tenants[i].toValue().put(FIELD_USED, used));
+  }
+  return Value.map().put(FIELD_TENANTS, list);
 }
 
 /** The result of `show`: its row, and what the kernel counts while it is up. */

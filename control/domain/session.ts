@@ -1,6 +1,7 @@
 // A program at the other end of the line: its requests, and what is pushed to it.
 
 import {
+  AUDIT_PROGRAM,
   ErrorCode,
   FIELD_AT,
   FIELD_BUILD,
@@ -29,14 +30,6 @@ import {
   OP_CONSOLE_ATTACH,
   OP_CONSOLE_DETACH,
   OP_CONSOLE_WRITE,
-  OP_CREATE,
-  OP_BALLOON,
-  OP_PAUSE,
-  OP_RESET,
-  OP_RESUME,
-  OP_RM,
-  OP_START,
-  OP_STOP,
   OP_EVENTS_WATCH,
   OP_HELLO,
   OP_TEST_TRAP_MODEL,
@@ -49,7 +42,8 @@ import {
   PUSH_EVENT,
   PUSH_READY,
 } from "../protocol/schema";
-import { commandRun, noSuchVm } from "./commands";
+import { auditCommand, auditFollow } from "./audit";
+import { commandRun, isCommand, noSuchVm } from "./commands";
 import { Cursor } from "./cursor";
 import { eventAfter } from "./events";
 import { frameDecode, frameSend, ReplySource } from "./frames";
@@ -158,18 +152,7 @@ function remember(id: u64, op: string, reply: Value): void {
 
 /** Whether doing it twice differs from doing it once. */
 function isChange(op: string): bool {
-  return (
-    op == OP_CREATE ||
-    op == OP_START ||
-    op == OP_STOP ||
-    op == OP_PAUSE ||
-    op == OP_RESUME ||
-    op == OP_BALLOON ||
-    op == OP_RESET ||
-    op == OP_RM ||
-    op == OP_CONSOLE_WRITE ||
-    op == OP_TEST_TRAP_MODEL
-  );
+  return isCommand(op) || op == OP_CONSOLE_WRITE || op == OP_TEST_TRAP_MODEL;
 }
 
 /** A change that is asked for again, and whose first request may have been done by a predecessor. */
@@ -201,10 +184,10 @@ export function sessionFrame(at: usize, length: u32): bool {
     replies.push(before);
     return true;
   }
-  const reply = replyOf(
-    id,
-    isLate(op, request) ? Outcome.fail(lostFault(op, request)) : dispatch(op, request),
-  );
+  if (isCommand(op)) auditFollow();
+  const outcome = isLate(op, request) ? Outcome.fail(lostFault(op, request)) : dispatch(op, request);
+  if (isCommand(op)) auditCommand(AUDIT_PROGRAM, op, request, outcome);
+  const reply = replyOf(id, outcome);
   remember(id, op, reply);
   if (replies.push(reply)) return true;
   replies.push(

@@ -1,6 +1,7 @@
 // Where things are in this domain: capability slots, event bits, guest-physical addresses. All fixed, so
 // that a restarted control domain finds its objects without having to remember where they are.
 
+import { Specification } from "../protocol/schema";
 import { CAP_FREE, EVENT_FREE, GPA_SHARED, MAX_VCPUS } from "../gen/abi";
 
 /* Slots of this domain's own objects. */
@@ -9,7 +10,7 @@ export const SLOT_UART: u32 = CAP_FREE + 1;
 export const SLOT_TIMER: u32 = CAP_FREE + 2;
 const SLOT_NETWORKS: u32 = CAP_FREE + 8;
 /** Networks of the host, at most. */
-export const MAX_NETWORKS: u32 = 16;
+export const MAX_NETWORKS: u32 = Specification.MAX_HOST_NETWORKS;
 const SLOTS_PER_NETWORK: u32 = 3;
 const SLOT_VMS: u32 = SLOT_NETWORKS + MAX_NETWORKS * SLOTS_PER_NETWORK;
 /** Disks of a VM, at most. */

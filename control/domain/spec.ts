@@ -18,7 +18,6 @@ import {
   FIELD_DEBUG_EXIT,
   FIELD_DISKS,
   FIELD_FIRMWARE,
-  FIELD_HOST,
   FIELD_IMAGE,
   FIELD_INITRD,
   FIELD_KERNEL,
@@ -31,20 +30,22 @@ import {
   FIELD_NETWORKS,
   FIELD_POLICY,
   FIELD_PORTS,
+  FIELD_PROTECTED,
   FIELD_CDROM,
   FIELD_READ_ONLY,
   FIELD_RESTART,
   FIELD_RINGS,
   FIELD_START,
+  FIELD_TAGS,
+  FIELD_TENANT,
   FIELD_VCPUS,
-  FIELD_VERSION,
-  FIELD_VMS,
   FIELD_WINDOW,
   POLICY_ALWAYS,
   POLICY_NEVER,
   POLICY_ON_FAILURE,
   RINGS_PACKED,
   RINGS_SPLIT,
+  TENANT_DEFAULT,
   Specification,
 } from "../protocol/schema";
 import { MAX_VCPUS, PAGE_SIZE } from "../gen/abi";
@@ -87,6 +88,10 @@ export class CardSpec {
 /** What a VM should be. */
 export class VmSpec {
   name: string = "";
+  tenant: string = TENANT_DEFAULT;
+  tags: string[] = [];
+  /** Whether stop, reset and rm need the word "protected". */
+  guarded: bool = false;
   memory: u64 = 0;
   /** What its balloon leaves it of that from the start; 0: all. */
   balloon: u64 = 0;
@@ -124,6 +129,9 @@ export class VmSpec {
       .putText(FIELD_CMDLINE, this.cmdline)
       .putBool(FIELD_START, this.start)
       .put(FIELD_RESTART, restart);
+    if (this.tenant != TENANT_DEFAULT) value.putText(FIELD_TENANT, this.tenant);
+    if (this.tags.length > 0) value.put(FIELD_TAGS, namesToValue(this.tags));
+    if (this.guarded) value.putBool(FIELD_PROTECTED, true);
     if (this.balloon > 0) value.putUint(FIELD_BALLOON, this.balloon);
     if (this.firmware != "") value.putText(FIELD_FIRMWARE, this.firmware);
     if (this.console != CONSOLE_SERIAL) value.putText(FIELD_CONSOLE, this.console);
@@ -157,9 +165,7 @@ export class VmSpec {
   }
 
   portsToValue(): Value {
-    const list = Value.list();
-    for (let i = 0; i < this.ports.length; i++) list.add(Value.string(this.ports[i]));
-    return list;
+    return namesToValue(this.ports);
   }
 
   private disksToValue(): Value {
@@ -173,6 +179,13 @@ export class VmSpec {
   }
 }
 
+/** A list of texts. */
+export function namesToValue(names: string[]): Value {
+  const list = Value.list();
+  for (let i = 0; i < names.length; i++) list.add(Value.string(names[i]));
+  return list;
+}
+
 export class SpecResult {
   constructor(
     public spec: VmSpec | null,
@@ -180,14 +193,11 @@ export class SpecResult {
   ) {}
 }
 
-export class HostSpec {
-  name: string = "plinth";
-  vms: VmSpec[] = [];
-  faults: Fault[] = [];
-}
-
 const VM_FIELDS: string[] = [
   FIELD_NAME,
+  FIELD_TENANT,
+  FIELD_TAGS,
+  FIELD_PROTECTED,
   FIELD_MEMORY,
   FIELD_BALLOON,
   FIELD_VCPUS,
@@ -219,7 +229,6 @@ const BOOTS: string[] = [
 const CARD_FIELDS: string[] = [FIELD_NETWORK, FIELD_MAC];
 const DISK_FIELDS: string[] = [FIELD_IMAGE, FIELD_READ_ONLY, FIELD_CDROM];
 const RESTART_FIELDS: string[] = [FIELD_POLICY, FIELD_MAX, FIELD_WINDOW];
-const HOST_FIELDS: string[] = [FIELD_VERSION, FIELD_HOST, FIELD_VMS];
 
 /** Names are lower-case letters, digits, "-", "." and "_", beginning with a letter or digit. */
 export function isName(name: string): bool {
@@ -235,11 +244,18 @@ export function isName(name: string): bool {
 // The first problem of the specification being read; "" while there is none.
 let problem: string = "";
 
-function bad(text: string): void {
+export function bad(text: string): void {
   if (problem == "") problem = text;
 }
 
-function checkFields(value: Value, known: string[], what: string): void {
+/** The first problem since the last call, or "". */
+export function takeProblem(): string {
+  const text = problem;
+  problem = "";
+  return text;
+}
+
+export function checkFields(value: Value, known: string[], what: string): void {
   for (let i = 0; i < value.keys.length; i++) {
     const key = value.keys[i];
     if (known.indexOf(key) < 0) {
@@ -251,7 +267,7 @@ function checkFields(value: Value, known: string[], what: string): void {
   }
 }
 
-function readText(value: Value, key: string, limit: i32, otherwise: string): string {
+export function readText(value: Value, key: string, limit: i32, otherwise: string): string {
   const found = value.get(key);
   if (found == null) return otherwise;
   if (found.kind != Kind.TEXT) bad(key + " is not a text");
@@ -261,7 +277,7 @@ function readText(value: Value, key: string, limit: i32, otherwise: string): str
   return otherwise;
 }
 
-function readUint(value: Value, key: string, low: u64, high: u64, otherwise: u64): u64 {
+export function readUint(value: Value, key: string, low: u64, high: u64, otherwise: u64): u64 {
   const found = value.get(key);
   if (found == null) return otherwise;
   if (found.kind != Kind.UINT) bad(key + " is not a whole number");
@@ -286,7 +302,7 @@ function readRestart(spec: VmSpec, value: Value): void {
   spec.window = <u32>readUint(restart, FIELD_WINDOW, 1, 86400, 60);
 }
 
-function readBool(value: Value, field: string, what: string): bool {
+export function readBool(value: Value, field: string, what: string): bool {
   const found = value.get(field);
   if (found != null && found.kind != Kind.BOOL) bad(field + what + " is neither true nor false");
   return value.getBool(field);
@@ -365,21 +381,22 @@ function readCards(spec: VmSpec, value: Value): void {
   }
 }
 
-function readPorts(spec: VmSpec, value: Value): void {
-  const ports = value.get(FIELD_PORTS);
-  if (ports == null) return;
-  if (ports.kind != Kind.LIST) {
-    bad("ports is not a list of names");
+/** A list of different names: of ports, of tags. */
+function readNames(value: Value, field: string, limit: i32, names: string[]): void {
+  const list = value.get(field);
+  if (list == null) return;
+  if (list.kind != Kind.LIST) {
+    bad(field + " is not a list of names");
     return;
   }
-  if (ports.items.length > <i32>Specification.MAX_PORTS)
-    bad("it has more than " + (<i32>Specification.MAX_PORTS).toString() + " ports");
-  for (let i = 0; i < ports.items.length; i++) {
-    const port = ports.items[i];
-    const what = "ports[" + i.toString() + "]";
-    if (port.kind != Kind.TEXT || !isName(port.text)) bad(what + " is no name");
-    else if (spec.ports.indexOf(port.text) >= 0) bad(what + " has the name of another port");
-    spec.ports.push(port.text);
+  if (list.items.length > limit) bad("it has more than " + limit.toString() + " " + field);
+  for (let i = 0; i < list.items.length; i++) {
+    const item = list.items[i];
+    const what = field + "[" + i.toString() + "]";
+    if (item.kind != Kind.TEXT || !isName(item.text)) bad(what + " is no name");
+    else if (names.indexOf(item.text) >= 0)
+      bad(what + " has the name of another " + field.substring(0, field.length - 1));
+    names.push(item.text);
   }
 }
 
@@ -402,6 +419,44 @@ function checkStart(spec: VmSpec): void {
   if (spec.kernel != "" && byFirmware) bad("it has a kernel and firmware, and starts from one only");
   if (byFirmware && spec.boot != BOOT_AUTO && spec.boot != BOOT_FIRMWARE)
     bad("it has firmware, and boot is " + quoted(spec.boot));
+}
+
+/** What may be changed while a VM runs. */
+const CHANGEABLE: string[] = [FIELD_TAGS, FIELD_PROTECTED, FIELD_RESTART];
+
+/** Sets a member of a map; of a member that is a map itself, only what is given. */
+function replace(value: Value, key: string, by: Value): void {
+  const at = value.keys.indexOf(key);
+  if (at < 0) {
+    value.put(key, by);
+  } else if (by.kind == Kind.MAP && value.items[at].kind == Kind.MAP) {
+    for (let i = 0; i < by.keys.length; i++) replace(value.items[at], by.keys[i], by.items[i]);
+  } else {
+    value.items[at] = by;
+  }
+}
+
+/** A VM's specification with some fields replaced; only those that need no restart. */
+export function readVmChanges(spec: VmSpec, changes: Value | null): SpecResult {
+  problem = "";
+  const next = "help set";
+  const subject = "VM " + quoted(spec.name) + ": ";
+  if (changes == null || changes.kind != Kind.MAP || changes.keys.length == 0)
+    return new SpecResult(
+      null,
+      new Fault(ErrorCode.USAGE, subject + "nothing is to be changed", spec.name, next),
+    );
+  const value = spec.toValue();
+  for (let i = 0; i < changes.keys.length; i++) {
+    const key = changes.keys[i];
+    if (CHANGEABLE.indexOf(key) < 0) {
+      const text =
+        subject + quoted(key) + " is none of what changes without a restart: " + CHANGEABLE.join(", ");
+      return new SpecResult(null, new Fault(ErrorCode.USAGE, text, spec.name, next));
+    }
+    replace(value, key, changes.items[i]);
+  }
+  return readVmSpec(value, "set");
 }
 
 /** Reads the specification of one VM. `position` names it while it has no name: "vms[2]". */
@@ -445,7 +500,11 @@ export function readVmSpec(value: Value | null, position: string): SpecResult {
     spec.debugExit = value.getBool(FIELD_DEBUG_EXIT);
     readDisks(spec, value);
     readCards(spec, value);
-    readPorts(spec, value);
+    readNames(value, FIELD_PORTS, Specification.MAX_PORTS, spec.ports);
+    readNames(value, FIELD_TAGS, Specification.MAX_TAGS, spec.tags);
+    spec.tenant = readText(value, FIELD_TENANT, Specification.MAX_NAME, TENANT_DEFAULT);
+    if (!isName(spec.tenant)) bad("tenant is " + quoted(spec.tenant) + ", which is no name");
+    spec.guarded = readBool(value, FIELD_PROTECTED, "");
     spec.rings = readText(value, FIELD_RINGS, 20, RINGS_PACKED);
     if (spec.rings != RINGS_PACKED && spec.rings != RINGS_SPLIT)
       bad("rings is " + quoted(spec.rings) + ", it must be packed or split");
@@ -463,48 +522,4 @@ export function readVmSpec(value: Value | null, position: string): SpecResult {
     null,
     new Fault(ErrorCode.USAGE, "VM " + quoted(object) + ": " + problem, object, "help create"),
   );
-}
-
-/** Reads a host specification; VMs that are wrong are left out and give a fault each. */
-export function readHostSpec(value: Value | null): HostSpec {
-  const host = new HostSpec();
-  problem = "";
-  if (value == null || value.kind != Kind.MAP) {
-    bad("it is not a CBOR map");
-  } else {
-    checkFields(value, HOST_FIELDS, "");
-    if (value.getUint(FIELD_VERSION) != Specification.VERSION)
-      bad("version is " + value.getUint(FIELD_VERSION).toString() + ", this control domain reads 1");
-  }
-  if (problem != "") {
-    host.faults.push(new Fault(ErrorCode.USAGE, "host specification: " + problem, "spec", "images"));
-    return host;
-  }
-  const about = value!.get(FIELD_HOST);
-  if (about != null) {
-    const name = about.getText(FIELD_NAME, "");
-    if (isName(name)) host.name = name;
-    else
-      host.faults.push(
-        new Fault(ErrorCode.USAGE, "host specification: host.name is no name", "spec", "status"),
-      );
-  }
-  const vms = value!.getList(FIELD_VMS);
-  for (let i = 0; i < vms.length; i++) {
-    if (i == Specification.MAX_VMS) {
-      host.faults.push(
-        new Fault(
-          ErrorCode.USAGE,
-          "host specification: only the first " + i.toString() + " VMs are taken",
-          "spec",
-          "ls",
-        ),
-      );
-      break;
-    }
-    const read = readVmSpec(vms[i], "vms[" + i.toString() + "]");
-    if (read.fault != null) host.faults.push(read.fault!);
-    else host.vms.push(read.spec!);
-  }
-  return host;
 }

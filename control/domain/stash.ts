@@ -4,6 +4,7 @@
 //   documents: two copies of each     u32 magic, u32 sequence, u32 length, u32 crc-32c of the CBOR, CBOR
 //              the valid copy with the higher sequence counts; the other is written
 //   events:    256 of 256 bytes       u32 length, u32 crc-32c, CBOR
+//   audit log: 256 of 320 bytes       audit.ts
 //
 // Document 0 is about the host; each VM has one of its own, so that what a change costs does not grow with them.
 // A successor takes nothing from here on trust: each piece is checked like a message from a stranger.
@@ -34,7 +35,8 @@ const HEADER_SIZE: u32 = 16;
 const EVENTS: u64 = <u64>(1 + Specification.MAX_VMS) * 2 * COPY_SIZE;
 const RECORD_SIZE: u32 = 256;
 const RECORD_HEADER: u32 = 8;
-const PAGES: u64 = (EVENTS + <u64>Protocol.EVENTS_KEPT * RECORD_SIZE + PAGE_SIZE - 1) / PAGE_SIZE;
+const AUDIT: u64 = EVENTS + <u64>Protocol.EVENTS_KEPT * RECORD_SIZE;
+const PAGES: u64 = (AUDIT + <u64>Protocol.AUDIT_KEPT * Protocol.AUDIT_RECORD + PAGE_SIZE - 1) / PAGE_SIZE;
 
 const scratch: usize = memory.data(0x1400, 16);
 const capPage: usize = memory.data(96, 16);
@@ -138,6 +140,11 @@ export function stashEvents(): Value[] {
     if (value != null) out.push(value);
   }
   return out;
+}
+
+/** Where the audit log is; 0: there is no stash. */
+export function stashAudit(): u64 {
+  return usable ? GPA_STASH + AUDIT : 0;
 }
 
 /** Gives the stash up. */

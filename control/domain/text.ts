@@ -88,6 +88,13 @@ export function quoted(text: string): string {
   return '"' + clean(text, 60) + '"';
 }
 
+/** Bytes in hexadecimal. */
+export function hex(bytes: StaticArray<u8>): string {
+  let out = "";
+  for (let i = 0; i < bytes.length; i++) out += (<u32>bytes[i]).toString(16).padStart(2, "0");
+  return out;
+}
+
 /** The bytes of a string as UTF-8. */
 export function utf8(text: string): StaticArray<u8> {
   const out = new StaticArray<u8>(String.UTF8.byteLength(text));

@@ -27,6 +27,7 @@ import {
   LINK_VALUE,
   REASON_PRESSED,
 } from "../protocol/schema";
+import { checkQuota, Plan, PlanVm } from "../protocol/planner";
 import { encode } from "./codec";
 import { emit } from "./events";
 import { uptimeMs } from "./host";
@@ -39,10 +40,27 @@ import { MIN_BALLOON, VmSpec } from "./spec";
 import { grouped, mib, quoted } from "./text";
 import { Value } from "./value";
 import { Vm } from "./vm";
-import { vmAdmit, vmBuild, vmForgetLink, vmTearDown } from "./vm-builder";
+import { planCost, planTenant } from "./planning";
+import { noSuchTenant, tenantFind } from "./tenants";
+import { vmAdmit, vmBuild, vmCost, vmForgetLink, vmTearDown } from "./vm-builder";
 import { vmAdopt, vmFind, vmForget, vmFreeIndex, vmsAll, vmSave } from "./vms";
 
 const message: usize = memory.data(4096, 16);
+
+/** Whether a new VM's tenant is there, and has room for it within its limits. */
+function tenantAdmit(vm: Vm): Fault | null {
+  const tenant = tenantFind(vm.spec.tenant);
+  if (tenant == null) return noSuchTenant(vm.name, vm.spec.tenant);
+  if (tenant.memory == 0 && tenant.vms == 0 && tenant.vcpus == 0) return null;
+  const plan = new Plan();
+  const vms = vmsAll().map<PlanVm>((one: Vm): PlanVm => planCost(one));
+  vms.push(planCost(vm));
+  checkQuota(planTenant(tenant), vms, plan);
+  if (plan.refusals.length == 0) return null;
+  const refusal = plan.refusals[0];
+  const text = "VM " + quoted(vm.name) + ": " + refusal.message;
+  return new Fault(refusal.code, text, vm.name, refusal.next);
+}
 
 /** Adds a VM, stopped; it does not have to fit yet. */
 export function vmCreate(spec: VmSpec): Fault | null {
@@ -62,7 +80,9 @@ export function vmCreate(spec: VmSpec): Fault | null {
       "rm NAME",
     );
   const vm = new Vm(<u32>index, spec);
-  let fault = networksAssign(vm);
+  vm.cost = vmCost(vm);
+  let fault = tenantAdmit(vm);
+  if (fault == null) fault = networksAssign(vm);
   if (fault == null) fault = vmAdmit(vm);
   if (fault != null) return fault;
   vmAdopt(vm);

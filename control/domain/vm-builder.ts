@@ -19,9 +19,11 @@ import {
   Status,
 } from "../gen/abi";
 import { GPA_GUEST } from "../gen/abi64";
+import { CapInfo } from "../gen/layout";
 import {
   capDrop,
   capGrant,
+  capInfo,
   channelBind,
   channelCreate,
   cpuidSet,
@@ -67,7 +69,7 @@ import {
 import { wallClock } from "./clock";
 import { encode } from "./codec";
 import { firmwareBuild, flashDone, flashNeeded, flashPages } from "./flash";
-import { diskMappedPages, diskPages, disksAdmit, disksBuild, disksToLink } from "./disks";
+import { diskMappedPages, diskOwnPages, diskPages, disksAdmit, disksBuild, disksToLink } from "./disks";
 import { portsOf } from "./port";
 import { networkBytes, networkPages, networksBuild, networksRelease, networksToLink } from "./networks";
 import { physicalBits, policyBuild, policyRows } from "./cpuid";
@@ -98,6 +100,7 @@ const MAX_FIRMWARE: u64 = 0x1000000;
 const MODEL_IMAGE: string = "device-model";
 
 const config: usize = memory.data(4096, 16);
+const capPage: usize = memory.data(96, 16);
 
 // The step that failed in the build under way, and how.
 let failedStep: string = "";
@@ -111,19 +114,37 @@ function linkPages(spec: VmSpec): u64 {
   return (LINK_SIZE + spec.ports.length * LINK_PORT_SIZE) / PAGE_SIZE;
 }
 
-/** Memory a VM of this size needs, with all that is beside it, in pages. */
-function pagesNeeded(vm: Vm): u64 {
-  const spec = vm.spec;
+/** Memory that a VM has while it is up, but its disks and networks, in pages. */
+function upPages(vm: Vm): u64 {
   return (
-    diskPages(vm) +
-    flashNeeded(vm) +
-    networkPages(vm) +
-    spec.memory / PAGE_SIZE +
+    vm.spec.memory / PAGE_SIZE +
     MODEL_RAM_PAGES +
     linkPages(vm.spec) +
-    kernelPages(spec) +
+    kernelPages(vm.spec) +
     modelKernelPages(vm)
   );
+}
+
+/** Memory a VM of this size needs, with all that is beside it, in pages. */
+function pagesNeeded(vm: Vm): u64 {
+  return diskPages(vm) + flashNeeded(vm) + networkPages(vm) + upPages(vm);
+}
+
+/** Bytes that a start of a VM takes from the host. */
+export function vmNeeds(vm: Vm): u64 {
+  return pagesNeeded(vm) * PAGE_SIZE;
+}
+
+/** Bytes that count for a VM's tenant, whether it is up or not. */
+export function vmCost(vm: Vm): u64 {
+  return (diskOwnPages(vm) + flashPages(vm) + upPages(vm)) * PAGE_SIZE + networkBytes(vm);
+}
+
+/** Bytes that the host has back for sure when a VM ends: what its balloon has given is there already. */
+export function vmFrees(vm: Vm): u64 {
+  if (!vm.alive || capInfo(vmSlot(vm.index, VmSlot.MEMORY), capPage) < 0) return 0;
+  const absent = vm.spec.memory / PAGE_SIZE - changetype<CapInfo>(capPage).present;
+  return (upPages(vm) - linkPages(vm.spec) - absent) * PAGE_SIZE;
 }
 
 /** The image that a VM starts from: its kernel or its firmware. */
@@ -191,8 +212,8 @@ function firmwareAdmit(vm: Vm): Fault | null {
   return new Fault(ErrorCode.FAILED, text, vm.name, "images");
 }
 
-/** What makes a start impossible, found out before anything is created. */
-export function vmAdmit(vm: Vm): Fault | null {
+/** What of a VM's images is missing, damaged or too large. */
+export function imagesAdmit(vm: Vm): Fault | null {
   const subject = "VM " + quoted(vm.name) + ": ";
   let fault = imageAdmit(vm, startName(vm.spec));
   if (fault == null && vm.spec.firmware != "") fault = firmwareAdmit(vm);
@@ -209,14 +230,19 @@ export function vmAdmit(vm: Vm): Fault | null {
       vm.name,
       "images",
     );
-  fault = disksAdmit(vm);
+  return disksAdmit(vm);
+}
+
+/** What makes a start impossible, found out before anything is created. */
+export function vmAdmit(vm: Vm): Fault | null {
+  const fault = imagesAdmit(vm);
   if (fault != null) return fault;
-  const needed = pagesNeeded(vm) * PAGE_SIZE;
+  const needed = vmNeeds(vm);
   const free = freePages() * PAGE_SIZE;
   if (needed <= free) return null;
   return new Fault(
     ErrorCode.FAILED,
-    subject + "needs " + mib(needed) + ", " + mib(free) + " are free",
+    "VM " + quoted(vm.name) + ": needs " + mib(needed) + ", " + mib(free) + " are free",
     vm.name,
     "free",
   );

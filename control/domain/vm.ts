@@ -4,24 +4,28 @@ import {
   FIELD_LAST_EXIT,
   FIELD_MEMORY,
   FIELD_NAME,
+  FIELD_PROTECTED,
   FIELD_REASON,
   FIELD_RESTARTS,
   FIELD_SINCE_MS,
   FIELD_STATE,
   FIELD_SPEC,
+  FIELD_TAGS,
   FIELD_TARGET,
+  FIELD_TENANT,
   FIELD_VCPUS,
   STATE_CRASHED,
   STATE_PAUSED,
   STATE_RUNNING,
   STATE_STARTING,
   STATE_STOPPED,
+  TENANT_DEFAULT,
 } from "../protocol/schema";
 import { ControlLink } from "../lib/link";
 import { uptimeMs } from "./host";
 import { Port } from "./port";
 import { MAX_NETWORKS } from "./slots";
-import { readVmSpec, VmSpec } from "./spec";
+import { namesToValue, readVmSpec, VmSpec } from "./spec";
 import { clean } from "./text";
 import { Value } from "./value";
 
@@ -53,6 +57,8 @@ export class Vm {
   ports: Port[] = [];
   /** Counts the links the VM has had, so that a reader notices a new one. */
   generation: u32 = 0;
+  /** Bytes that count for its tenant: its memory, its disks and what is beside them. */
+  cost: u64 = 0;
   /** What a balloon should leave it of its memory, in bytes. */
   target: u64 = 0;
   /** When it was restarted by policy, within the window. */
@@ -89,13 +95,17 @@ export class Vm {
   /** Its row in `ls`. */
   toRow(): Value {
     const now = uptimeMs();
-    return Value.map()
+    const row = Value.map()
       .putText(FIELD_NAME, this.name)
       .putText(FIELD_STATE, this.state)
       .putText(FIELD_REASON, this.reason)
       .putUint(FIELD_MEMORY, this.spec.memory)
       .putUint(FIELD_VCPUS, this.spec.vcpus)
       .putUint(FIELD_SINCE_MS, now > this.since ? now - this.since : 0);
+    if (this.spec.tenant != TENANT_DEFAULT) row.putText(FIELD_TENANT, this.spec.tenant);
+    if (this.spec.tags.length > 0) row.put(FIELD_TAGS, namesToValue(this.spec.tags));
+    if (this.spec.guarded) row.putBool(FIELD_PROTECTED, true);
+    return row;
   }
 
   /** What a successor of this control domain must know. */

@@ -3,9 +3,11 @@
 import { CAP_SELF, ObjectType } from "../gen/abi";
 import { CapInfo } from "../gen/layout";
 import { capInfo } from "../lib/binding";
-import { FIELD_HOST, FIELD_VERSION, Specification } from "../protocol/schema";
+import { FIELD_HOST, FIELD_TENANTS, FIELD_VERSION, Specification } from "../protocol/schema";
 import { vmSlot, VmSlot, vmsThatFit } from "./slots";
 import { stashErase, stashRead, stashWrite } from "./stash";
+import { readTenants, tenantsSet, tenantsToValue } from "./tenants";
+import { isName, takeProblem } from "./spec";
 import { Value } from "./value";
 import { Vm, vmOfStash } from "./vm";
 
@@ -16,6 +18,8 @@ const HOST_DOCUMENT: u32 = 0;
 const capPage: usize = memory.data(96, 16);
 
 let vms: Vm[] = [];
+/** VMs that are off the list, but keep their places and what they hold until it is sure that they go. */
+const parked: Vm[] = [];
 let hostName: string = "plinth";
 
 /** All VMs in the order of their creation. */
@@ -40,13 +44,25 @@ export function hostNameGet(): string {
 
 export function hostNameSet(name: string): void {
   hostName = name;
-  stashWrite(HOST_DOCUMENT, stashed(Value.map()).putText(FIELD_HOST, name));
+  hostSave();
 }
 
-/** The host's name that a predecessor knew; "" if there is none. */
-export function hostNameOfStash(): string {
+/** Writes what a successor must know of the host itself: its name and its tenants. */
+export function hostSave(): void {
+  const value = stashed(Value.map()).putText(FIELD_HOST, hostName);
+  stashWrite(HOST_DOCUMENT, value.put(FIELD_TENANTS, tenantsToValue()));
+}
+
+/** Takes over what a predecessor knew of the host. */
+export function hostUnstash(): void {
   const value = unstash(HOST_DOCUMENT);
-  return value != null ? value.getText(FIELD_HOST) : "";
+  if (value == null) return;
+  takeProblem();
+  const tenants = readTenants(value.get(FIELD_TENANTS));
+  if (takeProblem() == "") tenantsSet(tenants);
+  const name = value.getText(FIELD_HOST);
+  if (isName(name)) hostName = name;
+  hostSave();
 }
 
 /** Takes a VM; a new one is the last. False: its name or index is taken. */
@@ -89,6 +105,7 @@ export function vmFreeIndex(): i32 {
   const limit = min<u32>(Specification.MAX_VMS, vmsThatFit(changetype<CapInfo>(capPage).slots));
   let taken: u64 = 0;
   for (let i = 0; i < vms.length; i++) taken |= (<u64>1) << vms[i].index;
+  for (let i = 0; i < parked.length; i++) taken |= (<u64>1) << parked[i].index;
   const free = <u32>ctz(~taken);
   return free < limit ? <i32>free : -1;
 }
@@ -103,8 +120,20 @@ export function vmHolds(index: u32, what: VmSlot): bool {
   return slotHolds(vmSlot(index, what));
 }
 
+/** Takes a VM off the list for now; vmUnpark() or vmForget() follows. */
+export function vmPark(vm: Vm): void {
+  vms.splice(vms.indexOf(vm), 1);
+  parked.push(vm);
+}
+
+export function vmUnpark(vm: Vm): void {
+  parked.splice(parked.indexOf(vm), 1);
+  vmAdopt(vm);
+}
+
 /** Takes a VM off the list. */
 export function vmForget(vm: Vm): void {
   stashErase(documentOf(vm.index));
-  vms.splice(vms.indexOf(vm), 1);
+  if (vms.includes(vm)) vms.splice(vms.indexOf(vm), 1);
+  else parked.splice(parked.indexOf(vm), 1);
 }

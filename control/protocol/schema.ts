@@ -25,6 +25,9 @@ export const enum Protocol {
   MAX_EVENTS_REPLY = 16,
   /** Events the control domain keeps. */
   EVENTS_KEPT = 256,
+  /** Records the audit log keeps, and bytes of each with its hash. */
+  AUDIT_KEPT = 256,
+  AUDIT_RECORD = 320,
   /** Bytes of console output kept per VM. */
   SCROLLBACK = 65536,
 }
@@ -40,8 +43,14 @@ export const enum Specification {
   MAX_BOOT_MODULES = 8,
   MAX_MODULE_CMDLINE = 200,
   MAX_NETWORKS = 4,
+  /** Networks of the whole host. */
+  MAX_HOST_NETWORKS = 16,
   /** Named ports beside the console. */
   MAX_PORTS = 4,
+  MAX_TENANTS = 16,
+  MAX_TAGS = 8,
+  /** Bytes of a whole host specification. */
+  MAX_SIZE = 65536,
   MAX_DEPTH = 8,
 }
 
@@ -70,6 +79,12 @@ export const OP_RESUME: string = "resume";
 export const OP_BALLOON: string = "balloon";
 export const OP_RESET: string = "reset";
 export const OP_RM: string = "rm";
+export const OP_SET: string = "set";
+export const OP_TENANTS: string = "tenants";
+export const OP_SPEC_PUT: string = "spec.put";
+export const OP_PLAN: string = "plan";
+export const OP_APPLY: string = "apply";
+export const OP_AUDIT: string = "audit";
 export const OP_IMAGES: string = "images";
 export const OP_CONSOLE_ATTACH: string = "console.attach";
 export const OP_CONSOLE_DETACH: string = "console.detach";
@@ -182,6 +197,29 @@ export const FIELD_ENDED: string = "ended";
 export const FIELD_OPEN: string = "open";
 export const FIELD_ATTACHED: string = "attached";
 export const FIELD_UNREAD: string = "unread";
+export const FIELD_TENANT: string = "tenant";
+export const FIELD_TENANTS: string = "tenants";
+/** The tenant of VMs that name none; it is always there. */
+export const TENANT_DEFAULT: string = "default";
+export const FIELD_TAGS: string = "tags";
+export const FIELD_PROTECTED: string = "protected";
+export const FIELD_USED: string = "used";
+export const FIELD_STEPS: string = "steps";
+export const FIELD_REFUSALS: string = "refusals";
+export const FIELD_ACTION: string = "action";
+export const FIELD_ENDS: string = "ends";
+/** The newest event that is in the audit log. */
+export const FIELD_EVENT: string = "event";
+export const FIELD_WHO: string = "who";
+export const FIELD_RECORDS: string = "records";
+export const FIELD_BEFORE: string = "before";
+export const FIELD_HEAD: string = "head";
+export const FIELD_HASH: string = "hash";
+/* Who did what the audit log tells. */
+export const AUDIT_HOST: string = "host";
+export const AUDIT_SHELL: string = "shell";
+export const AUDIT_PROGRAM: string = "cli";
+export const FIELD_DIGEST: string = "digest";
 export const FIELD_CMDLINE: string = "cmdline";
 export const FIELD_START: string = "start";
 export const FIELD_RESTART: string = "restart";
@@ -263,6 +301,19 @@ export const POLICY_NEVER: string = "never";
 export const POLICY_ON_FAILURE: string = "on-failure";
 export const POLICY_ALWAYS: string = "always";
 
+/* What a step of a plan does. */
+export const ACTION_CREATE: string = "create";
+export const ACTION_REMOVE: string = "remove";
+/** While it runs on. */
+export const ACTION_CHANGE: string = "change";
+/** It is ended, changed and started again; its disks stay. */
+export const ACTION_RESTART: string = "restart";
+/** It is removed, and created anew with new disks. */
+export const ACTION_REPLACE: string = "replace";
+export const ACTION_START: string = "start";
+/** The host's name or its tenants. */
+export const ACTION_HOST: string = "host";
+
 /* Kinds of an event. */
 export const EVENT_VM_CREATED: string = "vm-created";
 export const EVENT_VM_STARTED: string = "vm-started";
@@ -275,6 +326,9 @@ export const EVENT_VM_OFF: string = "vm-off";
 export const EVENT_VM_RESET: string = "vm-reset";
 export const EVENT_VM_ENDED: string = "vm-ended";
 export const EVENT_VM_CRASHED: string = "vm-crashed";
+export const EVENT_VM_CHANGED: string = "vm-changed";
+export const EVENT_SPEC_APPLIED: string = "spec-applied";
+export const EVENT_SPEC_UNDONE: string = "spec-undone";
 export const EVENT_VM_REMOVED: string = "vm-removed";
 export const EVENT_VM_FAILED: string = "vm-failed";
 export const EVENT_MODEL_FAILED: string = "model-failed";

@@ -75,10 +75,20 @@ const REFUSED: [string, number, RegExp[], string[]][] = [
   ["an unknown kernel", 3, [/VM "x": there is no image "linus"/, /images/], ["64M", "linus"]],
   ["an unknown initrd", 3, [/VM "x": there is no image "initr"/, /images/], ["64M", "linux", "initr"]],
   ["more memory than there is", 1, [/VM "x": needs 2,\d+ MiB, \d+ MiB are free/, /next: /], ["2G", "linux"]],
-  ["more memory than a VM may have", 2, [/VM "x": memory is 1,0\d\d,.* it must be/], ["1000G", "linux"]],
+  [
+    "more memory than a VM may have",
+    2,
+    [/VM 'x': memory '1073741824000' is not a size from 2M to 256G/],
+    ["1000G", "linux"],
+  ],
   ["no memory", 2, [/memory/], ["0", "linux"]],
-  ["hardly any memory", 2, [/VM "x": memory is 4,096, it must be 2,097,152 to/], ["4K", "linux"]],
-  ["a piece of a page", 2, [/VM "x": memory is not a multiple of 4,096 bytes/], ["33554433", "linux"]],
+  ["hardly any memory", 2, [/VM 'x': memory '4096' is not a size from 2M to 256G/], ["4K", "linux"]],
+  [
+    "a piece of a page",
+    2,
+    [/VM 'x': memory '33554433' is not .* in multiples of 4096 bytes/],
+    ["33554433", "linux"],
+  ],
 ];
 for (const [name, code, said, [memory, kernel, initrd]] of REFUSED) {
   test(`create with ${name}`, async ({ host }) => {
@@ -100,18 +110,26 @@ for (const [name, code, said, [memory, kernel, initrd]] of REFUSED) {
 
 test("create with other nonsense", async ({ host }) => {
   const usual = ["--memory", "32M", "--kernel", "linux"];
-  await host.refused(2, [/name has up to/], "create", "No Name", ...usual);
+  await host.refused(2, [/name 'No Name' is not a name: up to 27 of/], "create", "No Name", ...usual);
   await host.refused(4, [/VM "eve": there is one/, /next: plinth show eve/], "create", GUEST, ...usual);
   await host.refused(
     2,
-    [/cmdline is longer than 1,024/],
+    [/cmdline 'y+…' is not a text of up to 1024 characters/],
     "create",
     "x",
     ...usual,
     "--cmdline",
     "y".repeat(1025),
   );
-  await host.refused(2, [/vcpus is 64/], "create", "x", ...usual, "--vcpus", "64");
+  await host.refused(
+    2,
+    [/vcpus '64' is not a whole number from 1 to 16/],
+    "create",
+    "x",
+    ...usual,
+    "--vcpus",
+    "64",
+  );
   await host.client.create({ name: "x", memory: 0, kernel: "linux" }).then(
     () => assert.unreachable(),
     (error: PlinthError) => {

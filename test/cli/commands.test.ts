@@ -59,7 +59,7 @@ test("exit codes are those of the host, and its words are passed on", async ({ h
   const wrong = await runCli(host, ["rm", "a"]);
   assert.is(wrong.code, 4);
   assert.match(wrong.stderr, /a is running\nnext: plinth stop a/);
-  const denied = await runCli(host, ["create", "b", "--memory", "1T", "--kernel", "linux"]);
+  const denied = await runCli(host, ["create", "b", "--memory", "200G", "--kernel", "linux"]);
   assert.is(denied.code, 6);
   const json = JSON.parse((await runCli(host, ["show", "b", "--json"])).stderr);
   assert.equal(json.error, { code: 3, message: "there is no VM 'b'", object: "b", next: "plinth ls" });
@@ -125,8 +125,14 @@ test("create from a file, a host specification and stdin", async ({ host }) => {
       { name: "e", memory: "1G", kernel: "k", comandline: "" },
       /unknown field 'comandline'; did you mean 'cmdline'/,
     ],
-    [{ name: "e", memory: -1, kernel: "k" }, /positive/],
-    [{ name: "e", memory: "1G", kernel: "k", balloon: "x" }, /balloon: /],
+    [
+      { name: "e", memory: -1, kernel: "k" },
+      /memory '-1' is not a size from 2M to 256G in multiples of 4096 bytes; write for/,
+    ],
+    [
+      { name: "e", memory: "1G", kernel: "k", balloon: "x" },
+      /balloon 'x' is not a size|balloon: 'x' is not a size/,
+    ],
     [{ name: "e", memory: "1G", kernel: "k", balloon: "2G" }, /balloon must be no more than memory/],
     [{ name: "e", memory: "1G" }, /'kernel' is missing/],
     [{ name: "e", memory: "1G", kernel: "k", boot: "tape" }, /boot 'tape' is none of auto, linux/],
@@ -137,11 +143,14 @@ test("create from a file, a host specification and stdin", async ({ host }) => {
     ],
     [{ name: "e", memory: "1G", kernel: "k", debugExit: "yes" }, /'debugExit' is neither true nor false/],
     [{ name: "e", memory: "1G", kernel: "k", networks: "lan" }, /'networks' is no list/],
-    [{ name: "e", memory: "1G", kernel: "k", networks: [{ mac: "" }] }, /'network' is missing or no text/],
+    [
+      { name: "e", memory: "1G", kernel: "k", networks: [{ mac: "" }] },
+      /networks\[0\]: 'network' is missing/,
+    ],
     [{ name: "e", memory: "1G", kernel: "k", networks: [{ net: "lan" }] }, /did you mean 'network'/],
     [{ name: "e", memory: "1G", kernel: "k", rings: "round" }, /rings 'round' is none of packed, split/],
     [{ version: 2, vms }, /'version' is 2, this plinth reads version 1/],
-    [[], /not a JSON object/],
+    [[], /it is no specification: an object with fields/],
   ];
   for (const [value, message] of bad) {
     writeFileSync(file, JSON.stringify(value));

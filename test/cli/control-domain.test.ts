@@ -1,64 +1,10 @@
 // The CLI against the shipping control domain, which runs on the model of the kernel.
 
-import { mkdtempSync, rmSync } from "node:fs";
-import { createServer, type Server, type Socket } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { connect } from "../../control/cli/client";
-import { FrameReader } from "../../control/protocol/node/frame";
-import { Rig } from "../control/domain/rig";
+import { ModelHost } from "./model-host";
 import { runCli, startCli, until } from "./run-cli";
-
-const TICK = 20;
-
-/** The model's serial line on a Unix socket; its clock follows ours. */
-class ModelHost {
-  readonly rig = new Rig();
-  /** The operations that were asked for. */
-  readonly asked: string[] = [];
-  readonly folder = mkdtempSync(join(tmpdir(), "plinth-"));
-  readonly path = join(this.folder, "plinth.sock");
-  private readonly clients = new Set<Socket>();
-  private readonly server: Server = createServer((socket) => this.accept(socket));
-  private readonly timer = setInterval(() => {
-    this.rig.kernel.advance(TICK);
-    this.deliver();
-  }, TICK);
-
-  async start(): Promise<void> {
-    await new Promise<void>((resolve) => this.server.listen(this.path, resolve));
-  }
-
-  async stop(): Promise<void> {
-    clearInterval(this.timer);
-    for (const client of this.clients) client.destroy();
-    await new Promise((resolve) => this.server.close(resolve));
-    rmSync(this.folder, { recursive: true, force: true });
-  }
-
-  private accept(socket: Socket): void {
-    this.clients.add(socket);
-    const reader = new FrameReader({
-      message: (message) => void this.asked.push(String(message.op)),
-      text: () => undefined,
-    });
-    socket.on("data", (bytes: Buffer) => {
-      reader.feed(bytes);
-      this.rig.kernel.serial.write(bytes);
-      this.rig.kernel.run();
-      this.deliver();
-    });
-    socket.on("error", () => socket.destroy());
-    socket.on("close", () => this.clients.delete(socket));
-  }
-
-  private deliver(): void {
-    const bytes = this.rig.kernel.serial.read();
-    if (bytes.length > 0) for (const client of this.clients) client.write(bytes);
-  }
-}
 
 const test = suite<{ host: ModelHost }>("control domain");
 

@@ -25,7 +25,7 @@ const OPTIONS: readonly Option[] = [
     name: "spec",
     value: "FILE",
     choices: ["file"],
-    summary: "host specification, JSON: its VMs are created",
+    summary: "host specification (JSON, YAML or TOML): its VMs are created",
   },
   {
     name: "image",

@@ -6,6 +6,7 @@ import type { Command, Context } from "../command";
 import { ErrorCode, PlinthError } from "../errors";
 import { colourState, counted, oneLine, since } from "../output";
 import type { BalloonRow, PortRow, VmDetails, VmRow } from "../results";
+import { FILTER_KEYS, filterVms } from "../filter";
 import { formatSize } from "../values";
 
 export const status: Command = {
@@ -61,27 +62,65 @@ export const free: Command = {
 
 export const ls: Command = {
   name: "ls",
-  operands: "",
-  options: [],
-  summary: "the VMs and their states",
+  operands: "[CONDITION...]",
+  options: [{ name: "one", summary: "exactly one VM: print its name; else fail" }],
+  completes: FILTER_KEYS,
+  summary: "the VMs and their states; all of them, or those that conditions choose",
+  details: [
+    "Conditions are name=, state=, tenant=, tag= and protected=; all must hold.",
+    "A value may have '*', and alternatives with commas: state=running,paused.",
+  ].join("\n"),
+  examples: ["plinth ls tag=web state=running", "plinth console $(plinth ls --one tag=db)"],
   run: async (context) => {
-    const vms = await (await context.connect()).list();
+    const { operands } = context.args;
+    filterVms([], operands);
+    const all = await (await context.connect()).list();
+    const vms = filterVms(all, operands);
+    if (context.args.has("one")) return printOne(context, vms);
     if (context.out.json) return context.out.object({ vms });
-    if (vms.length === 0) return context.out.talk("no VMs; next: plinth help create");
+    if (all.length === 0) return context.out.talk("no VMs; next: plinth help create");
+    if (vms.length === 0) return context.out.talk(`none of ${counted(all.length, "VM")}; next: plinth ls`);
     printRows(context, vms);
   },
 };
 
+/** The one VM that was chosen, for scripts. */
+function printOne(context: Context, vms: readonly VmRow[]): void {
+  const [vm] = vms;
+  if (vms.length === 1)
+    return context.out.json ? context.out.object(vm) : context.out.line(oneLine(vm!.name));
+  const which =
+    vms.length === 0
+      ? "no VM"
+      : `${vms.length} VMs, not one: ${vms.map(({ name }) => oneLine(name)).join(", ")}`;
+  const code = vms.length === 0 ? ErrorCode.NOT_FOUND : ErrorCode.WRONG_STATE;
+  throw new PlinthError({ code, message: `that chooses ${which}`, next: "plinth ls" });
+}
+
 /** Prints VMs as a table. */
 export function printRows(context: Context, vms: readonly VmRow[]): void {
+  // Columns that say something of at least one VM.
+  const owned = vms.some(({ tenant }) => tenant !== undefined);
+  const tagged = vms.some(({ tags }) => tags !== undefined);
   context.out.table(
-    ["NAME", "STATE", ">SINCE", ">MEMORY", ">VCPUS", "REASON"],
+    [
+      "NAME",
+      ...(owned ? ["TENANT"] : []),
+      "STATE",
+      ">SINCE",
+      ">MEMORY",
+      ">VCPUS",
+      ...(tagged ? ["TAGS"] : []),
+      "REASON",
+    ],
     vms.map((vm) => [
       oneLine(vm.name),
+      ...(owned ? [oneLine(vm.tenant ?? schema.TENANT_DEFAULT)] : []),
       colourState(oneLine(vm.state)),
       since(vm.sinceMs),
       formatSize(vm.memory),
       String(vm.vcpus),
+      ...(tagged ? [(vm.tags ?? []).map(oneLine).join(",")] : []),
       oneLine(vm.reason),
     ]),
   );
@@ -109,6 +148,9 @@ function printDetails(context: Context, vm: VmDetails): void {
       : "";
   const facts: [string, string][] = [
     ["name", oneLine(vm.name)],
+    ["tenant", oneLine(vm.tenant ?? schema.TENANT_DEFAULT)],
+    ["tags", (vm.tags ?? []).map(oneLine).join(", ")],
+    ["protected", vm.protected ? "yes" : ""],
     ["state", `${colourState(oneLine(vm.state))} for ${since(vm.sinceMs)}`],
     ["reason", oneLine(vm.reason)],
     ["memory", formatSize(vm.memory) + (vm.mapped ? `, ${formatSize(vm.mapped)} present` : "")],

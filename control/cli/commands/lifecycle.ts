@@ -7,7 +7,8 @@ import type { Command, Context } from "../command";
 import { ErrorCode, PlinthError, usageError } from "../errors";
 import { colourState, oneLine } from "../output";
 import type { VmRow } from "../results";
-import { BOOTS, specsFromArguments } from "../spec";
+import { specsFromArguments } from "../spec";
+import { BOOTS } from "../spec-schema";
 import { parseSize } from "../values";
 import { GONE, WAIT_STATES, waitForState } from "../wait";
 
@@ -19,6 +20,7 @@ const WAIT: Option = {
   summary: "wait until the VM is there; --timeout limits it (5m)",
 };
 const FORCE: Option = { name: "force", summary: "" };
+const PROTECTED: Option = { name: "protected", summary: "with --force: even if it is protected" };
 const POLICIES = [schema.POLICY_NEVER, schema.POLICY_ON_FAILURE, schema.POLICY_ALWAYS];
 
 export const create: Command = {
@@ -30,8 +32,11 @@ export const create: Command = {
       short: "f",
       value: "FILE",
       choices: ["file"],
-      summary: "JSON: one VM, or a host specification with 'vms'; - is stdin",
+      summary: "JSON, YAML or TOML: one VM, or a host specification with 'vms'; - is stdin",
     },
+    { name: "tenant", value: "TENANT", choices: ["tenant"], summary: "whose VM it is (default)" },
+    { name: "tag", value: "TAG", repeat: true, summary: "a tag, for 'plinth ls tag=TAG'" },
+    { name: "protected", summary: "stop, reset and rm need --force --protected" },
     { name: "memory", value: "SIZE", summary: "memory: 128M, 1G" },
     { name: "balloon", value: "SIZE", summary: "what its balloon leaves it of that from the start (all)" },
     { name: "vcpus", value: "N", summary: "virtual CPUs (1)" },
@@ -86,7 +91,7 @@ export const create: Command = {
     { name: "start", summary: "start it at once" },
     WAIT,
   ],
-  summary: "create a VM from options or a JSON file",
+  summary: "create a VM from options or a file",
   examples: [
     'plinth create a --memory 128M --kernel linux --initrd initrd --cmdline "console=ttyS0" --start --wait',
     "plinth create -f vm.json --wait",
@@ -143,9 +148,11 @@ export const stop: Command = {
     "stop",
     schema.STATE_STOPPED,
     "press a VM's power button, or with --force end it",
-    [{ ...FORCE, summary: "end the VM at once, without asking it" }],
+    [{ ...FORCE, summary: "end the VM at once, without asking it" }, PROTECTED],
     (client, vm, context) =>
-      context.args.has("force") ? client.stop(vm, true) : pressPowerButton(client, vm, context),
+      context.args.has("force")
+        ? client.stop(vm, true, context.args.has("protected"))
+        : pressPowerButton(client, vm, context),
   ),
   details: "Without --force the VM's own system decides: it may take its time or ignore the button.",
   examples: ["plinth stop a --wait --timeout 1m", "plinth stop a --force"],
@@ -203,8 +210,8 @@ export const reset = onEach(
   "reset",
   schema.STATE_RUNNING,
   "start a VM again, as by its reset button",
-  [],
-  (client, vm) => client.reset(vm),
+  [{ ...FORCE, summary: "with --protected: even if it is protected" }, PROTECTED],
+  (client, vm, { args }) => client.reset(vm, args.has("force"), args.has("protected")),
 );
 
 export const rm: Command = {
@@ -212,8 +219,8 @@ export const rm: Command = {
     "rm",
     GONE,
     "remove a VM that is stopped or crashed",
-    [{ ...FORCE, summary: "end it first if it runs" }],
-    (client, vm, context) => client.remove(vm, context.args.has("force")),
+    [{ ...FORCE, summary: "end it first if it runs" }, PROTECTED],
+    (client, vm, { args }) => client.remove(vm, args.has("force"), args.has("protected")),
   ),
   details: "Its memory and its console's scroll-back are gone afterwards.",
 };

@@ -5,6 +5,7 @@ import type { Command } from "../command";
 import { completionScript, SHELLS } from "../completion";
 import { usageError } from "../errors";
 import { helpFor, helpOverview, helpTopic } from "../help";
+import { manualPage } from "../man";
 import { commandTable } from "../table";
 import { VERSION } from "../version";
 
@@ -38,6 +39,15 @@ export const help: Command = {
       out.line(topic);
     }
   },
+};
+
+export const man: Command = {
+  name: "man",
+  operands: "",
+  options: [],
+  summary: "print the manual page, for man and troff",
+  examples: ["plinth man | man -l -", "plinth man > ~/.local/share/man/man1/plinth.1"],
+  run: async ({ out }) => out.line(manualPage(commandTable(), VERSION)),
 };
 
 export const completion: Command = {

@@ -1,11 +1,12 @@
 // Completion at Tab: commands, VMs, images and the keys of `create`.
 
-import { FIELD_INITRD, FIELD_KERNEL } from "../../protocol/schema";
+import { FIELD_INITRD, FIELD_KERNEL, FIELD_TENANT } from "../../protocol/schema";
 import { modules } from "../host";
-import { vmNames } from "../vms";
+import { vmFind, vmNames } from "../vms";
 import { commandNames, findCommand } from "./table";
 import { Words } from "../commands";
-import { CREATE_KEYS, splitWords } from "./words";
+import { tenantNames } from "../tenants";
+import { CREATE_KEYS, SET_KEYS, splitWords } from "./words";
 
 /** What the word before the cursor may become. `typed` is how much of each is there already. */
 export class Completion {
@@ -28,6 +29,12 @@ function moduleNames(): string[] {
   return names;
 }
 
+/** What lets a VM be ended against resistance. */
+function forceWords(name: string): string[] {
+  const vm = vmFind(name);
+  return vm != null && vm.spec.guarded ? ["--force", "--protected"] : ["--force"];
+}
+
 /** Completes the last word of what stands before the cursor. */
 export function complete(before: string): Completion {
   const words = splitWords(before);
@@ -38,17 +45,22 @@ export function complete(before: string): Completion {
   const command = findCommand(words[0]);
   if (command == null) return new Completion([], 0);
   if (command.words == Words.COMMAND && place == 1) return matching(commandNames(), word, " ");
-  if (command.words == Words.VM_FORCE && word.startsWith("-")) return matching(["--force"], word, " ");
+  if (command.words == Words.VM_FORCE && word.startsWith("-"))
+    return matching(forceWords(words[1]), word, " ");
   if (command.words == Words.SPEC && place > 1) {
     if (word.startsWith(FIELD_KERNEL + "="))
       return matching(moduleNames(), word.substring(FIELD_KERNEL.length + 1), " ");
     if (word.startsWith(FIELD_INITRD + "="))
       return matching(moduleNames(), word.substring(FIELD_INITRD.length + 1), " ");
+    if (word.startsWith(FIELD_TENANT + "="))
+      return matching(tenantNames(), word.substring(FIELD_TENANT.length + 1), " ");
     return matching(CREATE_KEYS, word, "=");
   }
+  if (command.words == Words.CHANGES && place > 1) return matching(SET_KEYS, word, "=");
   const takesVm =
     command.words == Words.VM ||
     command.words == Words.VM_SIZE ||
+    command.words == Words.CHANGES ||
     command.words == Words.VM_FORCE ||
     command.words == Words.OPTIONAL_VM;
   return takesVm && place == 1 ? matching(vmNames(), word, " ") : new Completion([], 0);

@@ -5,6 +5,9 @@ import {
   FIELD_BAD_FRAMES,
   FIELD_OVERRUNS,
   FIELD_ACTUAL,
+  FIELD_CODE,
+  FIELD_OBJECT,
+  FIELD_WHO,
   FIELD_BALLOON,
   FIELD_TARGET,
   FIELD_CHECKS,
@@ -88,6 +91,12 @@ import {
   FIELD_VENDOR,
   FIELD_KIND,
   FIELD_PORTS,
+  FIELD_PROTECTED,
+  FIELD_TAGS,
+  FIELD_TENANT,
+  FIELD_TENANTS,
+  FIELD_USED,
+  TENANT_DEFAULT,
   FIELD_OPEN,
   FIELD_ATTACHED,
   OP_CREATE,
@@ -100,13 +109,16 @@ import {
   OP_RESET,
   OP_RESUME,
   OP_RM,
+  OP_SET,
   OP_SHOW,
   OP_START,
   OP_STATUS,
   OP_STOP,
+  OP_TENANTS,
   POLICY_NEVER,
 } from "../../protocol/schema";
 import { counted, duration, fit, grouped, kib, mib, row, stamp } from "../text";
+import { decode } from "../codec";
 import { Value } from "../value";
 
 /** The result of an operation as text. */
@@ -114,6 +126,7 @@ export function formatResult(op: string, value: Value): string {
   if (op == OP_STATUS) return formatStatus(value);
   if (op == OP_LS) return formatList(value);
   if (op == OP_SHOW) return formatShow(value);
+  if (op == OP_TENANTS) return formatTenants(value);
   if (op == OP_IMAGES) return formatImages(value);
   if (op == OP_DOCTOR) return formatDoctor(value);
   if (op == OP_HARDWARE) return formatHardware(value);
@@ -132,6 +145,7 @@ function formatDone(op: string, value: Value): string {
     op == OP_STOP ||
     op == OP_PAUSE ||
     op == OP_RESUME ||
+    op == OP_SET ||
     op == OP_BALLOON;
   return known ? name + " is " + state + (reason != "" && reason != state ? ": " + reason : "") + "\n" : "";
 }
@@ -190,17 +204,26 @@ export function formatFree(status: Value): string {
   );
 }
 
+/** The tenant is a column where a VM has another than the default one. */
 function formatList(value: Value): string {
   const vms = value.getList(FIELD_VMS);
   if (vms.length == 0) return "no VMs\n";
   let width = 8;
-  for (let i = 0; i < vms.length; i++) width = max(width, vms[i].getText(FIELD_NAME).length + 1);
-  const widths: i32[] = [width, 9, 10, 6, 12];
-  let out = row(["NAME", "STATE", "MEMORY", "VCPUS", "FOR", "REASON"], widths) + "\n";
+  let owner = 0;
+  for (let i = 0; i < vms.length; i++) {
+    width = max(width, vms[i].getText(FIELD_NAME).length + 1);
+    if (vms[i].get(FIELD_TENANT) != null) owner = max(owner, vms[i].getText(FIELD_TENANT).length + 1);
+  }
+  if (owner > 0) owner = max(owner, 8);
+  const widths: i32[] = [width + owner, 9, 10, 6, 12];
+  const heading = owner > 0 ? "NAME".padEnd(width, " ") + "TENANT" : "NAME";
+  let out = row([heading, "STATE", "MEMORY", "VCPUS", "FOR", "REASON"], widths) + "\n";
   for (let i = 0; i < vms.length; i++) {
     const vm = vms[i];
+    const name = vm.getText(FIELD_NAME);
+    const tenant = vm.getText(FIELD_TENANT, TENANT_DEFAULT);
     const cells: string[] = [
-      vm.getText(FIELD_NAME),
+      owner > 0 ? name.padEnd(width, " ") + tenant : name,
       vm.getText(FIELD_STATE),
       mib(vm.getUint(FIELD_MEMORY)),
       vm.getUint(FIELD_VCPUS).toString(),
@@ -234,6 +257,9 @@ function formatShow(value: Value): string {
     " s";
   let out =
     line("name", value.getText(FIELD_NAME)) +
+    line("tenant", value.getText(FIELD_TENANT, TENANT_DEFAULT)) +
+    line("tags", texts(value.getList(FIELD_TAGS))) +
+    line("protected", value.getBool(FIELD_PROTECTED) ? "yes" : "no") +
     line("state", value.getText(FIELD_STATE) + " for " + duration(value.getUint(FIELD_SINCE_MS))) +
     line("reason", value.getText(FIELD_REASON)) +
     line("memory", mib(value.getUint(FIELD_MEMORY)) + ", " + mib(value.getUint(FIELD_MAPPED)) + " present") +
@@ -313,6 +339,36 @@ function traffic(card: Value, frames: string, bytes: string, drops: string): str
     grouped(card.getUint(drops)) +
     " dropped"
   );
+}
+
+function texts(list: Value[]): string {
+  return list.map<string>((item: Value): string => item.text).join(", ");
+}
+
+/** What a tenant uses of a limit; 0 is none. */
+function share(used: string, limit: string, isLimited: bool): string {
+  return isLimited ? used + " of " + limit : used;
+}
+
+function formatTenants(value: Value): string {
+  const tenants = value.getList(FIELD_TENANTS);
+  const widths: i32[] = [28, 10, 10];
+  let out = row(["NAME", "VMS", "VCPUS", "MEMORY"], widths) + "\n";
+  for (let i = 0; i < tenants.length; i++) {
+    const tenant = tenants[i];
+    const used = tenant.get(FIELD_USED)!;
+    const vms = tenant.getUint(FIELD_VMS);
+    const vcpus = tenant.getUint(FIELD_VCPUS);
+    const memory = tenant.getUint(FIELD_MEMORY);
+    const cells: string[] = [
+      tenant.getText(FIELD_NAME),
+      share(used.getUint(FIELD_VMS).toString(), vms.toString(), vms > 0),
+      share(used.getUint(FIELD_VCPUS).toString(), vcpus.toString(), vcpus > 0),
+      share(mib(used.getUint(FIELD_MEMORY)), mib(memory), memory > 0),
+    ];
+    out += row(cells, widths) + "\n";
+  }
+  return out;
 }
 
 function formatImages(value: Value): string {
@@ -419,6 +475,24 @@ export function formatDevices(page: Value): string {
         devices[i].getText(FIELD_TEXT),
     );
   return out;
+}
+
+/** One record of the audit log as one line. */
+export function formatRecord(cbor: StaticArray<u8>): string {
+  const record = decode(changetype<usize>(cbor), cbor.length);
+  if (record == null) return "(a damaged record)\n";
+  const object = record.getText(FIELD_OBJECT);
+  const code = record.getUint(FIELD_CODE);
+  return (
+    stamp(record.getUint(FIELD_AT)) +
+    "  " +
+    record.getText(FIELD_WHO).padEnd(6, " ") +
+    record.getText(FIELD_KIND).padEnd(18, " ") +
+    (object != "" ? object + ": " : "") +
+    (code > 0 ? "refused: " : "") +
+    record.getText(FIELD_TEXT) +
+    "\n"
+  );
 }
 
 /** One event as one line. */

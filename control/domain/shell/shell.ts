@@ -1,15 +1,21 @@
 // The shell: what a person types on the serial line, and what is printed for it.
 
 import {
+  AUDIT_SHELL,
   EVENT_SPEC_ERROR,
   FIELD_DATA,
   FIELD_DEVICES,
   FIELD_EVENTS,
   FIELD_FROM,
+  FIELD_HASH,
+  FIELD_HEAD,
   FIELD_NEXT,
   FIELD_OP,
+  FIELD_RECORDS,
+  FIELD_SEQ,
   FIELD_SINCE,
   FIELD_VM,
+  OP_AUDIT,
   OP_EVENTS,
   OP_HARDWARE,
   OP_HARDWARE_PCI,
@@ -17,19 +23,20 @@ import {
   OP_STATUS,
 } from "../../protocol/schema";
 import { ByteQueue } from "../byte-queue";
-import { Command, commandRun, noSuchVm, Words } from "../commands";
+import { auditCommand, auditFollow, auditResult } from "../audit";
+import { Command, commandRun, isCommand, noSuchVm, Words } from "../commands";
 import { Event, lastEvent } from "../events";
 import { kernelVersion } from "../host";
 import { linePut, Source } from "../line";
 import { Fault } from "../outcome";
-import { clean, nearest, parseNumber, quoted, utf8 } from "../text";
+import { clean, hex, nearest, parseNumber, quoted, utf8 } from "../text";
 import { Value } from "../value";
 import { BUILD, PRODUCT, VERSION } from "../version";
 import { vmFind } from "../vms";
 import { commonStart, complete } from "./complete";
 import { CONSOLE_HELP, ConsoleKey, HumanConsole } from "./console";
 import { Editor, Key } from "./editor";
-import { formatDevices, formatEvent, formatFree, formatResult } from "./format";
+import { formatDevices, formatEvent, formatFree, formatRecord, formatResult } from "./format";
 import {
   CLEAR,
   CONSOLE,
@@ -244,10 +251,13 @@ function perform(command: Command, words: string[], request: Value): void {
     print(PRODUCT + " " + VERSION + " (" + BUILD + "); kernel " + kernelVersion() + "\n");
   else if (name == CLEAR) print("\x1b[H\x1b[2J");
   else if (command.op == OP_LOGS) startLog(request);
+  else if (command.op == OP_AUDIT) printAudit(words.length > 1 ? parseNumber(words[1]) : EVENTS_SHOWN);
   else if (command.op == OP_EVENTS) printEvents(words.length > 1 ? parseNumber(words[1]) : EVENTS_SHOWN);
   else {
     if (command.op == OP_HARDWARE) log = Value.map().putText(FIELD_OP, OP_HARDWARE_PCI);
+    if (isCommand(command.op)) auditFollow();
     const outcome = command.run(request);
+    if (isCommand(command.op)) auditCommand(AUDIT_SHELL, command.op, request, outcome);
     if (outcome.fault != null) printFault(outcome.fault!);
     else print(formatResult(command.op, outcome.result!));
   }
@@ -281,6 +291,7 @@ function help(name: string): void {
         "  console= serial (ttyS0) or virtio (hvc0)\n" +
         "  cmdline= in quotes if it has spaces\n" +
         "  restart= never, on-failure or always, at most max= times in window= seconds\n" +
+        "  tenant=  whose it is      tags=A,B  for lists      protected=yes  rm and stop need a word\n" +
         "  start=no only adds it\n",
     );
 }
@@ -311,6 +322,22 @@ function printEvents(count: i64): void {
     for (let i = 0; i < events.length; i++) print(formatEvent(events[i]));
     since = page.getUint(FIELD_NEXT);
   }
+}
+
+/** The newest records of the audit log, and the hash that stands for all there ever were. */
+function printAudit(count: i64): void {
+  const end = Value.map().putUint(FIELD_FROM, (<u64>1) << 52);
+  const head = auditResult(end).result!.get(FIELD_HEAD)!;
+  const newest = head.getUint(FIELD_SEQ);
+  const wanted = <u64>max<i64>(count, 1);
+  let from: u64 = newest > wanted ? newest - wanted + 1 : 1;
+  while (from <= newest) {
+    const page = auditResult(Value.map().putUint(FIELD_FROM, from)).result!;
+    const records = page.getList(FIELD_RECORDS);
+    for (let i = 0; i < records.length; i++) print(formatRecord(records[i].blob));
+    from = page.getUint(FIELD_NEXT, newest + 1);
+  }
+  print("hash of record " + newest.toString() + ": " + hex(head.get(FIELD_HASH)!.blob) + "\n");
 }
 
 /** Prints raw bytes of a VM or the log; a 0x00 would open a frame. */

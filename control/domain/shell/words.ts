@@ -24,11 +24,14 @@ import {
   FIELD_POLICY,
   FIELD_PORT,
   FIELD_PORTS,
+  FIELD_PROTECTED,
   FIELD_CDROM,
   FIELD_READ_ONLY,
   FIELD_RESTART,
   FIELD_SPEC,
   FIELD_START,
+  FIELD_TAGS,
+  FIELD_TENANT,
   FIELD_VCPUS,
   FIELD_SIZE,
   FIELD_VM,
@@ -78,6 +81,7 @@ function usage(command: Command, text: string): Outcome {
 export function requestOf(command: Command, words: string[]): Outcome {
   const request = Value.map();
   if (command.words == Words.SPEC) return createRequest(command, words);
+  if (command.words == Words.CHANGES) return setRequest(command, words);
   if (command.words == Words.COUNT || command.words == Words.COMMAND) return Outcome.of(request);
   let force = false;
   let name = "";
@@ -86,6 +90,8 @@ export function requestOf(command: Command, words: string[]): Outcome {
     if (word == "--force" || word == "-f") {
       if (command.words != Words.VM_FORCE) return usage(command, "it has no option " + quoted(word));
       force = true;
+    } else if (word == "--protected" && command.words == Words.VM_FORCE) {
+      request.putBool(FIELD_PROTECTED, true);
     } else if (word.startsWith("-")) {
       return usage(command, "it has no option " + quoted(word));
     } else if (name != "" && command.words == Words.VM_SIZE && request.get(FIELD_SIZE) == null) {
@@ -117,8 +123,14 @@ const DEBUG_EXIT: string = "debugexit";
 /** A network card: network=NAME, or network=NAME,MAC; may be given again. */
 const NETWORK: string = "network";
 
+/** The keys of `set`. */
+export const SET_KEYS: string[] = [FIELD_TAGS, FIELD_PROTECTED, FIELD_RESTART, FIELD_MAX, FIELD_WINDOW];
+
 /** The keys of `create`, for completion too. */
 export const CREATE_KEYS: string[] = [
+  FIELD_TENANT,
+  FIELD_TAGS,
+  FIELD_PROTECTED,
   FIELD_MEMORY,
   FIELD_BALLOON,
   FIELD_KERNEL,
@@ -141,6 +153,7 @@ export const CREATE_KEYS: string[] = [
 ];
 
 const TEXT_KEYS: string[] = [
+  FIELD_TENANT,
   FIELD_KERNEL,
   FIELD_INITRD,
   FIELD_FIRMWARE,
@@ -149,6 +162,50 @@ const TEXT_KEYS: string[] = [
   FIELD_BOOT,
   FIELD_RINGS,
 ];
+
+/** "web,blue" as a list. */
+function tagsOf(text: string): Value {
+  const list = Value.list();
+  const names = text.split(",");
+  for (let i = 0; i < names.length; i++) if (names[i] != "") list.add(Value.string(names[i]));
+  return list;
+}
+
+function isYes(text: string): bool {
+  return text != "no" && text != "false";
+}
+
+function unknownKey(command: Command, word: string, keys: string[]): Outcome {
+  const near = nearest(word.split("=")[0], keys);
+  const hint = near != "" ? ", did you mean " + quoted(near + "=") + "?" : "";
+  return usage(command, "it knows no " + quoted(word) + hint);
+}
+
+function setRequest(command: Command, words: string[]): Outcome {
+  if (words.length < 3) return usage(command, "it needs a VM and what to change");
+  const spec = Value.map();
+  const restart = Value.map();
+  for (let i = 2; i < words.length; i++) {
+    const at = words[i].indexOf("=");
+    const key = at > 0 ? words[i].substring(0, at) : "";
+    const text = words[i].substring(at + 1);
+    if (key == FIELD_TAGS) {
+      spec.put(FIELD_TAGS, tagsOf(text));
+    } else if (key == FIELD_PROTECTED) {
+      spec.putBool(FIELD_PROTECTED, isYes(text));
+    } else if (key == FIELD_RESTART) {
+      restart.putText(FIELD_POLICY, text);
+    } else if (key == FIELD_MAX || key == FIELD_WINDOW) {
+      const number = parseNumber(text);
+      if (number < 0) return usage(command, key + " is " + quoted(text) + ", it must be a number");
+      restart.putUint(key, number);
+    } else {
+      return unknownKey(command, words[i], SET_KEYS);
+    }
+  }
+  if (restart.items.length > 0) spec.put(FIELD_RESTART, restart);
+  return Outcome.of(Value.map().putText(FIELD_VM, words[1]).put(FIELD_SPEC, spec));
+}
 
 function createRequest(command: Command, words: string[]): Outcome {
   if (words.length < 2) return usage(command, "it needs a name");
@@ -178,7 +235,11 @@ function createRequest(command: Command, words: string[]): Outcome {
       const module = Value.map().putText(FIELD_IMAGE, comma < 0 ? text : text.substring(0, comma));
       modules.add(module.putText(FIELD_CMDLINE, comma < 0 ? "" : text.substring(comma + 1)));
     } else if (key == DEBUG_EXIT) {
-      spec.putBool(FIELD_DEBUG_EXIT, text != "no" && text != "false");
+      spec.putBool(FIELD_DEBUG_EXIT, isYes(text));
+    } else if (key == FIELD_TAGS) {
+      spec.put(FIELD_TAGS, tagsOf(text));
+    } else if (key == FIELD_PROTECTED) {
+      spec.putBool(FIELD_PROTECTED, isYes(text));
     } else if (key == DISK) {
       const readOnly = text.endsWith(",ro");
       const isCd = text.endsWith(",cd");
@@ -192,15 +253,11 @@ function createRequest(command: Command, words: string[]): Outcome {
       const card = Value.map().putText(FIELD_NETWORK, comma < 0 ? text : text.substring(0, comma));
       networks.add(comma < 0 ? card : card.putText(FIELD_MAC, text.substring(comma + 1)));
     } else if (key == FIELD_START) {
-      spec.putBool(FIELD_START, text != "no" && text != "false");
+      spec.putBool(FIELD_START, isYes(text));
     } else if (key == FIELD_RESTART) {
       restart.putText(FIELD_POLICY, text);
     } else {
-      const near = nearest(key != "" ? key : words[i], CREATE_KEYS);
-      return usage(
-        command,
-        "it knows no " + quoted(words[i]) + (near != "" ? ", did you mean " + quoted(near + "=") + "?" : ""),
-      );
+      return unknownKey(command, words[i], CREATE_KEYS);
     }
   }
   if (restart.items.length > 0) spec.put(FIELD_RESTART, restart);

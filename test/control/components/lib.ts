@@ -4,6 +4,7 @@ import { CborReader, CborWriter, Major, cborValid } from "../../../control/lib/c
 import { cobsBound, cobsDecode, cobsEncode } from "../../../control/lib/cobs";
 import { crc32c } from "../../../control/lib/crc32c";
 import { ControlLink, ModelLink, readConfig } from "../../../control/lib/link";
+import { sha256 } from "../../../control/lib/sha256";
 import { TextBuffer, utf8Valid } from "../../../control/lib/text";
 
 const AREA: u32 = 0x20000;
@@ -23,6 +24,11 @@ export function inputAt(): usize {
 
 export function outputAt(): usize {
   return output;
+}
+
+/** The hash of the input, to the output. */
+export function hash(length: u32): void {
+  sha256(output, input, length);
 }
 
 export function valid(length: u32): bool {

@@ -153,6 +153,34 @@ export class Rig {
     return reply["error"] as Message;
   }
 
+  /** Sends a host specification; returns what `plan` and `apply` want to know of it. */
+  draft(spec: Message | Uint8Array): Message {
+    const bytes = spec instanceof Uint8Array ? spec : cborEncode(spec);
+    const session = ++this.id;
+    for (let at = 0; at === 0 || at < bytes.length; at += 3000)
+      this.ok("spec.put", { session, at, data: bytes.subarray(at, at + 3000) });
+    return { session, size: bytes.length };
+  }
+
+  /** The whole plan of a draft. */
+  plan(draft: Message): { steps: Message[]; refusals: Message[]; digest: number } {
+    const steps: Message[] = [];
+    const refusals: Message[] = [];
+    for (let from = 0; ;) {
+      const page = this.ok("plan", { ...draft, from });
+      steps.push(...(page["steps"] as Message[]));
+      refusals.push(...(page["refusals"] as Message[]));
+      if (page["next"] === undefined) return { steps, refusals, digest: Number(page["digest"]) };
+      from = Number(page["next"]);
+    }
+  }
+
+  /** Applies a specification; returns the reply. */
+  apply(spec: Message): Message {
+    const draft = this.draft(spec);
+    return this.request("apply", { ...draft, digest: this.plan(draft).digest });
+  }
+
   hello(): Message {
     return this.ok(OP_HELLO, { version: 1 });
   }

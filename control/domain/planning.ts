@@ -1,0 +1,107 @@
+// What the planner is told: this host, and a specification, each VM with what it costs here.
+
+import { FIELD_BALLOON, FIELD_MEMORY, FIELD_NAME } from "../protocol/schema";
+import { exactSize, planChange, Plan, PlanHost, PlanTenant, PlanVm, Refusal } from "../protocol/planner";
+import { PAGE_SIZE } from "../gen/abi";
+import { freePages } from "./host";
+import { HostSpec } from "./host-spec";
+import { cablesNeeded } from "./networks";
+import { VmSpec } from "./spec";
+import { Tenant, tenantsAll } from "./tenants";
+import { Kind, Value } from "./value";
+import { Vm } from "./vm";
+import { imagesAdmit, vmCost, vmFrees, vmNeeds } from "./vm-builder";
+import { hostNameGet, vmFind, vmFreeIndex, vmsAll } from "./vms";
+
+export function planTenant(tenant: Tenant): PlanTenant {
+  const out = new PlanTenant(tenant.name);
+  out.memory = tenant.memory;
+  out.vms = tenant.vms;
+  out.vcpus = tenant.vcpus;
+  return out;
+}
+
+/** What a quota counts of a VM. */
+export function planCost(vm: Vm): PlanVm {
+  const out = new PlanVm(vm.name);
+  out.tenant = vm.spec.tenant;
+  out.vcpus = vm.spec.vcpus;
+  out.cost = vm.cost;
+  return out;
+}
+
+/** A field's value for people, and so that different values have different texts. */
+function textOf(field: string, value: Value): string {
+  switch (value.kind) {
+    case Kind.UINT:
+      if (field == FIELD_MEMORY || field == FIELD_BALLOON) return exactSize(value.number);
+      return value.number.toString();
+    case Kind.BOOL:
+      return value.number != 0 ? "yes" : "no";
+    case Kind.LIST:
+      return "[" + value.items.map<string>((item: Value): string => textOf("", item)).join(", ") + "]";
+    case Kind.MAP: {
+      let text = "";
+      for (let i = 0; i < value.keys.length; i++)
+        text += (i > 0 ? ", " : "") + value.keys[i] + " " + textOf(value.keys[i], value.items[i]);
+      return "{" + text + "}";
+    }
+    default:
+      return '"' + value.text + '"';
+  }
+}
+
+function describe(out: PlanVm, spec: VmSpec): void {
+  const value = spec.toValue();
+  for (let i = 0; i < value.keys.length; i++)
+    if (value.keys[i] != FIELD_NAME) out.set(value.keys[i], textOf(value.keys[i], value.items[i]));
+  out.guarded = spec.guarded;
+  out.start = spec.start;
+  for (let i = 0; i < spec.cards.length; i++) out.networks.push(spec.cards[i].network);
+}
+
+function planVm(vm: Vm): PlanVm {
+  const out = planCost(vm);
+  describe(out, vm.spec);
+  out.up = !vm.ended;
+  out.frees = vmFrees(vm);
+  return out;
+}
+
+/** A wanted VM: what it needs depends on the disks that it has already. */
+function planWanted(spec: VmSpec, newIndex: i32): PlanVm {
+  const old = vmFind(spec.name);
+  const index = old != null ? old.index : max(newIndex, 0);
+  const vm = new Vm(index, spec);
+  vm.cost = vmCost(vm);
+  const out = planCost(vm);
+  describe(out, spec);
+  out.needs = vmNeeds(vm) + cablesNeeded(spec);
+  const fault = imagesAdmit(vm);
+  if (fault != null) out.refusal = new Refusal(fault.code, fault.message, fault.object, fault.next);
+  return out;
+}
+
+function planHave(): PlanHost {
+  const out = new PlanHost();
+  out.name = hostNameGet();
+  out.free = freePages() * PAGE_SIZE;
+  out.tenants = tenantsAll().map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
+  out.vms = vmsAll().map<PlanVm>((vm: Vm): PlanVm => planVm(vm));
+  return out;
+}
+
+/** The steps from what this host is to a specification, or what forbids it. */
+export function planSpec(spec: HostSpec): Plan {
+  const want = new PlanHost();
+  want.name = spec.name;
+  want.tenants = spec.tenants.map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
+  const index = vmFreeIndex();
+  for (let i = 0; i < spec.vms.length; i++) want.vms.push(planWanted(spec.vms[i], index));
+  const plan = planChange(planHave(), want);
+  for (let i = spec.faults.length - 1; i >= 0; i--) {
+    const fault = spec.faults[i];
+    plan.refusals.unshift(new Refusal(fault.code, fault.message, fault.object, fault.next));
+  }
+  return plan;
+}

@@ -1,0 +1,105 @@
+// The tenants of this host: whose VMs they are, and how much all VMs of one may have together.
+
+import {
+  ErrorCode,
+  FIELD_MEMORY,
+  FIELD_NAME,
+  FIELD_VCPUS,
+  FIELD_VMS,
+  TENANT_DEFAULT,
+  Specification,
+} from "../protocol/schema";
+import { Fault } from "./outcome";
+import { bad, checkFields, isName, readText, readUint } from "./spec";
+import { nearest, quoted } from "./text";
+import { Kind, Value } from "./value";
+
+const TENANT_FIELDS: string[] = [FIELD_NAME, FIELD_MEMORY, FIELD_VMS, FIELD_VCPUS];
+const MAX_QUOTA: u64 = 1 << 48;
+const MAX_COUNT: u64 = 1 << 16;
+
+/** A tenant; a limit of 0 is none. */
+export class Tenant {
+  /** Bytes of all its VMs, running or not, with their disks and what is beside them. */
+  memory: u64 = 0;
+  vms: u32 = 0;
+  vcpus: u32 = 0;
+
+  constructor(public name: string) {}
+
+  toValue(): Value {
+    const value = Value.map().putText(FIELD_NAME, this.name);
+    if (this.memory > 0) value.putUint(FIELD_MEMORY, this.memory);
+    if (this.vms > 0) value.putUint(FIELD_VMS, this.vms);
+    if (this.vcpus > 0) value.putUint(FIELD_VCPUS, this.vcpus);
+    return value;
+  }
+}
+
+let tenants: Tenant[] = [new Tenant(TENANT_DEFAULT)];
+
+/** All tenants, in the order of the specification. */
+export function tenantsAll(): Tenant[] {
+  return tenants;
+}
+
+export function tenantsSet(list: Tenant[]): void {
+  tenants = list;
+}
+
+export function tenantFind(name: string): Tenant | null {
+  for (let i = 0; i < tenants.length; i++) if (tenants[i].name == name) return tenants[i];
+  return null;
+}
+
+export function tenantNames(): string[] {
+  return tenants.map<string>((tenant: Tenant): string => tenant.name);
+}
+
+/** The fault for a tenant that does not exist. */
+export function noSuchTenant(vm: string, name: string): Fault {
+  const near = nearest(name, tenantNames());
+  const hint = near != "" ? ", did you mean " + quoted(near) + "?" : "";
+  const text = "VM " + quoted(vm) + ": there is no tenant " + quoted(name) + hint;
+  return new Fault(ErrorCode.NOT_FOUND, text, vm, "tenants");
+}
+
+export function tenantsToValue(): Value {
+  const list = Value.list();
+  for (let i = 0; i < tenants.length; i++) list.add(tenants[i].toValue());
+  return list;
+}
+
+function readTenant(value: Value, what: string): Tenant {
+  const tenant = new Tenant("");
+  if (value.kind != Kind.MAP) {
+    bad(what + " is not a map of name, memory, vms and vcpus");
+    return tenant;
+  }
+  checkFields(value, TENANT_FIELDS, " in " + what);
+  tenant.name = readText(value, FIELD_NAME, Specification.MAX_NAME, "");
+  if (!isName(tenant.name)) bad("there is no name, or it is none, in " + what);
+  tenant.memory = readUint(value, FIELD_MEMORY, 1, MAX_QUOTA, 0);
+  tenant.vms = <u32>readUint(value, FIELD_VMS, 1, MAX_COUNT, 0);
+  tenant.vcpus = <u32>readUint(value, FIELD_VCPUS, 1, MAX_COUNT, 0);
+  return tenant;
+}
+
+/** Reads a list of tenants, and adds the default one if it is not there. What is wrong is told by bad(). */
+export function readTenants(list: Value | null): Tenant[] {
+  const out: Tenant[] = [];
+  if (list != null && list.kind != Kind.LIST) bad("tenants is not a list");
+  const count = list != null && list.kind == Kind.LIST ? list.items.length : 0;
+  if (count > <i32>Specification.MAX_TENANTS)
+    bad("there are more than " + (<i32>Specification.MAX_TENANTS).toString() + " tenants");
+  let hasDefault = false;
+  for (let i = 0; i < count && i < <i32>Specification.MAX_TENANTS; i++) {
+    const tenant = readTenant(list!.items[i], "tenants[" + i.toString() + "]");
+    for (let n = 0; n < out.length; n++)
+      if (out[n].name == tenant.name) bad("there are two tenants " + quoted(tenant.name));
+    hasDefault = hasDefault || tenant.name == TENANT_DEFAULT;
+    out.push(tenant);
+  }
+  if (!hasDefault) out.unshift(new Tenant(TENANT_DEFAULT));
+  return out;
+}

@@ -1,0 +1,404 @@
+/*
+ * The planner: from what a host has and what a specification wants to the steps between them, or to what forbids it.
+ *
+ * One source for the control domain, which does the steps, and for Node, which checks a file without a host. It is
+ * written in the subset of TypeScript that asc, esbuild and tsc all accept; portable.d.ts tells tsc of i32 and i64.
+ */
+
+import {
+  ACTION_CHANGE,
+  ACTION_CREATE,
+  ACTION_HOST,
+  ACTION_REMOVE,
+  ACTION_REPLACE,
+  ACTION_RESTART,
+  ACTION_START,
+  ErrorCode,
+  FIELD_BALLOON,
+  FIELD_DISKS,
+  FIELD_HOST,
+  FIELD_PROTECTED,
+  FIELD_RESTART,
+  FIELD_START,
+  FIELD_TAGS,
+  TENANT_DEFAULT,
+  Specification,
+} from "./schema";
+
+const MIB: i64 = 1048576;
+const KIB: i64 = 1024;
+/** Longer values are not quoted in a reason. */
+const MAX_SHOWN: i32 = 48;
+/** After so much of a reason, further fields are only counted. */
+const MAX_REASON: i32 = 200;
+
+/** What changes while a VM runs. */
+const LIVE_FIELDS: string[] = [FIELD_TAGS, FIELD_PROTECTED, FIELD_RESTART, FIELD_BALLOON, FIELD_START];
+
+/** Why a specification cannot be. `next` is a command of the shell and of the tool. */
+export class Refusal {
+  constructor(
+    public code: i32,
+    public message: string,
+    public object: string,
+    public next: string,
+  ) {}
+}
+
+/** A tenant; a limit of 0 is none. */
+export class PlanTenant {
+  memory: i64 = 0;
+  vms: i32 = 0;
+  vcpus: i32 = 0;
+
+  constructor(public name: string) {}
+}
+
+/** A VM that there is, or that is wanted. */
+export class PlanVm {
+  tenant: string = TENANT_DEFAULT;
+  vcpus: i32 = 1;
+  /** Bytes that count for its tenant. */
+  cost: i64 = 0;
+  /** Bytes that its start takes from the host, and that its end gives back. */
+  needs: i64 = 0;
+  frees: i64 = 0;
+  guarded: boolean = false;
+  /** Wanted: it should be up. */
+  start: boolean = true;
+  /** There is: it is up. */
+  up: boolean = false;
+  /** Its specification: names of fields, and the value of each as text. */
+  fields: string[] = [];
+  texts: string[] = [];
+  networks: string[] = [];
+  /** What makes it impossible on this host, whatever else there is: an image that is missing. */
+  refusal: Refusal | null = null;
+
+  constructor(public name: string) {}
+
+  set(field: string, text: string): void {
+    this.fields.push(field);
+    this.texts.push(text);
+  }
+
+  get(field: string): string {
+    const index = this.fields.indexOf(field);
+    return index < 0 ? "none" : item(this.texts, index);
+  }
+}
+
+export class PlanHost {
+  name: string = "";
+  tenants: PlanTenant[] = [];
+  vms: PlanVm[] = [];
+  /** Bytes that new VMs can have. */
+  free: i64 = 0;
+}
+
+export class Step {
+  constructor(
+    public action: string,
+    /** A VM, a tenant, or "host". */
+    public object: string,
+    public reason: string,
+    /** Whether a VM that runs is ended. */
+    public ends: boolean,
+  ) {}
+}
+
+export class Plan {
+  steps: Step[] = [];
+  refusals: Refusal[] = [];
+
+  refuse(code: i32, message: string, object: string, next: string): void {
+    this.refusals.push(new Refusal(code, message, object, next));
+  }
+}
+
+/** An item that is there: its index was checked. */
+function item<T>(list: T[], index: i32): T {
+  return list[index] as T;
+}
+
+/** A size in full: "128 MiB", "131076 KiB", "5 B". */
+export function exactSize(bytes: i64): string {
+  if (bytes % MIB == 0) return (bytes / MIB).toString() + " MiB";
+  return bytes % KIB == 0 ? (bytes / KIB).toString() + " KiB" : bytes.toString() + " B";
+}
+
+/** A size for people: "128.5 MiB". */
+function sizeText(bytes: i64): string {
+  const rest: i64 = bytes % MIB;
+  const tenths: i64 = rest * 10;
+  return ((bytes - rest) / MIB).toString() + "." + ((tenths - (tenths % MIB)) / MIB).toString() + " MiB";
+}
+
+function quote(name: string): string {
+  return '"' + name + '"';
+}
+
+function plural(count: i32, noun: string): string {
+  return count.toString() + " " + noun + (count == 1 ? "" : "s");
+}
+
+export function findVm(vms: PlanVm[], name: string): PlanVm | null {
+  for (let i = 0; i < vms.length; i++) if (item(vms, i).name == name) return item(vms, i);
+  return null;
+}
+
+function findTenant(tenants: PlanTenant[], name: string): PlanTenant | null {
+  for (let i = 0; i < tenants.length; i++) if (item(tenants, i).name == name) return item(tenants, i);
+  return null;
+}
+
+/** The steps from what there is to what is wanted. With a refusal none of them may be done. */
+export function planChange(have: PlanHost, want: PlanHost): Plan {
+  const plan = new Plan();
+  checkNames(want, plan);
+  checkTenants(want, plan);
+  checkNetworks(want, plan);
+  planHost(have, want, plan);
+  planKept(have, want, plan, ACTION_CHANGE);
+  planRemoved(have, want, plan);
+  planKept(have, want, plan, ACTION_RESTART);
+  planKept(have, want, plan, ACTION_REPLACE);
+  planCreated(have, want, plan);
+  planKept(have, want, plan, ACTION_START);
+  checkCount(have, plan);
+  checkMemory(have, want, plan);
+  return plan;
+}
+
+function checkNames(want: PlanHost, plan: Plan): void {
+  for (let i = 0; i < want.vms.length; i++) {
+    const vm = item(want.vms, i);
+    if (findVm(want.vms, vm.name) != vm)
+      plan.refuse(
+        ErrorCode.USAGE,
+        "VM " + quote(vm.name) + ": there are two of that name",
+        vm.name,
+        "help apply",
+      );
+    const refusal = vm.refusal;
+    if (refusal != null) plan.refusals.push(refusal);
+  }
+}
+
+function checkTenants(want: PlanHost, plan: Plan): void {
+  for (let i = 0; i < want.vms.length; i++) {
+    const vm = item(want.vms, i);
+    if (findTenant(want.tenants, vm.tenant) != null) continue;
+    const text = "VM " + quote(vm.name) + ": there is no tenant " + quote(vm.tenant);
+    plan.refuse(ErrorCode.NOT_FOUND, text, vm.name, "tenants");
+  }
+  for (let i = 0; i < want.tenants.length; i++) checkQuota(item(want.tenants, i), want.vms, plan);
+}
+
+/** Whether all VMs of a tenant are within its limits. */
+export function checkQuota(tenant: PlanTenant, vms: PlanVm[], plan: Plan): void {
+  let memory: i64 = 0;
+  let count: i32 = 0;
+  let vcpus: i32 = 0;
+  for (let i = 0; i < vms.length; i++) {
+    const vm = item(vms, i);
+    if (vm.tenant != tenant.name) continue;
+    memory += vm.cost;
+    vcpus += vm.vcpus;
+    count++;
+  }
+  const subject = "tenant " + quote(tenant.name) + ": its " + plural(count, "VM") + " ";
+  if (tenant.memory > 0 && memory > tenant.memory)
+    over(plan, tenant, subject + "need " + sizeText(memory) + ", it may have " + sizeText(tenant.memory));
+  if (tenant.vms > 0 && count > tenant.vms)
+    over(plan, tenant, subject + "are more than the " + tenant.vms.toString() + " that it may have");
+  if (tenant.vcpus > 0 && vcpus > tenant.vcpus)
+    over(
+      plan,
+      tenant,
+      subject + "have " + plural(vcpus, "vCPU") + ", it may have " + tenant.vcpus.toString(),
+    );
+}
+
+function over(plan: Plan, tenant: PlanTenant, text: string): void {
+  plan.refuse(ErrorCode.DENIED, text, tenant.name, "tenants");
+}
+
+/** A network has two cards, and there are not many networks. */
+function checkNetworks(want: PlanHost, plan: Plan): void {
+  const names: string[] = [];
+  const cards: i32[] = [];
+  for (let i = 0; i < want.vms.length; i++) {
+    const vm = item(want.vms, i);
+    for (let n = 0; n < vm.networks.length; n++) {
+      let index = names.indexOf(item(vm.networks, n));
+      if (index < 0) {
+        index = names.push(item(vm.networks, n)) - 1;
+        cards.push(0);
+      }
+      const count: i32 = item(cards, index) + 1;
+      cards[index] = count;
+      if (count != 3) continue;
+      const text =
+        "VM " + quote(vm.name) + ": network " + quote(item(names, index)) + " has two cards already";
+      plan.refuse(ErrorCode.FAILED, text, vm.name, "help apply");
+    }
+  }
+  if (names.length <= Specification.MAX_HOST_NETWORKS) return;
+  const limit = "it has " + plural(names.length, "network") + ", and a host has at most ";
+  plan.refuse(ErrorCode.FAILED, limit + Specification.MAX_HOST_NETWORKS.toString(), FIELD_HOST, "help apply");
+}
+
+function planHost(have: PlanHost, want: PlanHost, plan: Plan): void {
+  if (have.name != want.name)
+    plan.steps.push(
+      new Step(ACTION_HOST, FIELD_HOST, difference("name", quote(have.name), quote(want.name)), false),
+    );
+  for (let i = 0; i < want.tenants.length; i++) {
+    const tenant = item(want.tenants, i);
+    const old = findTenant(have.tenants, tenant.name);
+    const before = old == null ? "none" : limits(old);
+    if (before != limits(tenant))
+      plan.steps.push(
+        new Step(ACTION_HOST, tenant.name, difference("tenant", before, limits(tenant)), false),
+      );
+  }
+  for (let i = 0; i < have.tenants.length; i++) {
+    const tenant = item(have.tenants, i);
+    if (findTenant(want.tenants, tenant.name) == null)
+      plan.steps.push(
+        new Step(ACTION_HOST, tenant.name, difference("tenant", limits(tenant), "none"), false),
+      );
+  }
+}
+
+function limits(tenant: PlanTenant): string {
+  let text = tenant.memory > 0 ? exactSize(tenant.memory) : "any memory";
+  if (tenant.vms > 0) text += ", " + plural(tenant.vms, "VM");
+  if (tenant.vcpus > 0) text += ", " + plural(tenant.vcpus, "vCPU");
+  return text;
+}
+
+function difference(field: string, before: string, after: string): string {
+  if (before.length > MAX_SHOWN || after.length > MAX_SHOWN) return field + " differs";
+  return field + ": " + before + " -> " + after;
+}
+
+/** The fields in which two specifications differ. */
+function differing(have: PlanVm, want: PlanVm): string[] {
+  const out: string[] = [];
+  for (let i = 0; i < want.fields.length; i++) {
+    const field = item(want.fields, i);
+    if (have.get(field) != want.get(field)) out.push(field);
+  }
+  for (let i = 0; i < have.fields.length; i++) {
+    const field = item(have.fields, i);
+    if (want.fields.indexOf(field) < 0) out.push(field);
+  }
+  return out;
+}
+
+/** What a VM that stays has to go through; "" for nothing. */
+function actionFor(have: PlanVm, fields: string[]): string {
+  if (fields.indexOf(FIELD_DISKS) >= 0) return ACTION_REPLACE;
+  for (let i = 0; i < fields.length; i++)
+    if (have.up && LIVE_FIELDS.indexOf(item(fields, i)) < 0) return ACTION_RESTART;
+  return fields.length > 0 ? ACTION_CHANGE : "";
+}
+
+/** The steps of one kind for the VMs that stay. */
+function planKept(have: PlanHost, want: PlanHost, plan: Plan, action: string): void {
+  for (let i = 0; i < want.vms.length; i++) {
+    const vm = item(want.vms, i);
+    const old = findVm(have.vms, vm.name);
+    if (old == null || findVm(want.vms, vm.name) != vm) continue;
+    const fields = differing(old, vm);
+    const does = actionFor(old, fields);
+    if (action == ACTION_START && vm.start && !old.up && does != ACTION_REPLACE)
+      plan.steps.push(new Step(ACTION_START, vm.name, "it is not running", false));
+    if (does != action) continue;
+    const ends = old.up && does != ACTION_CHANGE;
+    plan.steps.push(new Step(does, vm.name, reasonFor(old, vm, fields, does), ends));
+    if (old.guarded && does != ACTION_CHANGE) guarded(plan, vm.name, "end it");
+  }
+}
+
+function reasonFor(have: PlanVm, want: PlanVm, fields: string[], action: string): string {
+  let text = "";
+  for (let i = 0; i < fields.length; i++) {
+    const field = item(fields, i);
+    if (text.length > MAX_REASON) {
+      text += "; " + (fields.length - i).toString() + " more differ";
+      break;
+    }
+    text += (i > 0 ? "; " : "") + difference(field, have.get(field), want.get(field));
+  }
+  if (action == ACTION_RESTART) text += "; it runs, and is ended and started again";
+  if (action == ACTION_REPLACE) text += "; its disks are made anew, what is on them is lost";
+  return text;
+}
+
+function guarded(plan: Plan, vm: string, what: string): void {
+  const text = "VM " + quote(vm) + " is protected, and this would " + what;
+  plan.refuse(ErrorCode.DENIED, text, vm, "set " + vm + " protected=no");
+}
+
+function planRemoved(have: PlanHost, want: PlanHost, plan: Plan): void {
+  for (let i = 0; i < have.vms.length; i++) {
+    const vm = item(have.vms, i);
+    if (findVm(want.vms, vm.name) != null) continue;
+    const reason = "it is not in the specification" + (vm.up ? "; it runs, and is ended" : "");
+    plan.steps.push(new Step(ACTION_REMOVE, vm.name, reason, vm.up));
+    if (vm.guarded) guarded(plan, vm.name, "remove it");
+  }
+}
+
+function planCreated(have: PlanHost, want: PlanHost, plan: Plan): void {
+  for (let i = 0; i < want.vms.length; i++) {
+    const vm = item(want.vms, i);
+    if (findVm(have.vms, vm.name) != null || findVm(want.vms, vm.name) != vm) continue;
+    const owner = vm.tenant == TENANT_DEFAULT ? "" : ", tenant " + quote(vm.tenant);
+    const reason = sizeText(vm.needs) + ", " + plural(vm.vcpus, "vCPU") + owner;
+    plan.steps.push(new Step(ACTION_CREATE, vm.name, reason + (vm.start ? "" : "; not started"), false));
+  }
+}
+
+/** VMs that go keep their places until all else is done. */
+function checkCount(have: PlanHost, plan: Plan): void {
+  let count: i32 = have.vms.length;
+  for (let i = 0; i < plan.steps.length; i++) {
+    const action = item(plan.steps, i).action;
+    if (action == ACTION_CREATE || action == ACTION_REPLACE) count++;
+  }
+  if (count <= Specification.MAX_VMS) return;
+  const text = "it takes " + plural(count, "VM") + " at once, with those that go, and there is room for ";
+  plan.refuse(ErrorCode.FAILED, text + Specification.MAX_VMS.toString(), FIELD_HOST, "rm NAME");
+}
+
+/** Whether each VM finds its memory when its turn comes. */
+function checkMemory(have: PlanHost, want: PlanHost, plan: Plan): void {
+  let free: i64 = have.free;
+  for (let i = 0; i < plan.steps.length; i++) {
+    const step = item(plan.steps, i);
+    const old = findVm(have.vms, step.object);
+    if (step.ends && old != null) free += old.frees;
+  }
+  for (let i = 0; i < plan.steps.length; i++) {
+    const step = item(plan.steps, i);
+    const vm = findVm(want.vms, step.object);
+    if (vm == null || step.action == ACTION_CHANGE || step.action == ACTION_HOST) continue;
+    if (vm.needs > free) {
+      const text =
+        "VM " +
+        quote(vm.name) +
+        ": needs " +
+        sizeText(vm.needs) +
+        ", " +
+        sizeText(free) +
+        " are free by then";
+      plan.refuse(ErrorCode.FAILED, text, vm.name, "free");
+    } else if (vm.start || step.action == ACTION_RESTART) {
+      free -= vm.needs;
+    }
+  }
+}

@@ -1,0 +1,172 @@
+// Tenants and their limits, tags, protected VMs: from specifications, in lists, over a restart.
+
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { frameEncode } from "../../../control/protocol/node/frame";
+import type { Message } from "../../../control/protocol/node/cbor";
+import { hostSpec, MIB, Rig, vmSpec } from "./rig";
+
+const tenants = [
+  { name: "red", memory: 200 * MIB, vms: 2, vcpus: 3 },
+  { name: "blue", memory: 64 * MIB },
+];
+
+function rigWith(vms: Message[]): Rig {
+  return new Rig({ spec: { ...hostSpec(vms), tenants } });
+}
+
+function refusal(rig: Rig, more: Message): Message {
+  return rig.error("create", { spec: vmSpec("x", more) });
+}
+
+test("a VM without a tenant is the default tenant's, which is always there", () => {
+  const rig = new Rig();
+  assert.equal(
+    (rig.ok("tenants")["tenants"] as Message[]).map((tenant) => tenant["name"]),
+    ["default"],
+  );
+  assert.is(rig.row("a")!["tenant"], undefined);
+  const used = (rig.ok("tenants")["tenants"] as Message[])[0]!["used"] as Message;
+  assert.is(used["vms"], 2);
+  assert.is(used["vcpus"], 2);
+  assert.ok(Number(used["memory"]) > 160 * MIB);
+  assert.ok(Number(used["memory"]) < 163 * MIB);
+});
+
+test("limits of a tenant: memory with what is beside it, VMs, vCPUs", () => {
+  const rig = rigWith([vmSpec("a", { tenant: "red" })]);
+  assert.is(rig.row("a")!["tenant"], "red");
+  const memory = refusal(rig, { tenant: "red", memory: 136 * MIB });
+  assert.is(memory["code"], 6);
+  assert.match(
+    String(memory["message"]),
+    /^VM "x": tenant "red": its 2 VMs need 20[12]\.\d MiB, it may have 200\.0 MiB$/,
+  );
+  assert.is(memory["next"], "plinth tenants");
+  assert.match(String(refusal(rig, { tenant: "red", vcpus: 3 })["message"]), /have 4 vCPUs, it may have 3/);
+  assert.match(String(refusal(rig, { tenant: "blue" })["message"]), /its 1 VM need 64\.[5-9] MiB/);
+  rig.ok("create", { spec: vmSpec("b", { tenant: "red", memory: 16 * MIB }) });
+  const count = refusal(rig, { tenant: "red", memory: 16 * MIB });
+  assert.match(String(count["message"]), /its 3 VMs are more than the 2 that it may have/);
+  assert.is(rig.state("x"), "none");
+});
+
+test("a stopped VM counts, a removed one does not", () => {
+  const rig = rigWith([vmSpec("a", { tenant: "red", memory: 150 * MIB })]);
+  rig.ok("stop", { vm: "a", force: true });
+  assert.is(refusal(rig, { tenant: "red" })["code"], 6);
+  rig.ok("rm", { vm: "a" });
+  rig.ok("create", { spec: vmSpec("x", { tenant: "red" }) });
+});
+
+test("a tenant that is not there", () => {
+  const error = refusal(rigWith([]), { tenant: "rad" });
+  assert.is(error["code"], 3);
+  assert.is(error["message"], 'VM "x": there is no tenant "rad", did you mean "red"?');
+});
+
+test("specifications with wrong tenants, tags and words are refused with the place", () => {
+  for (const [more, text] of [
+    [{ tenant: "No!" }, /tenant is "No!", which is no name/],
+    [{ tenant: 5 }, /tenant is not a text/],
+    [{ tags: "web" }, /tags is not a list of names/],
+    [{ tags: ["a", "a"] }, /tags\[1\] has the name of another tag/],
+    [{ tags: ["A"] }, /tags\[0\] is no name/],
+    [{ tags: Array.from({ length: 9 }, (_, n) => `t${n}`) }, /more than 8 tags/],
+    [{ protected: 1 }, /protected is neither true nor false/],
+  ] as const)
+    assert.match(String(refusal(new Rig(), more as unknown as Message)["message"]), text);
+  for (const [list, text] of [
+    [[{ memory: 5 }], /there is no name, or it is none, in tenants\[0\]/],
+    [[{ name: "a", quota: 5 }], /unknown field "quota" in tenants\[0\]/],
+    [[{ name: "a" }, { name: "a" }], /there are two tenants "a"/],
+    [[{ name: "a", vms: 0 }], /vms is 0, it must be 1 to/],
+    [["a"], /tenants\[0\] is not a map/],
+    [{ a: 1 }, /tenants is not a list/],
+  ] as const) {
+    const rig = new Rig({ spec: { ...hostSpec([]), tenants: list as unknown as Message[] } });
+    assert.match(rig.text(), text);
+  }
+});
+
+test("a protected VM: stop, reset and rm need the word", () => {
+  const rig = new Rig({ spec: hostSpec([vmSpec("a", { protected: true })]) });
+  for (const op of ["stop", "reset", "rm"])
+    for (const words of [{}, { force: true }, { protected: true }] as Message[]) {
+      const error = rig.error(op, { vm: "a", ...words });
+      assert.is(error["code"], 6);
+      assert.is(error["message"], 'VM "a" is protected');
+      assert.is(error["next"], `plinth ${op} a --force --protected`);
+    }
+  assert.is(rig.state("a"), "running");
+  rig.ok("reset", { vm: "a", force: true, protected: true });
+  assert.match(rig.command("rm a --force"), /is protected\nnext: {2}rm a --force --protected/);
+  assert.is(rig.command("rm a --force --protected"), 'VM "a" is removed\n');
+});
+
+test("set changes tags, protection and restart policy of a running VM, and nothing else", () => {
+  const rig = new Rig();
+  rig.ok("set", { vm: "a", spec: { tags: ["web"], protected: true } });
+  rig.ok("set", { vm: "a", spec: { restart: { policy: "always" } } });
+  rig.ok("set", { vm: "a", spec: { restart: { max: 9 } } });
+  const spec = rig.ok("show", { vm: "a" })["spec"] as Message;
+  assert.equal(spec["tags"], ["web"]);
+  assert.equal(spec["restart"], { policy: "always", max: 9, window: 60 });
+  assert.is(rig.row("a")!["protected"], true);
+  assert.is(rig.state("a"), "running");
+  const wrong = rig.error("set", { vm: "a", spec: { memory: 5 } });
+  assert.match(
+    String(wrong["message"]),
+    /"memory" is none of what changes without a restart: tags, protected/,
+  );
+  assert.match(String(rig.error("set", { vm: "a", spec: { tags: 5 } })["message"]), /tags is not a list/);
+  assert.match(String(rig.error("set", { vm: "a" })["message"]), /nothing is to be changed/);
+  assert.is(rig.error("set", { vm: "z", spec: { tags: [] } })["code"], 3);
+  assert.equal(((rig.ok("show", { vm: "a" })["spec"] as Message)["tags"] as string[]).length, 1);
+});
+
+test("tenants, tags and protection survive a restart of the control domain", () => {
+  const rig = rigWith([vmSpec("a", { tenant: "red", tags: ["web", "db"], protected: true })]);
+  const before = [rig.ok("tenants"), { ...rig.row("a"), sinceMs: 0 }];
+  rig.type(frameEncode({ id: 9999, op: "test.trap" }));
+  assert.is(rig.ok("status")["controlRestarts"], 1);
+  assert.equal([rig.ok("tenants"), { ...rig.row("a"), sinceMs: 0 }], before);
+  assert.is(rig.error("stop", { vm: "a" })["code"], 6);
+  assert.is(refusal(rig, { tenant: "red", memory: 136 * MIB })["code"], 6);
+});
+
+test("the shell: tenants, ls with a column, show, create and set", () => {
+  const rig = rigWith([vmSpec("a", { tenant: "red" }), vmSpec("b")]);
+  assert.match(
+    rig.command("tenants"),
+    /^NAME +VMS +VCPUS +MEMORY\ndefault +1 +1 +64 MiB\nred +1 of 2 +1 of 3 +64 MiB of 200 MiB\nblue +0 +0 +0 MiB of 64 MiB\n$/,
+  );
+  assert.match(rig.command("ls"), /^NAME +TENANT +STATE.*\na +red +running .*\nb +default +running/);
+  const create = "create c memory=16M kernel=linux tenant=red tags=x,y protected=yes";
+  assert.match(rig.command(create), /VM "c" is starting/);
+  assert.match(rig.command("show c"), /tenant +red\ntags +x, y\nprotected +yes\n/);
+  assert.match(rig.command("set c protected=no tags="), /VM "c" is running/);
+  assert.match(rig.command("show c"), /tenant +red\ntags *\nprotected +no\n/);
+  assert.match(rig.command("set c"), /it needs a VM and what to change; usage: set VM/);
+  assert.match(rig.command("set c tag=x"), /did you mean "tags="/);
+  assert.match(new Rig().command("ls"), /^NAME +STATE/);
+});
+
+test("ls in pieces has every VM once", () => {
+  const rig = new Rig({ spec: hostSpec([]), memory: 1024 * MIB });
+  const tags = Array.from({ length: 8 }, (_, n) => `tag-${n}-with-a-long-name-here`);
+  for (let n = 0; n < 20; n++)
+    rig.ok("create", { spec: vmSpec(`vm${n}`, { memory: 16 * MIB, tags, start: false }) });
+  const names: unknown[] = [];
+  for (let from: unknown = 0; from !== undefined;) {
+    const page = rig.ok("ls", { from: from as number });
+    names.push(...(page["vms"] as Message[]).map((vm) => vm["name"]));
+    from = page["next"];
+  }
+  assert.equal(
+    names,
+    Array.from({ length: 20 }, (_, n) => `vm${n}`),
+  );
+});
+
+test.run();

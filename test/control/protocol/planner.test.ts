@@ -1,0 +1,177 @@
+// The planner: its rules one by one, and that Node and the control domain come to the same plan.
+
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { planTenant, planVm } from "../../../control/cli/spec-plan";
+import type { TenantSpec, VmSpec } from "../../../control/cli/results";
+import type { Message } from "../../../control/protocol/node/cbor";
+import { exactSize, planChange, PlanHost, PlanTenant, PlanVm } from "../../../control/protocol/planner";
+import { Random } from "../../cli/random";
+import { hostSpec, MIB, Rig, vmSpec } from "../domain/rig";
+
+function host(vms: PlanVm[] = [], tenants: PlanTenant[] = [new PlanTenant("default")]): PlanHost {
+  return Object.assign(new PlanHost(), { name: "h", vms, tenants, free: 1024 * MIB });
+}
+
+function vm(name: string, more: Partial<PlanVm> = {}): PlanVm {
+  return Object.assign(new PlanVm(name), { cost: 10 * MIB, needs: 10 * MIB, frees: 10 * MIB }, more);
+}
+
+const steps = (have: PlanHost, want: PlanHost): string[] =>
+  planChange(have, want).steps.map((step) => `${step.action} ${step.object}`);
+const refusals = (have: PlanHost, want: PlanHost): string[] =>
+  planChange(have, want).refusals.map((refusal) => refusal.message);
+
+test("sizes are told in full", () => {
+  assert.is(exactSize(128 * MIB), "128 MiB");
+  assert.is(exactSize(128 * MIB + 4096), "131076 KiB");
+  assert.is(exactSize(5), "5 B");
+  assert.is(exactSize(0), "0 MiB");
+});
+
+test("removals come before what needs their memory", () => {
+  const have = host([vm("a", { up: true }), vm("b", { up: true })]);
+  assert.equal(steps(have, host([vm("c"), vm("b")])), ["remove a", "create c"]);
+  assert.equal(steps(host([vm("b")]), host([vm("b")])), ["start b"]);
+  assert.equal(steps(host([vm("b")]), host([vm("b", { start: false })])), []);
+});
+
+test("memory: each VM in its turn, with what the ended ones give back", () => {
+  const have = host([vm("a", { up: true, frees: 5 * MIB })]);
+  have.free = 5 * MIB;
+  assert.equal(refusals(have, host([vm("b"), vm("c")])), [
+    'VM "c": needs 10.0 MiB, 0.0 MiB are free by then',
+  ]);
+  assert.equal(refusals(have, host([vm("b", { start: false }), vm("c")])), []);
+});
+
+test("with VMs that go there is room for 32", () => {
+  const many = (count: number, prefix: string): PlanVm[] =>
+    Array.from({ length: count }, (_, n) => vm(`${prefix}${n}`, { needs: 0, up: true }));
+  assert.equal(refusals(host(many(20, "a")), host(many(12, "b"))), []);
+  assert.match(refusals(host(many(20, "a")), host(many(13, "b")))[0]!, /it takes 33 VMs at once/);
+});
+
+test("a limit that is reached is not exceeded", () => {
+  const red = Object.assign(new PlanTenant("red"), { memory: 20 * MIB, vms: 2, vcpus: 2 });
+  const two = [vm("a", { tenant: "red" }), vm("b", { tenant: "red" })];
+  assert.equal(refusals(host(), host(two, [red])), []);
+  two[0]!.cost++;
+  two[1]!.vcpus = 2;
+  assert.equal(refusals(host(), host(two, [red])), [
+    'tenant "red": its 2 VMs need 20.0 MiB, it may have 20.0 MiB',
+    'tenant "red": its 2 VMs have 3 vCPUs, it may have 2',
+  ]);
+});
+
+test("a network has two cards, a host 16 networks", () => {
+  const lan = (name: string, ...networks: string[]): PlanVm => vm(name, { needs: 0, networks });
+  assert.equal(refusals(host(), host([lan("a", "x", "x")])), []);
+  assert.match(
+    refusals(host(), host([lan("a", "x", "x"), lan("b", "x")]))[0]!,
+    /"b": network "x" has two cards/,
+  );
+  const many = Array.from({ length: 17 }, (_, n) => lan(`v${n}`, `n${n}`));
+  assert.equal(refusals(host(), host(many.slice(1))), []);
+  assert.match(refusals(host(), host(many))[0]!, /it has 17 networks, and a host has at most 16/);
+});
+
+test("what is wrong with a VM on this host is passed on", () => {
+  const bad = vm("a", { refusal: { code: 3, message: "no image", object: "a", next: "images" } });
+  assert.equal(planChange(host(), host([bad])).refusals, [bad.refusal]);
+});
+
+/** A random VM of few names and many fields. */
+function randomVm(random: Random, name: string): Message {
+  const pick = <T>(...values: T[]): T => values[random.below(values.length)]!;
+  return vmSpec(name, {
+    memory: pick(8, 16) * MIB,
+    tenant: pick("default", "default", "red", "blue", "none"),
+    vcpus: pick(1, 1, 2),
+    tags: pick([], ["web"], ["web", "db"]),
+    protected: pick(false, false, false, false, true),
+    cmdline: pick("x", "y", "z".repeat(80)),
+    balloon: pick(undefined, undefined, 16 * MIB),
+    start: pick(true, true, false),
+    disks: pick([], [], [{ image: "initrd" }]),
+    networks: pick([], [], [{ network: "lan" }]),
+    restart: pick({ policy: "never" }, { policy: "always", max: 2 }),
+  });
+}
+
+function randomHost(random: Random): Message & { vms: Message[] } {
+  const names = ["a", "b", "c", "d", "e", "f"].filter(() => random.below(3) > 0);
+  const vms = names
+    .map((name) => randomVm(random, name))
+    .map((spec) =>
+      Number(spec["balloon"] ?? 0) > Number(spec["memory"]) ? { ...spec, balloon: undefined } : spec,
+    );
+  const tenants = [
+    { name: "red", vms: 1 + random.below(3) },
+    { name: "blue", vcpus: 1 + random.below(4) },
+  ];
+  return { ...hostSpec(vms), tenants: tenants.slice(random.below(2)), vms };
+}
+
+/** A specification as the control domain tells it: with its defaults. */
+function told(rig: Rig, spec: Message): VmSpec {
+  rig.ok("create", { spec: { ...spec, name: "x", start: false } });
+  const known = rig.ok("show", { vm: "x" })["spec"] as unknown as VmSpec;
+  rig.ok("rm", { vm: "x", force: true, protected: true });
+  return { ...known, name: String(spec["name"]), start: spec["start"] as boolean };
+}
+
+function planOfNode(rig: Rig, scratch: Rig, want: Message & { vms: Message[] }): string[] {
+  const have = new PlanHost();
+  have.name = "test";
+  have.free = 4096 * MIB;
+  have.tenants = (rig.ok("tenants")["tenants"] as unknown as TenantSpec[]).map(planTenant);
+  have.vms = (rig.ok("ls")["vms"] as Message[]).map((row) => {
+    const out = planVm(rig.ok("show", { vm: row["name"]! })["spec"] as unknown as VmSpec);
+    out.up = row["state"] === "running";
+    return out;
+  });
+  const wanted = new PlanHost();
+  wanted.name = "test";
+  wanted.tenants = [{ name: "default" }, ...(want["tenants"] as unknown as TenantSpec[])].map(planTenant);
+  wanted.vms = want.vms.map((spec) => planVm(told(scratch, spec)));
+  const plan = planChange(have, wanted);
+  return [...plan.refusals.map((one) => `${one.code} ${one.message}`), ...plan.steps.map(stepText)];
+}
+
+/** Sizes are left out: Node knows nothing of what is beside a VM's memory. */
+function stepText(step: { action: string; object: string; reason: string; ends: boolean }): string {
+  const reason = step.action === "create" ? step.reason.replace(/^[\d.]+ MiB/, "SIZE") : step.reason;
+  return `${step.action} ${step.object}: ${reason} ${step.ends}`;
+}
+
+test("150 pairs of random hosts: the same plan in Node and in the control domain", () => {
+  const scratch = new Rig({
+    spec: { ...hostSpec([]), tenants: ["red", "blue", "none"].map((name) => ({ name })) },
+    memory: 2048 * MIB,
+  });
+  let steps = 0;
+  let refused = 0;
+  for (let seed = 1; seed <= 150; seed++) {
+    const random = new Random(seed * 7919);
+    const rig = new Rig({ spec: randomHost(random), memory: 1024 * MIB });
+    const want = randomHost(random);
+    const plan = rig.plan(rig.draft(want));
+    const found = [
+      ...plan.refusals.map((one) => `${one["code"]} ${one["message"]}`),
+      ...plan.steps.map((step) => stepText(step as unknown as Parameters<typeof stepText>[0])),
+    ];
+    assert.equal(found, planOfNode(rig, scratch, want), `seed ${seed}`);
+    steps += plan.steps.length;
+    refused += plan.refusals.length;
+    const reply = rig.apply(want);
+    assert.is(reply["ok"], plan.refusals.length === 0, JSON.stringify(reply));
+    if (reply["ok"] !== true) continue;
+    rig.settle();
+    const rest = rig.plan(rig.draft(want));
+    assert.equal([rest.steps, rest.refusals], [[], []], `seed ${seed}: ${JSON.stringify(rest)}`);
+  }
+  assert.ok(steps > 500 && refused > 50, `${steps} steps, ${refused} refusals`);
+});
+
+test.run();

@@ -15,6 +15,18 @@ export function portsOf(names: string[], address: u64): Port[] {
   return ports;
 }
 
+/** Whether a program may be attached to a port, or one was when this control domain started. */
+let used = true;
+
+export function portsUsed(): bool {
+  return used;
+}
+
+/** No program is attached to any. */
+export function portsUnused(): void {
+  used = false;
+}
+
 export class Port {
   /** The program has been told that there is nothing, or no room: it is to hear when that changes. */
   waiting: bool = false;
@@ -48,6 +60,7 @@ export class Port {
   }
 
   attach(session: u32): void {
+    used = true;
     this.usedAt = uptimeMs();
     if (this.rings.session != session) this.rings.session = session;
   }

@@ -24,7 +24,7 @@ import { noSuchVm } from "./commands";
 import { frameSend } from "./frames";
 import { Source } from "./line";
 import { Fault, Outcome } from "./outcome";
-import { Port } from "./port";
+import { Port, portsUnused, portsUsed } from "./port";
 import { clean, nearest, quoted } from "./text";
 import { Kind, Value } from "./value";
 import { Vm } from "./vm";
@@ -188,12 +188,15 @@ export function portWrite(request: Value): Outcome {
 /** Frees ports whose programs are gone. Returns when it must be called again (uptime in ms). */
 export function portsTick(now: u64): u64 {
   let next = u64.MAX_VALUE;
+  if (!portsUsed()) return next;
+  let attached = false;
   const all = vmsAll();
   for (let i = 0; i < all.length; i++) {
     const vm = all[i];
     for (let n = 0; vm.alive && n < vm.ports.length; n++) {
       const port = vm.ports[n];
       if (!port.isAttached) continue;
+      attached = true;
       if (port.leaseEnd > now) next = min(next, port.leaseEnd);
       else {
         port.detach();
@@ -201,12 +204,14 @@ export function portsTick(now: u64): u64 {
       }
     }
   }
+  if (!attached) portsUnused();
   return next;
 }
 
 /** Tells programs that a port has something new; what it is they ask for. */
 export class PortPush extends Source {
   pull(): bool {
+    if (!portsUsed()) return false;
     const all = vmsAll();
     for (let i = 0; i < all.length; i++) {
       const vm = all[i];

@@ -41,7 +41,7 @@ import { freePages, lastLogLine, uptimeMs } from "./host";
 import { vmSlot, VmSlot } from "./slots";
 import { clean } from "./text";
 import { Value } from "./value";
-import { Vm } from "./vm";
+import { Vm, vmsChanged } from "./vm";
 import { buildDone } from "./vm-builder";
 import { vmFinish, vmLaunch, vmResume, vmSend, vmSendTarget } from "./vm-actions";
 import { vmsAll, vmSave } from "./vms";
@@ -226,6 +226,15 @@ function starve(vm: Vm): void {
  * u64.MAX_VALUE: nothing is.
  */
 export function vmsTick(now: u64): u64 {
+  if (!vmsChanged() && now < nextTick) return nextTick;
+  nextTick = tick(now);
+  return nextTick;
+}
+
+/** What the last vmsTick has returned. */
+let nextTick: u64 = 0;
+
+function tick(now: u64): u64 {
   let next = u64.MAX_VALUE;
   const all = vmsAll();
   for (let i = 0; i < all.length; i++) {

@@ -38,6 +38,16 @@ export class Card {
   ) {}
 }
 
+/** A VM has another state than before, or something is due: vmsTick looks at all of them again. */
+let changed = true;
+
+/** Whether one has since the last call. */
+export function vmsChanged(): bool {
+  const was = changed;
+  changed = false;
+  return was;
+}
+
 export class Vm {
   /** VMs are listed in this order; 0: it has no place yet. */
   order: u32 = 0;
@@ -64,8 +74,7 @@ export class Vm {
   /** When it was restarted by policy, within the window. */
   restarts: u64[] = [];
   restartCount: u32 = 0;
-  /** When a start by specification or policy is due; 0: none. */
-  restartAt: u64 = 0;
+  private due: u64 = 0;
   /** Whether the administrator has asked it to power off: then no policy starts it again. */
   stopping: bool = false;
 
@@ -81,8 +90,19 @@ export class Vm {
     return this.spec.name;
   }
 
+  /** When a start by specification or policy is due; 0: none. */
+  get restartAt(): u64 {
+    return this.due;
+  }
+
+  set restartAt(at: u64) {
+    this.due = at;
+    changed = true;
+  }
+
   /** Sets state and reason; `since` is when the state was entered. */
   enter(state: string, reason: string): void {
+    changed = true;
     if (this.state != state) this.since = uptimeMs();
     this.state = state;
     this.reason = reason;

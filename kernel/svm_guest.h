@@ -52,12 +52,17 @@ static inline void guest_cr2_write(struct vcpu *vcpu, u64 value) {
     vcpu->vmcb->cr2 = value;
     vcpu->vmcb->clean &= ~CLEAN_CR2;
 }
+static inline bool is_performance_msr(u32 msr) { /* PERF_CTL0 to 3, PERF_CTR0 to 3 */
+    return msr >= MSR_PERF_CTL0 && msr <= MSR_PERF_CTR3;
+}
 /* What systems read on AMD's CPUs without asking whether it is there: how memory is typed, that the
-   TSC is invariant, and that configuration space needs no more to be switched on. */
+   TSC is invariant, that configuration space needs no more to be switched on, and four counters. */
 static inline bool guest_msr_read(u32 msr, u64 *value) {
     *value = msr == MSR_HWCR ? HWCR_TSC_INVARIANT : msr == MSR_NB_CFG ? NB_CFG_EXTENDED : 0;
-    return msr == MSR_HWCR || msr == MSR_NB_CFG || msr == MSR_SYSCFG;
+    return msr == MSR_HWCR || msr == MSR_NB_CFG || msr == MSR_SYSCFG || is_performance_msr(msr);
 }
+/* The counters count nothing, whatever they are told. */
+static inline bool guest_msr_write(u32 msr) { return is_performance_msr(msr); }
 /* The VMCB has them. */
 static inline void guest_registers_save(struct unswitched *) {}
 static inline void guest_registers_load(const struct unswitched *) {}
@@ -86,7 +91,9 @@ static ALWAYS_INLINE void guest_advance(struct vcpu *vcpu, u32 length) {
         to = (u32)to;
     b->rip = to;
     b->shadow = 0;
-    if (unlikely(b->rflags & RFLAGS_TF)) {
+    if (likely(!(b->rflags & (RFLAGS_TF | RFLAGS_RF)))) return;
+    b->rflags &= ~RFLAGS_RF;
+    if (b->rflags & RFLAGS_TF) {
         b->dr6 |= DR6_BS;
         b->clean &= ~CLEAN_DR;
         inject_exception(vcpu, VECTOR_DB, NO_ERROR_CODE);

@@ -89,7 +89,7 @@ void vcpu_destroy(struct vcpu *vcpu) {
 void vcpu_reset(struct vcpu *vcpu) {
     vcpu_stop(vcpu);
     vcpu->event = 0;
-    vcpu->nmi = false;
+    vcpu->nmi = 0;
     vcpu->extint = -1;
     vcpu->clock = vcpu->steal = 0;
     vcpu->misc_enable = MISC_ENABLE_FAST_STRINGS;
@@ -173,7 +173,7 @@ static void take_init(struct vcpu *vcpu) {
     u64 base = vcpu->apic.base;
     vapic_reset(&vcpu->apic, vcpu->index, base);
     vcpu->event = 0;
-    vcpu->nmi = false;
+    vcpu->nmi = 0;
     guest_cr2_write(vcpu, 0);
     write_dr0(0);
     write_dr1(0);
@@ -226,6 +226,19 @@ void vcpu_post(struct vcpu *vcpu, u32 requests) {
     vcpu_kick(vcpu);
 }
 
+/* A CPU takes the first at once, and keeps one more until that is served: a vCPU that does not run
+   just then must find both. */
+void vcpu_post_nmi(struct vcpu *vcpu) {
+    if (atomic_or(&vcpu->posted.requests, POSTED_NMI) & POSTED_NMI)
+        atomic_or(&vcpu->posted.requests, POSTED_NMI_AGAIN);
+    vcpu_kick(vcpu);
+}
+
+static COLD void take_nmis(struct vcpu *vcpu, u32 requests) {
+    unsigned nmis = vcpu->nmi + 1u + !!(requests & POSTED_NMI_AGAIN);
+    vcpu->nmi = nmis > 2 ? 2 : (u8)nmis; /* one, where one is being served: inject.c */
+}
+
 /* INIT goes before a start-up IPI that is posted with it: one that came earlier is void. */
 void vcpu_post_init(struct vcpu *vcpu) {
     atomic_and(&vcpu->posted.requests, POSTED_STARTUP - 1);
@@ -253,7 +266,7 @@ void vcpu_attend(struct vcpu *vcpu) {
     vcpu->attention = false;
     u32 requests = atomic_swap(&vcpu->posted.requests, 0);
     if (requests) vapic_take_posted(vcpu, requests);
-    vcpu->nmi |= !!(requests & POSTED_NMI);
+    if (unlikely(requests & POSTED_NMI)) take_nmis(vcpu, requests);
     if (unlikely(requests & (POSTED_INIT | POSTED_STARTUP))) take_rare_requests(vcpu, requests);
     if (vcpu->activity == HALTED && inject_waiting(vcpu)) vcpu->activity = ACTIVE;
     if (vcpu->activity == ACTIVE)

@@ -38,6 +38,7 @@ struct posted {
 #define POSTED_ILLEGAL    (1u << 3) /* a vector below 16 */
 #define POSTED_INIT       (1u << 4)
 #define POSTED_STARTUP    (1u << 5) /* at page requests >> 8 */
+#define POSTED_NMI_AGAIN  (1u << 6)
 #define POSTED_PAGE_SHIFT 8
 
 enum activity { ACTIVE, HALTED, WAIT_FOR_SIPI };
@@ -57,7 +58,7 @@ struct vcpu {
     bool waiting;   /* a component in HC_WAIT, which has not returned its events yet */
     bool answered;  /* the device model has answered; not applied yet */
     bool queued;
-    bool nmi;
+    u8 nmi;             /* how many wait */
     bool interruptible; /* halted with RFLAGS.IF set */
     u8 activity;        /* of the guest; not ACTIVE: its state is VCPU_HALTED, or it will be */
     u32 state;          /* VCPU_... */
@@ -123,6 +124,7 @@ void vcpu_look(struct vcpu *vcpu);
    call these. */
 void vcpu_kick(struct vcpu *vcpu);
 void vcpu_post(struct vcpu *vcpu, u32 requests);
+void vcpu_post_nmi(struct vcpu *vcpu);
 void vcpu_post_init(struct vcpu *vcpu);
 void vcpu_post_startup(struct vcpu *vcpu, unsigned page);
 /* The look before an entry: takes what was posted, gives the CPU what is to be injected, or halts.

@@ -84,6 +84,8 @@ static ALWAYS_INLINE u32 guest_exit_length(const struct vcpu *vcpu) {
     return b->exit_code < SVM_CODES ? svm_exits[b->exit_code].length : 0;
 }
 
+void svm_stepped(struct vcpu *vcpu);
+
 static ALWAYS_INLINE void guest_advance(struct vcpu *vcpu, u32 length) {
     struct vmcb *b = vcpu->vmcb;
     u64 to = b->rip + length;
@@ -93,11 +95,7 @@ static ALWAYS_INLINE void guest_advance(struct vcpu *vcpu, u32 length) {
     b->shadow = 0;
     if (likely(!(b->rflags & (RFLAGS_TF | RFLAGS_RF)))) return;
     b->rflags &= ~RFLAGS_RF;
-    if (b->rflags & RFLAGS_TF) {
-        b->dr6 |= DR6_BS;
-        b->clean &= ~CLEAN_DR;
-        inject_exception(vcpu, VECTOR_DB, NO_ERROR_CODE);
-    }
+    if (b->rflags & RFLAGS_TF) svm_stepped(vcpu);
 }
 
 static ALWAYS_INLINE u32 access_of(u16 attributes) {
@@ -165,16 +163,19 @@ static ALWAYS_INLINE u32 guest_vectoring(struct vcpu *vcpu) {
 static ALWAYS_INLINE bool guest_has_event(const struct vcpu *vcpu) {
     return vcpu->vmcb->event & EVENT_VALID;
 }
+void svm_step_undo(struct vcpu *vcpu);
 static ALWAYS_INLINE void guest_event_write(struct vcpu *vcpu, u32 event) {
     struct vmcb *b = vcpu->vmcb;
     b->event = event;
     if (unlikely(EVENT_TYPE(event) == 2)) { /* until IRET */
+        svm_step_undo(vcpu);
         vcpu->nmi_masked = true;
         b->intercepts[0] |= INTERCEPT(SVM_IRET);
         b->clean &= ~CLEAN_INTERCEPTS;
     }
 }
 static ALWAYS_INLINE void guest_exception_write(struct vcpu *vcpu, u32 event) {
+    svm_step_undo(vcpu);
     guest_event_write(vcpu, event);
     if (event & EVENT_HAS_ERROR) vcpu->vmcb->event |= (u64)vcpu->event_error << 32;
 }

@@ -30,6 +30,7 @@ struct domain;
 #define EVENT_TYPE_NMI                (2u << 8)
 #define EVENT_TYPE_EXCEPTION          (3u << 8)
 #define EVENT_TYPE_SOFTWARE_INTERRUPT 4 /* as EVENT_TYPE() gives it; 5, 6: software exceptions */
+#define EVENT_TYPE_INT1               5
 
 #define BLOCKING_STI    (1u << 0)
 #define BLOCKING_MOV_SS (1u << 1)

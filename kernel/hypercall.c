@@ -348,7 +348,7 @@ static u32 hc_vcpu_interrupt(struct call *c) {
     if (vcpu->domain->role != ROLE_VM || c->a[1] > INTERRUPT_NMI || c->a[2] > 255)
         return STATUS_BAD_ARGUMENT;
     if (c->a[1] == INTERRUPT_NMI)
-        vcpu_post(vcpu, POSTED_NMI);
+        vcpu_post_nmi(vcpu);
     else
         atomic_set(&vcpu->extint, c->a[1] == INTERRUPT_EXTINT ? (int)c->a[2] : -1);
     if (c->a[1] == INTERRUPT_EXTINT) vcpu_kick(vcpu);

@@ -13,6 +13,14 @@ static u32 exception_event(unsigned vector) {
            (VECTORS_WITH_ERROR >> vector & 1 ? EVENT_HAS_ERROR : 0);
 }
 
+/* Faults leave RFLAGS.RF set on the stack, so that a breakpoint on their instruction is not met
+   again: not #DB, the traps #BP and #OF, the aborts #DF and #MC. SDM volume 3,
+   "Instruction-Breakpoint Exception Condition". */
+static bool is_fault(unsigned vector) {
+    return !(1u << vector &
+             (1u << VECTOR_DB | 1u << 3 | 1u << 4 | 1u << VECTOR_DF | 1u << VECTOR_MC));
+}
+
 static bool is_exception(u32 event) { return (event & EVENT_VALID) && (EVENT_TYPE(event) == 3); }
 
 /* Whether a second exception while `first` is delivered makes a double fault. */
@@ -35,7 +43,8 @@ void inject_exception(struct vcpu *vcpu, unsigned vector, u32 error_code) {
         }
     }
     if (vcpu->event && EVENT_TYPE(vcpu->event) == 2)
-        vcpu->nmi = true; /* it goes first, and the NMI that it cut short comes again */
+        vcpu->nmi += vcpu->nmi < 2; /* it goes first, and the NMI that it cut short comes again */
+    if (is_fault(vector)) guest_rflags_write(vcpu, guest_rflags(vcpu) | RFLAGS_RF);
     vcpu->event = exception_event(vector);
     /* The upper half would make the entry fail. */
     vcpu->event_error = error_code == NO_ERROR_CODE ? 0 : error_code & 0x7fff;
@@ -97,8 +106,10 @@ static bool put_urgent(struct vcpu *vcpu, u32 blocking) {
         put_event(vcpu, vcpu->event);
         return false;
     }
-    if (vcpu->nmi && !(blocking & BLOCKING_NMI) && !shadow) {
-        vcpu->nmi = false;
+    if (vcpu->nmi && (blocking & BLOCKING_NMI)) {
+        vcpu->nmi = 1;
+    } else if (vcpu->nmi && !shadow) {
+        vcpu->nmi--;
         put_interrupt(vcpu, EVENT_TYPE_NMI, VECTOR_NMI);
         return false;
     }

@@ -34,6 +34,10 @@ void msrs_pass(u8 *bitmap, void (*allow)(u8 *bitmap, u32 msr, u32 rights)) {
     allow(bitmap, MSR_IA32_TSC, RIGHT_READ);
 }
 
+static bool beyond_memory(u64 address) {
+    return address >> (cpuid(CPUID_ADDRESS_SIZES, 0).eax & 0x3f);
+}
+
 /* A VM's memory is write-back whatever these say (ept.c): they are stored for it to read. */
 static u64 *mtrr_register(struct mtrrs *mtrrs, u32 msr) {
     if (msr == MSR_IA32_MTRR_DEF_TYPE) return &mtrrs->def_type;
@@ -53,7 +57,7 @@ static bool mtrr_valid(u32 msr, u64 value) {
     if (msr == MSR_IA32_MTRR_DEF_TYPE)
         return !(value & ~MTRR_DEF_TYPE_KNOWN) && memory_type_valid(value & 0xff);
     if (msr < MSR_IA32_MTRR_FIX64K) { /* base: type; mask: valid bit; beyond MAXPHYADDR nothing */
-        if (value >> (cpuid(CPUID_ADDRESS_SIZES, 0).eax & 0x3f)) return false;
+        if (beyond_memory(value)) return false;
         return msr & 1 ? !(value & 0x7ff) : !(value & 0xf00) && memory_type_valid(value & 0xff);
     }
     for (unsigned i = 0; i < 64; i += 8)
@@ -107,7 +111,7 @@ bool msr_write(struct vcpu *vcpu, u32 msr, u64 value) {
     if (msr >= MSR_X2APIC_BASE && msr <= MSR_X2APIC_LAST) return vapic_write(vcpu, msr, value);
     switch (msr) {
     case MSR_EFER: return guest_efer_write(vcpu, value);
-    case MSR_IA32_APIC_BASE: return vapic_base_write(vcpu, value);
+    case MSR_IA32_APIC_BASE: return !beyond_memory(value) && vapic_base_write(vcpu, value);
     case MSR_IA32_TSC: /* the guest's own view moves, and its timer with it */
         vapic_tsc_write(vcpu, value);
         if (vcpu->clock & 1) forward_clock(vcpu, MSR_KVM_SYSTEM_TIME, vcpu->clock);
@@ -129,6 +133,6 @@ bool msr_write(struct vcpu *vcpu, u32 msr, u64 value) {
     case MSR_IA32_BIOS_SIGN_ID: return value == 0; /* precedes a CPUID that fills it */
     case MSR_IA32_MCG_STATUS:
     case MSR_IA32_DEBUGCTL: return value == 0;
-    default: return mtrr_write(&vcpu->mtrrs, msr, value);
+    default: return mtrr_write(&vcpu->mtrrs, msr, value) || guest_msr_write(msr);
     }
 }

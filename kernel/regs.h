@@ -44,10 +44,11 @@
 #define RFLAGS_IF    (1ull << 9)
 #define RFLAGS_RF    (1ull << 16)
 
-#define DR6_RESET  0xffff0ff0ull
-#define DR6_BS     (1ull << 14)
-#define DR6_CAUSES 0xe00full
-#define DR7_GD     (1ull << 13)
+#define DR6_RESET       0xffff0ff0ull
+#define DR6_BREAKPOINTS 0xfull /* which of them; what else is set stays until it is cleared */
+#define DR6_BS          (1ull << 14)
+#define DR6_CAUSES      0xe00full
+#define DR7_GD          (1ull << 13)
 
 #define XCR0_X87    (1ull << 0)
 #define XCR0_SSE    (1ull << 1)
@@ -107,6 +108,8 @@
 #define MSR_KERNEL_GS_BASE          0xc0000102
 #define MSR_TSC_AUX                 0xc0000103
 
+#define MSR_PERF_CTL0      0xc0010000
+#define MSR_PERF_CTR3      0xc0010007
 #define MSR_SYSCFG         0xc0010010
 #define MSR_HWCR           0xc0010015
 #define MSR_NB_CFG         0xc001001f

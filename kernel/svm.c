@@ -285,6 +285,30 @@ static void step(struct vcpu *vcpu) {
     b->rflags |= RFLAGS_TF;
 }
 
+/* What is delivered now comes before the step, and must not save its TF. IRET's own step goes on.
+ */
+void svm_step_undo(struct vcpu *vcpu) {
+    if (!vcpu->stepping || vcpu->step_unmasks) return;
+    vcpu->stepping = false;
+    if (!vcpu->step_traps) vcpu->vmcb->rflags &= ~RFLAGS_TF;
+}
+
+/* An instruction that we have carried out with TF set: by the guest, or by step() behind its back.
+ */
+void svm_stepped(struct vcpu *vcpu) {
+    struct vmcb *b = vcpu->vmcb;
+    bool own = vcpu->stepping && !vcpu->step_traps;
+    vcpu->stepping = false;
+    vcpu->attention = true;
+    if (own) {
+        b->rflags &= ~RFLAGS_TF;
+        return;
+    }
+    b->dr6 |= DR6_BS;
+    b->clean &= ~CLEAN_DR;
+    inject_exception(vcpu, VECTOR_DB, NO_ERROR_CODE);
+}
+
 /* The end of an NMI's handler is seen; behind STI or MOV SS comes the next instruction; what is
    being injected goes first, and an interrupt to ourselves ends the run behind it. */
 void svm_nmi_window(struct vcpu *vcpu) {

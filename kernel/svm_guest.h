@@ -52,12 +52,17 @@ static inline void guest_cr2_write(struct vcpu *vcpu, u64 value) {
     vcpu->vmcb->cr2 = value;
     vcpu->vmcb->clean &= ~CLEAN_CR2;
 }
+static inline bool is_performance_msr(u32 msr) { /* PERF_CTL0 to 3, PERF_CTR0 to 3 */
+    return msr >= MSR_PERF_CTL0 && msr <= MSR_PERF_CTR3;
+}
 /* What systems read on AMD's CPUs without asking whether it is there: how memory is typed, that the
-   TSC is invariant, and that configuration space needs no more to be switched on. */
+   TSC is invariant, that configuration space needs no more to be switched on, and four counters. */
 static inline bool guest_msr_read(u32 msr, u64 *value) {
     *value = msr == MSR_HWCR ? HWCR_TSC_INVARIANT : msr == MSR_NB_CFG ? NB_CFG_EXTENDED : 0;
-    return msr == MSR_HWCR || msr == MSR_NB_CFG || msr == MSR_SYSCFG;
+    return msr == MSR_HWCR || msr == MSR_NB_CFG || msr == MSR_SYSCFG || is_performance_msr(msr);
 }
+/* The counters count nothing, whatever they are told. */
+static inline bool guest_msr_write(u32 msr) { return is_performance_msr(msr); }
 /* The VMCB has them. */
 static inline void guest_registers_save(struct unswitched *) {}
 static inline void guest_registers_load(const struct unswitched *) {}
@@ -79,6 +84,8 @@ static ALWAYS_INLINE u32 guest_exit_length(const struct vcpu *vcpu) {
     return b->exit_code < SVM_CODES ? svm_exits[b->exit_code].length : 0;
 }
 
+void svm_stepped(struct vcpu *vcpu);
+
 static ALWAYS_INLINE void guest_advance(struct vcpu *vcpu, u32 length) {
     struct vmcb *b = vcpu->vmcb;
     u64 to = b->rip + length;
@@ -86,11 +93,9 @@ static ALWAYS_INLINE void guest_advance(struct vcpu *vcpu, u32 length) {
         to = (u32)to;
     b->rip = to;
     b->shadow = 0;
-    if (unlikely(b->rflags & RFLAGS_TF)) {
-        b->dr6 |= DR6_BS;
-        b->clean &= ~CLEAN_DR;
-        inject_exception(vcpu, VECTOR_DB, NO_ERROR_CODE);
-    }
+    if (likely(!(b->rflags & (RFLAGS_TF | RFLAGS_RF)))) return;
+    b->rflags &= ~RFLAGS_RF;
+    if (b->rflags & RFLAGS_TF) svm_stepped(vcpu);
 }
 
 static ALWAYS_INLINE u32 access_of(u16 attributes) {
@@ -158,16 +163,19 @@ static ALWAYS_INLINE u32 guest_vectoring(struct vcpu *vcpu) {
 static ALWAYS_INLINE bool guest_has_event(const struct vcpu *vcpu) {
     return vcpu->vmcb->event & EVENT_VALID;
 }
+void svm_step_undo(struct vcpu *vcpu);
 static ALWAYS_INLINE void guest_event_write(struct vcpu *vcpu, u32 event) {
     struct vmcb *b = vcpu->vmcb;
     b->event = event;
     if (unlikely(EVENT_TYPE(event) == 2)) { /* until IRET */
+        svm_step_undo(vcpu);
         vcpu->nmi_masked = true;
         b->intercepts[0] |= INTERCEPT(SVM_IRET);
         b->clean &= ~CLEAN_INTERCEPTS;
     }
 }
 static ALWAYS_INLINE void guest_exception_write(struct vcpu *vcpu, u32 event) {
+    svm_step_undo(vcpu);
     guest_event_write(vcpu, event);
     if (event & EVENT_HAS_ERROR) vcpu->vmcb->event |= (u64)vcpu->event_error << 32;
 }

@@ -167,7 +167,7 @@ static void deliver(struct vcpu *vcpu, unsigned mode, unsigned vector, bool leve
     switch (mode) {
     case MODE_FIXED:
     case MODE_LOWEST: vapic_post(vcpu, vector, level); break;
-    case MODE_NMI: vcpu_post(vcpu, POSTED_NMI); break;
+    case MODE_NMI: vcpu_post_nmi(vcpu); break;
     case MODE_INIT: vcpu_post_init(vcpu); break;
     case MODE_STARTUP: vcpu_post_startup(vcpu, vector); break;
     }

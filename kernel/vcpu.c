@@ -91,7 +91,7 @@ void vcpu_destroy(struct vcpu *vcpu) {
 void vcpu_reset(struct vcpu *vcpu) {
     vcpu_stop(vcpu);
     vcpu->event = 0;
-    vcpu->nmi = false;
+    vcpu->nmi = 0;
     vcpu->extint = -1;
     vcpu->clock = vcpu->steal = 0;
     vcpu->misc_enable = MISC_ENABLE_FAST_STRINGS;
@@ -175,7 +175,7 @@ static void take_init(struct vcpu *vcpu) {
     u64 base = vcpu->apic.base;
     vapic_reset(&vcpu->apic, vcpu->index, base);
     vcpu->event = 0;
-    vcpu->nmi = false;
+    vcpu->nmi = 0;
     guest_cr2_write(vcpu, 0);
     write_dr0(0);
     write_dr1(0);
@@ -187,7 +187,8 @@ static void take_init(struct vcpu *vcpu) {
 }
 
 COLD void vcpu_take_rare(struct vcpu *vcpu, u32 requests) {
-    vcpu->nmi |= !!(requests & POSTED_NMI);
+    unsigned nmis = vcpu->nmi + !!(requests & POSTED_NMI) + !!(requests & POSTED_NMI_AGAIN);
+    vcpu->nmi = nmis > 2 ? 2 : (u8)nmis; /* one, where one is being served: inject.c */
     if (requests & POSTED_INIT) take_init(vcpu);
     if ((requests & POSTED_STARTUP) && vcpu->activity == WAIT_FOR_SIPI) {
         unsigned page = requests >> POSTED_PAGE_SHIFT;
@@ -233,6 +234,14 @@ void vcpu_kick(struct vcpu *vcpu) { kick(vcpu, false); }
 void vcpu_post(struct vcpu *vcpu, u32 requests) {
     atomic_or(&vcpu->posted.requests, requests);
     kick(vcpu, requests <= POSTED_EDGES);
+}
+
+/* A CPU takes the first at once, and keeps one more until that is served: a vCPU that does not run
+   just then must find both. */
+void vcpu_post_nmi(struct vcpu *vcpu) {
+    if (atomic_or(&vcpu->posted.requests, POSTED_NMI) & POSTED_NMI)
+        atomic_or(&vcpu->posted.requests, POSTED_NMI_AGAIN);
+    vcpu_kick(vcpu);
 }
 
 /* INIT goes before a start-up IPI that is posted with it: one that came earlier is void. */

@@ -38,8 +38,9 @@ struct posted {
 #define POSTED_TIMER      (1u << 8) /* of its local APIC */
 #define POSTED_ILLEGAL    (1u << 9) /* a vector below 16 */
 #define POSTED_NMI        (1u << 10)
-#define POSTED_INIT       (1u << 11)
-#define POSTED_STARTUP    (1u << 12) /* at page requests >> 16 */
+#define POSTED_NMI_AGAIN  (1u << 11)
+#define POSTED_INIT       (1u << 12)
+#define POSTED_STARTUP    (1u << 13) /* at page requests >> 16 */
 #define POSTED_PAGE_SHIFT 16
 
 enum activity { ACTIVE, HALTED, WAIT_FOR_SIPI };
@@ -59,7 +60,7 @@ struct vcpu {
     bool waiting;   /* a component in HC_WAIT, which has not returned its events yet */
     bool answered;  /* the device model has answered; not applied yet */
     bool queued;
-    bool nmi;
+    u8 nmi;             /* how many wait */
     bool interruptible; /* halted with RFLAGS.IF set */
     u8 activity;        /* of the guest; not ACTIVE: its state is VCPU_HALTED, or it will be */
     u32 state;          /* VCPU_... */
@@ -125,6 +126,7 @@ void vcpu_look(struct vcpu *vcpu);
    call these. */
 void vcpu_kick(struct vcpu *vcpu);
 void vcpu_post(struct vcpu *vcpu, u32 requests);
+void vcpu_post_nmi(struct vcpu *vcpu);
 void vcpu_post_init(struct vcpu *vcpu);
 void vcpu_post_startup(struct vcpu *vcpu, unsigned page);
 /* NMIs, INIT and start-up IPIs that were posted. */

@@ -32,6 +32,7 @@ static ALWAYS_INLINE void guest_load(struct vcpu *vcpu) {
 }
 
 static inline bool guest_msr_read(u32, u64 *) { return false; }
+static inline bool guest_msr_write(u32) { return false; }
 
 /* --- registers; these are of the current VMCS --- */
 
@@ -91,18 +92,29 @@ static inline void guest_registers_load(const struct unswitched *u) {
 
 /* --- exits --- */
 
-/* The instruction is done: RIP goes behind it, STI and MOV SS block no longer, and single-stepping
-   sees it. SDM volume 3, "Debug Exceptions" under VM entry. */
+static inline void step_pending(void) {
+    vmwrite64(VMCS_GUEST_PENDING_DEBUG, vmread64(VMCS_GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
+}
+
+/* A component has no NMIs. Bochs 2.7 lets it inherit the blocking of the VM that it answers, to
+   which that would go back when it is long over. */
+static inline void unblock(const struct vcpu *vcpu, u32 blocking) {
+    vmwrite32(VMCS_GUEST_BLOCKING, blocking & (vcpu->apic.page ? BLOCKING_NMI : 0));
+}
+
+/* The instruction is done: RIP goes behind it, STI and MOV SS block no longer, a breakpoint on the
+   next one counts, and single-stepping sees it. SDM volume 3, "Debug Exceptions" under VM entry. */
 static ALWAYS_INLINE void guest_advance(struct vcpu *vcpu, u64 length) {
     u64 to = guest_rip(vcpu) + length;
     if (unlikely((u32)to < length) && !(vmread32(VMCS_GUEST_ACCESS(SEGMENT_CS)) & ACCESS_LONG))
         to = (u32)to;
     vmwrite64(VMCS_GUEST_RIP, to);
     u32 blocking = vmread32(VMCS_GUEST_BLOCKING);
-    if (unlikely(blocking & (BLOCKING_STI | BLOCKING_MOV_SS)))
-        vmwrite32(VMCS_GUEST_BLOCKING, blocking & ~(BLOCKING_STI | BLOCKING_MOV_SS));
-    if (unlikely(guest_rflags(vcpu) & RFLAGS_TF))
-        vmwrite64(VMCS_GUEST_PENDING_DEBUG, vmread64(VMCS_GUEST_PENDING_DEBUG) | PENDING_DEBUG_BS);
+    if (unlikely(blocking)) unblock(vcpu, blocking);
+    u64 rflags = guest_rflags(vcpu);
+    if (likely(!(rflags & (RFLAGS_TF | RFLAGS_RF)))) return;
+    guest_rflags_write(vcpu, rflags & ~RFLAGS_RF);
+    if (rflags & RFLAGS_TF) step_pending();
 }
 
 static ALWAYS_INLINE void guest_exit_state(struct vcpu *vcpu, struct exit_message *m) {
@@ -147,15 +159,28 @@ static ALWAYS_INLINE struct page_exit guest_page_exit(struct vcpu *vcpu) {
                                   (event ? ACCESS_EVENT : 0)};
 }
 
+/* #DB: DR6 and DR7 are as they were. INT1 is behind us only when we say so; after all others, an
+   entry in the shadow of STI or MOV SS asks for the step that it holds off. SDM volume 3, "Debug
+   Exceptions", and "Checks on Guest Non-Register State". */
+static inline void debug_exception_end(struct vcpu *vcpu, u32 info) {
+    u64 causes = vmread64(VMCS_EXIT_QUALIFICATION) & DR6_CAUSES;
+    write_dr6((read_dr6() & ~DR6_BREAKPOINTS) | causes);
+    vmwrite64(VMCS_GUEST_DR7, vmread64(VMCS_GUEST_DR7) & ~DR7_GD);
+    u32 blocking = guest_blocking(vcpu), shadow = BLOCKING_STI | BLOCKING_MOV_SS;
+    if (EVENT_TYPE(info) == EVENT_TYPE_INT1) {
+        vmwrite64(VMCS_GUEST_RIP, guest_rip(vcpu) + guest_exit_length(vcpu));
+        vmwrite32(VMCS_GUEST_BLOCKING, blocking & ~shadow);
+    } else if ((blocking & shadow) && (guest_rflags(vcpu) & RFLAGS_TF)) {
+        step_pending();
+    }
+}
+
 /* What of an exception the CPU has left to us. False: it was our own. */
-static inline bool guest_exception_end(struct vcpu *, u32 info) {
+static inline bool guest_exception_end(struct vcpu *vcpu, u32 info) {
     if (info & EVENT_NMI_UNBLOCKED && EVENT_VECTOR(info) != VECTOR_DF &&
         !(vmread32(VMCS_VECTORING_EVENT) & EVENT_VALID))
         nmi_block(true);
-    if (EVENT_VECTOR(info) == VECTOR_DB) {
-        write_dr6(read_dr6() | (vmread64(VMCS_EXIT_QUALIFICATION) & DR6_CAUSES));
-        vmwrite64(VMCS_GUEST_DR7, vmread64(VMCS_GUEST_DR7) & ~DR7_GD);
-    }
+    if (EVENT_VECTOR(info) == VECTOR_DB) debug_exception_end(vcpu, info);
     return true;
 }
 static inline void guest_exit_nmi(void) {

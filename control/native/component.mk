@@ -50,16 +50,15 @@ build/$(1).wasm: $(2) $(3) $(wildcard control/lib/*.ts control/protocol/*.ts) $(
 # Accesses to linear memory are relative to the register that wasm-rt.h keeps for it.
 build/$(1).c: build/$(1).wasm control/native/component.mk
 	@echo "  WASM2C $$@"
-	@$(BIN)/wasm2c $$< -n component -o $$@.tmp
-	@sed 's|&((mem)->data\[addr\])|(linear_base + (addr))|w $$@.count' $$@.tmp > $$@
+	@$(BIN)/wasm2c $$< -n component -o build/$(1).raw.c
+	@sed 's|&((mem)->data\[addr\])|(linear_base + (addr))|w $$@.count' build/$(1).raw.c > $$@
 	@[ "$$$$(wc -l < $$@.count)" -eq 1 ] || { echo "$$@: wasm2c has another MEM_ADDR" >&2; exit 1; }
-	@rm $$@.tmp $$@.count
 
 # One program with the runtime, so that each sees through the other.
 build/$(1).o: control/native/runtime.c build/$(1).c $(COMPONENT_NATIVE)
 	@echo "  CC    $$@"
 	@gcc $(COMPONENT_CFLAGS) -Wall -Wextra -fwhole-program -DCOMPONENT_MODULE='<$(1).c>' \
-		-DSERVES_EXITS="$$$$(grep -c w2c_component_exitBuffer build/$(1).h)" -c $$< -o $$@
+		-DSERVES_EXITS="$$$$(grep -c w2c_component_exitBuffer build/$(1).raw.h)" -c $$< -o $$@
 
 build/$(1).elf: build/component-start.o build/component-memory.o build/component-trap.o \
 		build/$(1).o control/native/component.ld

@@ -431,6 +431,26 @@ static void test_pause_and_answer(void) {
     pair_destroy();
 }
 
+/* Two that come while a vCPU does not run are two, three are two; while one is served, one waits. */
+static void test_nmis(void) {
+    pair_create();
+    (void)call(HC_VCPU_START, VCPU);
+    (void)call(HC_VCPU_START, VM_VCPU);
+    struct vcpu *vcpu = vcpu_in(VM_VCPU);
+    for (unsigned i = 0; i < 3; i++)
+        (void)call(HC_VCPU_INTERRUPT, VM_VCPU, INTERRUPT_NMI);
+    while (entered != vcpu)
+        (void)call(HC_WAIT);
+    check((entered_event & 0x7ff) == (EVENT_TYPE_NMI | VECTOR_NMI) && vcpu->nmi == 1, "the second NMI waits");
+    to_control();
+    for (unsigned i = 0; i < 3; i++)
+        (void)call(HC_VCPU_INTERRUPT, VM_VCPU, INTERRUPT_NMI);
+    while (entered != vcpu)
+        (void)call(HC_WAIT);
+    check(vcpu->nmi == 1, "one NMI waits while one is served");
+    pair_destroy();
+}
+
 static void test_channels(void) {
     (void)call(HC_DOMAIN_CREATE, OTHER, ROLE_DRIVER, 60, 16);
     (void)call(HC_CHANNEL_CREATE, CHANNEL, CHANNEL2);
@@ -514,6 +534,7 @@ int main(void) {
     test_exit_page_place();
     test_cr4();
     test_pause_and_answer();
+    test_nmis();
     test_channels();
     test_timers();
     check(frame_free_count() == free_at_start, "every frame has come back");

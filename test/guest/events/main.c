@@ -8,12 +8,15 @@ const char title[] = "events";
 #define RFLAGS_TF    0x100ull
 #define PAGE         4096ull
 
-static volatile u64 hits, steps, last_rip, last_error;
+#define RFLAGS_RF    0x10000ull
+
+static volatile u64 hits, steps, last_rip, last_error, last_rflags;
 
 static void note(struct frame *frame) {
     hits++;
     last_rip = frame->rip;
     last_error = frame->error;
+    last_rflags = frame->rflags;
     if (frame->vector >= 32)
         wrmsr(APIC_EOI, 0);
 }
@@ -101,6 +104,7 @@ static void step(struct frame *frame) {
     if (steps < 16)
         stepped[steps] = frame->rip;
     steps++;
+    frame->rflags |= RFLAGS_RF; /* not again, where it is a fault */
 }
 
 /* Runs `text` with TF; `steps` must count one for each instruction, and one for POPF's own successor. */
@@ -157,6 +161,67 @@ static void check_breakpoints(void) {
     handlers[VECTOR_DB] = NULL;
 }
 
+static void note_and_skip(struct frame *frame) {
+    note(frame);
+    frame->rip = resume;
+    resume = 0;
+}
+
+#define DR6_CLEAR 0xffff0ff0ull
+#define DR6_BS    0x4000ull
+
+static u64 read_dr6(void) {
+    u64 dr6;
+    __asm__ volatile("mov %%dr6, %0" : "=r"(dr6));
+    return dr6;
+}
+
+/* Of DR6 an exception clears only which breakpoints were met; INT1 adds nothing, and is over. */
+static void check_dr6(void) {
+    static volatile u64 watched;
+    handlers[VECTOR_DB] = note;
+    hits = 0;
+    __asm__ volatile("mov %0, %%dr0; mov %1, %%dr7" ::"r"(&watched), "r"(0x400ull | 0x2 | 0xd0000));
+    __asm__ volatile("mov %0, %%dr6" ::"r"(DR6_CLEAR | DR6_BS | 4));
+    watched = 1;
+    CHECK_EQUAL(read_dr6(), DR6_CLEAR | DR6_BS | 1);
+    __asm__ volatile("mov %0, %%dr7; mov %1, %%dr6" ::"r"(0x400ull), "r"(DR6_CLEAR));
+    CHECK_EQUAL(hits, 1);
+    if (cpu_has("INT1 without a debugger of its own")) {
+        u64 behind;
+        __asm__ volatile(".byte 0xf1\n1: lea 1b(%%rip), %0" : "=r"(behind)::"memory");
+        CHECK_EQUAL(hits, 2);
+        CHECK_EQUAL(last_rip, behind);
+        CHECK_EQUAL(read_dr6(), DR6_CLEAR);
+    }
+    handlers[VECTOR_DB] = NULL;
+}
+
+/* A fault pushes RF, whoever raises it; an instruction that is done clears it, whoever did it. */
+static void check_resume_flag(void) {
+    handlers[VECTOR_GP] = handlers[VECTOR_UD] = note_and_skip;
+    last_rflags = 0;
+    __asm__ volatile(PROBE("rdmsr")::"c"(0x12345678) : "eax", "edx", "memory");
+    CHECK_EQUAL(last_rflags & RFLAGS_RF, RFLAGS_RF);
+    last_rflags = 0;
+    __asm__ volatile(PROBE("monitor")::"a"(&hits), "c"(0), "d"(0) : "memory");
+    CHECK_EQUAL(last_rflags & RFLAGS_RF, RFLAGS_RF);
+    handlers[VECTOR_GP] = handlers[VECTOR_UD] = NULL;
+    handlers[VECTOR_DB] = step;
+    steps = 0;
+    __asm__ volatile("lea 2f(%%rip), %%rax; mov %%rax, %%dr0; mov %0, %%dr7\n\t"
+                     "mov %%rsp, %%rcx; mov %%ss, %%eax; push %%rax; push %%rcx\n\t"
+                     "pushfq; orq $0x10000, (%%rsp); mov %%cs, %%eax; push %%rax\n\t"
+                     "lea 1f(%%rip), %%rax; push %%rax; iretq\n"
+                     "1: xor %%eax, %%eax; cpuid\n"
+                     "2: jmp 3f\n"
+                     "3: mov %1, %%dr7"
+                     ::"r"(0x402ull), "r"(0x400ull)
+                     : "rax", "rbx", "rcx", "rdx", "memory");
+    CHECK_EQUAL(steps, 1);
+    handlers[VECTOR_DB] = NULL;
+}
+
 /* --- the shadows of STI and MOV SS --- */
 
 static void check_shadow(void) {
@@ -199,6 +264,7 @@ static void nmi(struct frame *frame) {
         cpuid(0, 0);
         nmis_in_handler = nmis;
     }
+    in8(0x70); /* the device model answers, and does not inherit the blocking */
 }
 
 static void check_nmi(void) {
@@ -207,6 +273,10 @@ static void check_nmi(void) {
     __asm__ volatile("nop; nop");
     CHECK_EQUAL(nmis_in_handler, 1);
     CHECK_EQUAL(nmis, 2);
+    in8(0x70);
+    wrmsr(APIC_ICR, 1u << 18 | 4u << 8);
+    __asm__ volatile("nop; nop");
+    CHECK_EQUAL(nmis, 3);
     handlers[VECTOR_NMI] = NULL;
 }
 
@@ -230,6 +300,8 @@ void test_main(void) {
     check_unmapped_stack();
     check_single_step();
     check_breakpoints();
+    check_dr6();
+    check_resume_flag();
     check_shadow();
     check_nmi();
     check_software();

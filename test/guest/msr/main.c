@@ -37,6 +37,8 @@ static bool is_listed(u32 msr) {
     for (unsigned i = 0; i < sizeof(listed) / sizeof(*listed); i++)
         if (msr >= listed[i].first && msr <= listed[i].last)
             return true;
+    if (on_amd() && msr >= 0xc0010000 && msr <= 0xc0010007) /* PERF_CTL, PERF_CTR */
+        return true;
     return on_amd() && (msr == 0xc0010010 || msr == 0xc0010015 || msr == 0xc001001f);
 }
 
@@ -91,6 +93,7 @@ static void check_listed(void) {
     check_stored(0x201, beyond >> 1 | 0x800);
     CHECK_EQUAL(try_wrmsr(0x200, beyond | 6), VECTOR_GP);
     CHECK_EQUAL(try_wrmsr(0x201, beyond | 0x800), VECTOR_GP);
+    CHECK_EQUAL(try_wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | beyond), VECTOR_GP);
     CHECK_EQUAL(rdmsr(0x3a), 1);
     CHECK_EQUAL(try_wrmsr(0x3a, 5), VECTOR_GP);
     CHECK_EQUAL(try_wrmsr(0x1d9, 1), VECTOR_GP);
@@ -101,6 +104,10 @@ static void check_listed(void) {
     CHECK_EQUAL(try_wrmsr(0x1a0, 1 << 1), VECTOR_GP);
     CHECK_EQUAL(try_wrmsr(0x8b, 0), NO_FAULT);
     if (on_amd()) {
+        for (u32 msr = 0xc0010000; msr < 0xc0010008; msr++) { /* counters that count nothing */
+            CHECK_EQUAL(try_wrmsr(msr, 0), NO_FAULT);
+            CHECK_EQUAL(rdmsr(msr), 0);
+        }
         CHECK_EQUAL(rdmsr(0xc0010010), 0); /* SYSCFG, HWCR, NB_CFG */
         CHECK_EQUAL(rdmsr(0xc001001f), 1ull << 46);
         CHECK_EQUAL(rdmsr(0xc0010015), 1 << 24); /* the TSC is invariant */

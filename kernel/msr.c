@@ -34,7 +34,7 @@ void msrs_pass(u8 *bitmap, void (*allow)(u8 *bitmap, u32 msr, u32 rights)) {
     allow(bitmap, MSR_IA32_TSC, RIGHT_READ);
 }
 
-static bool beyond_memory(u64 address) {
+static COLD bool beyond_memory(u64 address) {
     return address >> (cpuid(CPUID_ADDRESS_SIZES, 0).eax & 0x3f);
 }
 

@@ -1,7 +1,7 @@
-/* What the ways into a guest and back have in common, for assembly. struct vcpu begins with its general
-   registers in the order of the ABI (RAX RCX RDX RBX RSP RBP RSI RDI R8..R15), and behind them the top
-   of the kernel stack of the CPU that it runs on. The RSP slot is not used here: VMCS and VMCB have the
-   guest's RSP. */
+/* What the ways into a guest and back have in common, for assembly. struct vcpu begins with its
+   general registers in the order of the ABI (RAX RCX RDX RBX RSP RBP RSI RDI R8..R15), and behind
+   them the top of the kernel stack of the CPU that it runs on. The RSP slot is not used here: VMCS
+   and VMCB have the guest's RSP. */
 /* clang-format off */
 #define VCPU_GPRS_SIZE 128
 #define VCPU_STACK_TOP 128

@@ -21,8 +21,7 @@
     } while (0)
 
 /* Returns the value, or the negated Status. */
-static inline i64 hypercall(u64 nr, u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
-{
+static inline i64 hypercall(u64 nr, u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5) {
     register u64 r10 __asm__("r10") = a3;
     register u64 r8 __asm__("r8") = a4;
     register u64 r9 __asm__("r9") = a5;
@@ -31,8 +30,7 @@ static inline i64 hypercall(u64 nr, u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 
 }
 
 /* The same for calls with at most one argument. */
-static inline i64 hypercall1(u64 nr, u64 a0)
-{
+static inline i64 hypercall1(u64 nr, u64 a0) {
     u64 value;
     HYPERCALL("+a"(nr), "=d"(value) : "D"(a0) : "memory", "cc");
     return unlikely(nr != STATUS_OK) ? -(i64)nr : (i64)value;

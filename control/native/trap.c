@@ -10,20 +10,16 @@ extern char stack_top[], stack_bottom[], image_end[];
 
 static u32 length;
 
-static void put_char(char c)
-{
-    if (length < TEXT_LIMIT)
-        COMM[length++] = c;
+static void put_char(char c) {
+    if (length < TEXT_LIMIT) COMM[length++] = c;
 }
 
-static void put_text(const char *text)
-{
+static void put_text(const char *text) {
     while (*text)
         put_char(*text++);
 }
 
-static void put_hex(u64 value)
-{
+static void put_hex(u64 value) {
     int digits = 1;
     while (digits < 16 && value >> (4 * digits))
         digits++;
@@ -32,50 +28,40 @@ static void put_hex(u64 value)
         put_char("0123456789abcdef"[value >> (4 * digits) & 15]);
 }
 
-static void put_decimal(u32 value)
-{
-    if (value >= 10)
-        put_decimal(value / 10);
+static void put_decimal(u32 value) {
+    if (value >= 10) put_decimal(value / 10);
     put_char('0' + value % 10);
 }
 
 /* UTF-16 of the program itself: messages and file names, in practice ASCII. */
-static void put_wide(const u16 *text, u32 count)
-{
+static void put_wide(const u16 *text, u32 count) {
     for (u32 i = 0; i < count && i < 300; i++)
         put_char(text[i] >= 0x20 && text[i] < 0x7f ? text[i] : '?');
 }
 
 /* Return addresses, from the frame at rbp on: only frames on our stack, only addresses in the
  * image. */
-static void put_backtrace(u64 rbp)
-{
+static void put_backtrace(u64 rbp) {
     put_text(" [");
     for (int i = 0; i < BACKTRACE; i++) {
-        if (rbp < (u64)stack_bottom || rbp > (u64)stack_top - 16 || rbp % 8 != 0)
-            break;
+        if (rbp < (u64)stack_bottom || rbp > (u64)stack_top - 16 || rbp % 8 != 0) break;
         const u64 *frame = (const u64 *)rbp;
-        if (frame[1] < GPA_IMAGE || frame[1] >= (u64)image_end)
-            break;
-        if (i > 0)
-            put_char(' ');
+        if (frame[1] < GPA_IMAGE || frame[1] >= (u64)image_end) break;
+        if (i > 0) put_char(' ');
         put_hex(frame[1]);
-        if (frame[0] <= rbp)
-            break;
+        if (frame[0] <= rbp) break;
         rbp = frame[0];
     }
     put_char(']');
 }
 
-static NORETURN void finish(u64 rbp)
-{
+static NORETURN void finish(u64 rbp) {
     put_backtrace(rbp);
     for (;;)
         hypercall1(HC_TRAP, length);
 }
 
-void trap_text(const char *text, u64 value)
-{
+void trap_text(const char *text, u64 value) {
     length = 0;
     put_text(text);
     put_hex(value);
@@ -83,8 +69,7 @@ void trap_text(const char *text, u64 value)
 }
 
 void trap_abort(const u16 *message, u32 message_length, const u16 *file, u32 file_length, u32 line,
-                u32 column)
-{
+                u32 column) {
     length = 0;
     put_wide(message, message_length);
     put_text(" @ ");
@@ -96,8 +81,7 @@ void trap_abort(const u16 *message, u32 message_length, const u16 *file, u32 fil
     finish((u64)__builtin_frame_address(0));
 }
 
-void trap_exception(const struct trap_frame *frame, u64 rbp, u64 cr2)
-{
+void trap_exception(const struct trap_frame *frame, u64 rbp, u64 cr2) {
     length = 0;
     if (frame->vector == 14 && cr2 >= LINEAR_BASE && cr2 < LINEAR_BASE + 8 * GIB) {
         put_text("out of bounds access at ");
@@ -116,8 +100,7 @@ void trap_exception(const struct trap_frame *frame, u64 rbp, u64 cr2)
     finish(rbp);
 }
 
-void wasm_rt_trap(wasm_rt_trap_t trap)
-{
+void wasm_rt_trap(wasm_rt_trap_t trap) {
     static const char names[][32] = {
         [WASM_RT_TRAP_OOB] = "out of bounds access",
         [WASM_RT_TRAP_INT_OVERFLOW] = "integer overflow",

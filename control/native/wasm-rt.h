@@ -80,10 +80,7 @@ typedef struct {
     uint32_t max_size, size;
 } wasm_rt_externref_table_t;
 
-static inline bool wasm_rt_is_initialized(void)
-{
-    return true;
-}
+static inline bool wasm_rt_is_initialized(void) { return true; }
 __attribute__((noreturn, cold)) void wasm_rt_trap(wasm_rt_trap_t trap);
 void wasm_rt_allocate_memory(wasm_rt_memory_t *memory, uint64_t pages, uint64_t max_pages,
                              bool is64, uint32_t page_size);

@@ -431,7 +431,8 @@ static void test_pause_and_answer(void) {
     pair_destroy();
 }
 
-/* Two that come while a vCPU does not run are two, three are two; while one is served, one waits. */
+/* Two that come while a vCPU does not run are two, three are two; while one is served, one waits.
+ */
 static void test_nmis(void) {
     pair_create();
     (void)call(HC_VCPU_START, VCPU);
@@ -441,7 +442,8 @@ static void test_nmis(void) {
         (void)call(HC_VCPU_INTERRUPT, VM_VCPU, INTERRUPT_NMI);
     while (entered != vcpu)
         (void)call(HC_WAIT);
-    check((entered_event & 0x7ff) == (EVENT_TYPE_NMI | VECTOR_NMI) && vcpu->nmi == 1, "the second NMI waits");
+    check((entered_event & 0x7ff) == (EVENT_TYPE_NMI | VECTOR_NMI) && vcpu->nmi == 1,
+          "the second NMI waits");
     to_control();
     for (unsigned i = 0; i < 3; i++)
         (void)call(HC_VCPU_INTERRUPT, VM_VCPU, INTERRUPT_NMI);

@@ -59,7 +59,7 @@ do-debug: $(BUILD)/plinth.iso tools
 
 format: setup
 	$(NPMBIN)/prettier --log-level warn --write 'boot/**/*.ts' 'control/**/*.ts' 'test/**/*.ts' '*.json'
-	clang-format -i $(wildcard kernel/*.[ch] boot/*.[ch] control/native/*.[ch] test/unit/*.[ch])
+	clang-format -i $(filter-out control/native/abi-%,$(wildcard kernel/*.[ch] boot/*.[ch] control/native/*.[ch] test/unit/*.[ch]))
 
 # ---- Kernel ---------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@
 #ifdef ABI_FOR_NODE
 #define ABI_CONST64(NAME, value) export const NAME = value##n;
 #else
-#define ABI_CONST64(NAME, value) export const NAME : u64 = value;
+#define ABI_CONST64(NAME, value) export const NAME: u64 = value;
 #endif
 #define ABI_ENUM(Name, PREFIX)
 #define ABI_VALUE(PREFIX, NAME, value)

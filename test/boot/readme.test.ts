@@ -2,8 +2,8 @@
 // rigs: VT-x, AMD-V
 
 import { execFile } from "node:child_process";
-import { mkdirSync, readFileSync } from "node:fs";
-import { resolve } from "node:path";
+import { mkdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
@@ -28,7 +28,11 @@ async function shell(line: string): Promise<string> {
   return stdout;
 }
 
-test.before(() => void mkdirSync(CWD, { recursive: true }));
+test.before(() => {
+  rmSync(CWD, { recursive: true, force: true });
+  mkdirSync(join(CWD, "build"), { recursive: true });
+  symlinkSync(resolve("boot"), join(CWD, "boot"));
+});
 
 test("has commands", () => {
   assert.ok(commands().length > 15);

@@ -488,7 +488,7 @@ static struct vcpu *attend(struct cpu *cpu) {
 }
 
 /* One step, until nothing asks for attention any more. Who loses its current vCPU to another CPU
- * attends. */
+   attends. */
 static NOINLINE void resume_slowly(struct vcpu *vcpu) {
     struct cpu *cpu = this_cpu();
     look(cpu);

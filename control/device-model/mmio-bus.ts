@@ -46,8 +46,8 @@ const regions = new StaticArray<Region | null>(MAX_REGIONS);
 let regionCount = 0;
 let lastHit = new Region(0, 0, new NoDevice());
 let rest = lastHit.device;
-/** The last page that was looked for and that nobody claims: drivers and firmware probe for long. */
 const NO_HOLE: u64 = ~0;
+/** The last page that was looked for and that nobody claims: drivers and firmware probe for long. */
 let hole = NO_HOLE;
 
 /** Gives what nobody claims below 4 GiB to a device, which sees addresses as offsets. */

@@ -78,6 +78,7 @@ NORETURN void ap_main(struct cpu *cpu) {
         for (;;)
             cpu_halt();
     }
+    core_init(cpu);
     atomic_store(&cpu->online, true);
     sched_start();
 }

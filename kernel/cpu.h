@@ -1,6 +1,7 @@
 /* What each CPU has of its own, and the descriptor tables. */
 #pragma once
 
+#include "core.h"
 #include "early.h"
 #include "types.h"
 
@@ -61,15 +62,18 @@ struct cpu {
     };
     bool reschedule; /* someone else should run */
     bool slice_over;
-    bool masked; /* the guest held off interrupts at the end of its slice */
-    bool alone;  /* nobody waits for the CPU */
+    bool masked;  /* the guest held off interrupts at the end of its slice */
+    bool alone;   /* nobody waits for the CPU */
+    bool in_core; /* counts among those of its core: core.c */
     bool restart_control;
     u64 slice_end, deadline;  /* host TSC; deadline: the sooner of slice_end and timeouts */
     struct timeout *timeouts; /* soonest first */
     struct vcpu *next;        /* takes over at the next entry, on the same time slice */
-    struct vcpu *queue, *queue_last;
-    struct vcpu *loaded;        /* its VMCS is the current one */
-    struct vcpu *unswitched;    /* the VM whose vector state and MSRs are in the CPU */
+    struct vcpu *queue;       /* queue.h */
+    struct vcpu *owner;       /* whose slice it is, up to `charged` */
+    u64 charged, vtime;       /* vtime: none of those who wait is behind it by more than it slept */
+    struct vcpu *loaded;      /* its VMCS is the current one */
+    struct vcpu *unswitched;  /* the VM whose vector state and MSRs are in the CPU */
     struct domain *last_domain; /* that ran: a barrier stands between two */
     u64 accounted;              /* up to this TSC value time has been given to a vCPU */
     u64 idle_time;
@@ -80,9 +84,13 @@ struct cpu {
     bool ring ALIGNED(64); /* a poke is under way */
     bool idling;
     bool online;
-    u32 vms;                  /* vCPUs of VMs whose home it is */
-    struct vcpu *inbox;       /* vCPUs to look at */
-    bool reading ALIGNED(64); /* holds the kernel lock, with others */
+    u32 load;                    /* weights of VMs' vCPUs whose home it is */
+    u64 waiting;                 /* least vtime of those who wait in the queue */
+    struct vcpu *dedicated;      /* the only one of a VM that may run here */
+    u64 siblings;                /* CPUs of its core, by id, itself too */
+    struct core *core, own_core; /* NULL: one thread only */
+    struct vcpu *inbox;          /* vCPUs to look at */
+    bool reading ALIGNED(64);    /* holds the kernel lock, with others */
 };
 
 static inline struct cpu *this_cpu(void) {

@@ -100,8 +100,8 @@ static unsigned order_for(u64 bytes) {
     return order;
 }
 
-u32 domain_create(u32 role, const char label[LABEL_SIZE], u32 kernel_quota, u32 cap_slots,
-                  struct domain **out) {
+u32 domain_create(u32 role, u32 tenant, const char label[LABEL_SIZE], u32 kernel_quota,
+                  u32 cap_slots, struct domain **out) {
     static u32 last_id;
     if (role > ROLE_VM || cap_slots < 2 || cap_slots > 4096 || kernel_quota < 8)
         return STATUS_BAD_ARGUMENT;
@@ -111,6 +111,7 @@ u32 domain_create(u32 role, const char label[LABEL_SIZE], u32 kernel_quota, u32 
     _Static_assert(sizeof(struct domain) <= PAGE_SIZE, "a domain is a page");
     object_init(&domain->object, OBJECT_DOMAIN);
     domain->role = role;
+    domain->tenant = tenant;
     domain->kernel_quota = kernel_quota;
     domain->kernel_pages = 1;
     kernel_pages_reserved += kernel_quota - 1;

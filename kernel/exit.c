@@ -306,7 +306,7 @@ static NOINLINE void exit_rare(struct vcpu *vcpu) {
     case REASON_TPR: vcpu->attention = true; break;
     case REASON_EOI: vapic_ended(vcpu, guest_exit_apic(vcpu) & 0xff); break;
     case REASON_APIC_WRITE: vapic_written(vcpu, guest_exit_apic(vcpu)); break;
-    case REASON_PAUSE: advance(vcpu), sched_yield(); break;
+    case REASON_PAUSE: advance(vcpu), sched_spins(); break;
     case REASON_HLT: exit_hlt(vcpu); break;
     case REASON_CR_ACCESS: advance_or_gp(vcpu, guest_cr_access(vcpu)); break;
     case REASON_XSETBV: exit_xsetbv(vcpu); break;

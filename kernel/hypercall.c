@@ -174,7 +174,7 @@ static u32 hc_domain_create(struct call *c) {
     if (c->a[1] == ROLE_CONTROL || c->a[1] > ROLE_VM || c->a[2] > 1u << 20 || c->a[3] > 4096)
         return STATUS_BAD_ARGUMENT;
     memcpy(label, c->domain->comm, LABEL_SIZE);
-    TRY(domain_create((u32)c->a[1], label, (u32)c->a[2], (u32)c->a[3], &domain));
+    TRY(domain_create((u32)c->a[1], (u32)c->a[4], label, (u32)c->a[2], (u32)c->a[3], &domain));
     cap_create(slot, c->domain, &domain->object, RIGHT_ALL, 0);
     if (domain->role != ROLE_VM) cap_derive(&domain->caps[CAP_SELF], domain, slot, RIGHT_READ);
     return STATUS_OK;
@@ -342,6 +342,15 @@ static u32 hc_vcpu_stop(struct call *c) {
     return STATUS_OK;
 }
 
+static u32 hc_vcpu_share(struct call *c) {
+    struct vcpu *vcpu;
+    struct vcpu_share asked;
+    TRY(get_root(c)); /* what it gets, others do not */
+    TRY(get_vcpu(c, c->a[0], RIGHT_CONTROL, &vcpu));
+    memcpy(&asked, c->domain->comm, sizeof(asked));
+    return sched_admit(vcpu, &asked);
+}
+
 static u32 hc_vcpu_interrupt(struct call *c) {
     struct vcpu *vcpu;
     TRY(get_vcpu(c, c->a[0], RIGHT_INTERRUPT, &vcpu));
@@ -364,6 +373,10 @@ static u32 hc_vcpu_info(struct call *c) {
     info->run_time = vcpu->run_time;
     info->interrupts = vcpu->interrupts;
     info->forwarded = vcpu->forwarded;
+    info->cpu = vcpu->home->id;
+    info->ready_time = vcpu->stolen;
+    info->throttles = vcpu->throttles;
+    info->scheduling = vcpu->share.class;
     memcpy(info->counters, vcpu->counters, sizeof(info->counters));
     for (unsigned reason = 0; reason < MAX_EXIT_REASONS; reason++)
         info->exits += info->counters[reason]; /* the copy: it may run */
@@ -518,9 +531,17 @@ static u32 hc_host_info(struct call *c) {
         .uptime = rdtsc(),
         .cpus = cpus_online,
         .clean_pages = frame_clean_count(),
+        .past_time = vcpus_past_time,
     };
     for (struct domain *domain = domains; domain; domain = domain->next)
         info.domains++;
+    for (u32 i = 0; i < cpus_online; i++) {
+        u64 threads = 0;
+        for (u64 left = cpus[i].siblings; left; left &= left - 1)
+            threads++;
+        info.dedicated |= (u64) !!cpus[i].dedicated << i;
+        if (threads > info.threads) info.threads = threads;
+    }
     memcpy(c->domain->comm, &info, sizeof(info));
     return STATUS_OK;
 }
@@ -624,6 +645,7 @@ static const handler handlers[HC_COUNT] = {
     [HC_HOST_RESET] = hc_host_reset,
     [HC_ENTROPY] = hc_entropy,
     [HC_MEM_RELEASE] = hc_mem_release,
+    [HC_VCPU_SHARE] = hc_vcpu_share,
 };
 
 /* Those that only read what capabilities lead to, and are on the way of every device's work. */

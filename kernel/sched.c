@@ -1,11 +1,13 @@
-/* Scheduling of one CPU: a queue, time slices, direct hand-over, timeouts, idling. */
+/* Scheduling of one CPU: time slices, direct hand-over, idling. */
 #include "sched.h"
 
+#include "core.h"
 #include "cpu.h"
 #include "domain.h"
 #include "frame.h"
 #include "guest.h"
 #include "log.h"
+#include "sched_inline.h"
 #include "regs.h"
 #include "smp.h"
 #include "time.h"
@@ -13,80 +15,17 @@
 #include "vcpu.h"
 #include "x86.h"
 
-/* Time slices per second: of a vCPU that shares the CPU; of one that is alone on it; and of a guest
-   that holds off interrupts, since some CPUs hold off the host's with them (Bochs does). */
-#define SLICES_SHARED 500
-#define SLICES_ALONE  20
-#define SLICES_MASKED 1000
 #define CLEAN_TICKS   4096 /* more than the zeroing of a page takes */
 #define HANG_SECONDS  20   /* of CPU time, that a component may take to come back to HC_WAIT */
 #define PRED_CMD_IBPB 1ull
-#define CPUS_ALL      ((1ull << (cpus_online - 1) << 1) - 1)
 
 static u64 idle_cpus; /* by id */
-
-/* --- timeouts --- */
-
-static void deadline_update(struct cpu *cpu) {
-    u64 first = cpu->timeouts ? cpu->timeouts->deadline : ~0ull;
-    cpu->deadline = first < cpu->slice_end ? first : cpu->slice_end;
-    if (unlikely(!virt_timer)) host_timer_set(cpu->deadline);
-}
-
-static void unlink_timeout(struct cpu *cpu, struct timeout *timeout) {
-    struct timeout **link = &cpu->timeouts;
-    assert(timeout->cpu == cpu);
-    while (*link != timeout)
-        link = &(*link)->next;
-    *link = timeout->next;
-    timeout->armed = false;
-}
-
-static NOINLINE void place_timeout(struct cpu *cpu, struct timeout *timeout, u64 deadline) {
-    struct timeout **link = &cpu->timeouts;
-    if (timeout->armed) unlink_timeout(cpu, timeout);
-    while (*link && (*link)->deadline <= deadline)
-        link = &(*link)->next;
-    timeout->deadline = deadline;
-    timeout->cpu = cpu;
-    timeout->next = *link;
-    timeout->armed = true;
-    *link = timeout;
-    deadline_update(cpu);
-}
-
-void timeout_set(struct timeout *timeout, u64 deadline) {
-    struct cpu *cpu = this_cpu();
-    if (!timeout->armed || deadline < timeout->deadline ||
-        (timeout->next && deadline > timeout->next->deadline))
-        return place_timeout(cpu, timeout, deadline);
-    timeout->deadline = deadline; /* its place stays */
-    if (cpu->timeouts == timeout) deadline_update(cpu);
-}
-
-void timeout_cancel(struct timeout *timeout) {
-    if (!timeout->armed) return;
-    struct cpu *cpu = this_cpu();
-    unlink_timeout(cpu, timeout);
-    deadline_update(cpu);
-}
-
-static void cancel(void *timeout) { timeout_cancel(timeout); }
-
-void timeout_end(struct timeout *timeout) {
-    if (timeout->cpu) cpus_call(1ull << timeout->cpu->id, cancel, timeout);
-}
 
 /* Nothing that is over stays to be waited for: the host's timer would interrupt for ever. */
 void sched_deadline(void) {
     struct cpu *cpu = this_cpu();
     u64 now = rdtsc() + TIMER_ADVANCE;
-    while (cpu->timeouts && cpu->timeouts->deadline <= now) {
-        struct timeout *timeout = cpu->timeouts;
-        cpu->timeouts = timeout->next;
-        atomic_store(&timeout->armed, false); /* from here on another CPU may arm it */
-        timeout->fire(timeout);
-    }
+    timeouts_run(cpu, now);
     if (unlikely(now >= cpu->slice_end)) {
         cpu->attention = cpu->slice_over = true;
         cpu->masked = cpu->loaded && guest_masks_host(cpu->loaded);
@@ -97,206 +36,179 @@ void sched_deadline(void) {
 
 void timer_interrupt(void) { sched_deadline(); }
 
-/* --- the queue --- */
-
-static bool is_vm(const struct vcpu *vcpu) { return vcpu->domain->role == ROLE_VM; }
-static bool move_to_idle(struct vcpu *vcpu);
-
-static void slice_start(struct cpu *cpu, bool alone) {
-    u64 rate = cpu->masked ? SLICES_MASKED : alone ? SLICES_ALONE : SLICES_SHARED;
-    cpu->slice_end = rdtsc() + tsc_hz / rate;
-    cpu->alone = alone;
-    cpu->slice_over = false;
-    deadline_update(cpu);
-}
-
-static void enqueued(struct vcpu *vcpu) {
-    vcpu->queued = true;
-    vcpu->queued_at = rdtsc();
-}
-
-static void dequeued(struct vcpu *vcpu) {
-    vcpu->queued = false;
-    vcpu->stolen += rdtsc() - vcpu->queued_at;
-}
-
-static void push_front(struct cpu *cpu, struct vcpu *vcpu) {
-    vcpu->queue_next = cpu->queue;
-    cpu->queue = vcpu;
-    if (!cpu->queue_last) cpu->queue_last = vcpu;
-    enqueued(vcpu);
-}
-
-static void push_back(struct cpu *cpu, struct vcpu *vcpu) {
-    vcpu->queue_next = NULL;
-    if (cpu->queue_last)
-        cpu->queue_last->queue_next = vcpu;
-    else
-        cpu->queue = vcpu;
-    cpu->queue_last = vcpu;
-    enqueued(vcpu);
-}
-
-static struct vcpu *pop(struct cpu *cpu) {
-    struct vcpu *vcpu = cpu->queue;
-    if (!vcpu) return NULL;
-    cpu->queue = vcpu->queue_next;
-    if (!cpu->queue) cpu->queue_last = NULL;
-    dequeued(vcpu);
-    return vcpu;
-}
-
-static void unlink_queued(struct cpu *cpu, struct vcpu *vcpu) {
-    struct vcpu *before = NULL;
-    for (struct vcpu *v = cpu->queue; v != vcpu; v = v->queue_next)
-        before = v;
-    if (before)
-        before->queue_next = vcpu->queue_next;
-    else
-        cpu->queue = vcpu->queue_next;
-    if (cpu->queue_last == vcpu) cpu->queue_last = before;
-    dequeued(vcpu);
-}
-
-void sched_wake(struct vcpu *vcpu, bool urgent) {
-    struct cpu *cpu = this_cpu();
-    vcpu->state = VCPU_READY;
-    if (vcpu->queued || vcpu == cpu->current || vcpu == cpu->next || !vcpu_runnable(vcpu)) return;
-    /* A component runs for a moment only; behind a VM another CPU is better, if it has nothing to
-       do. */
-    if (is_vm(vcpu) && cpu->current && is_vm(cpu->current) && move_to_idle(vcpu)) return;
-    if (urgent)
-        push_front(cpu, vcpu);
-    else
-        push_back(cpu, vcpu);
-    cpu->reschedule |= urgent;
-    cpu->attention = true;
-    if (cpu->alone) /* no longer */
-        slice_start(cpu, false);
-}
-
-void sched_remove(struct vcpu *vcpu) {
-    struct cpu *cpu = this_cpu();
-    if (vcpu->queued) unlink_queued(cpu, vcpu);
-    if (cpu->next == vcpu) cpu->next = NULL;
-    if (cpu->current == vcpu) cpu->attention = true;
-}
+/* --- slices --- */
 
 /* The time since the last call is the current vCPU's. */
-static void account(struct cpu *cpu) {
-    u64 now = rdtsc();
+static void account(struct cpu *cpu, u64 now) {
     if (cpu->current) cpu->current->run_time += now - cpu->accounted;
     cpu->accounted = now;
 }
 
-/* --- homes --- */
+/* The slice so far is its owner's: a VM and its device model run on the slices of each other, and
+   the VM pays for both. */
+static ALWAYS_INLINE void charge(struct cpu *cpu, u64 now) {
+    struct vcpu *owner = cpu->owner;
+    u64 ran = now - cpu->charged;
+    cpu->charged = now;
+    if (!owner) return;
+    struct domain *domain = owner->domain;
+    if (domain->vm)
+        atomic_add(&domain->vm->model_time, ran);
+    else if (unlikely(atomic_load(&domain->model_time)))
+        ran += atomic_swap(&domain->model_time, 0);
+    share_charge(&owner->share, ran);
+}
 
-/* Nothing of it stays here. */
-static void release(struct cpu *cpu, struct vcpu *vcpu) {
+static void slice_start(struct cpu *cpu, struct vcpu *vcpu, u64 now) {
+    const struct share *share = &vcpu->share;
+    if (!share->guaranteed && share->key > cpu->vtime) cpu->vtime = share->key;
+    cpu->owner = vcpu;
+    cpu->charged = now;
+    cpu->slice_end = now + queue_slice(cpu, vcpu, now);
+    cpu->slice_over = false;
+    cpu->alone = !cpu->queue;
+    vcpu->slice_left = 0;
+    if (cpus_online > 1) atomic_store(&cpu->waiting, queue_least(cpu));
+    deadline_update(cpu);
+}
+
+/* Somebody else waits now, and may have to for the rest of the slice. */
+static NOINLINE void slice_shorten(struct cpu *cpu) {
+    u64 now = rdtsc(), end = now + (cpu->owner ? queue_slice(cpu, cpu->owner, now) : 0);
+    cpu->alone = false;
+    if (end < cpu->slice_end) cpu->slice_end = end;
+    deadline_update(cpu);
+}
+
+/* Whether it should run in place of what runs now: a device model at once where its VM does. */
+static bool interrupts(const struct cpu *cpu, const struct vcpu *vcpu, u64 now) {
+    const struct vcpu *owner = cpu->owner;
+    if (!owner || vcpu->domain->vm == owner->domain) return true;
+    const struct share *share = &vcpu->share, *running = &owner->share;
+    if (unlikely(share->guaranteed | running->guaranteed)) return queue_before(share, running);
+    u64 had = (now - cpu->charged) * WEIGHT_DEFAULT / running->weight;
+    return share->key + spans.interrupt < running->vtime + had;
+}
+
+/* --- who is ready --- */
+
+static void waited(struct vcpu *vcpu, u64 now) {
+    if (vcpu->ready_since) vcpu->stolen += now - vcpu->ready_since;
+    vcpu->ready_since = 0;
+}
+
+/* True: it has used up its budget, and may not run before it gets a new one. */
+static NOINLINE bool throttle_limited(struct vcpu *vcpu, u64 now) {
+    struct share *share = &vcpu->share;
+    if (share_refresh(share, now)) return false;
+    timeout_set(&vcpu->replenish, share->period_end);
+    vcpu->throttled = share->hard;
+    vcpu->throttles += vcpu->throttled;
+    return vcpu->throttled;
+}
+static ALWAYS_INLINE bool throttle(struct vcpu *vcpu, u64 now) {
+    return unlikely(vcpu->share.budget) && throttle_limited(vcpu, now);
+}
+
+static ALWAYS_INLINE void enqueue(struct cpu *cpu, struct vcpu *vcpu, u64 now) {
+    if (!vcpu->ready_since) vcpu->ready_since = now;
+    if (!throttle(vcpu, now)) queue_insert(cpu, vcpu);
+}
+
+/* It waits now, unless it is used up or somewhere else: instead of what runs, or after its slice.
+ */
+static void queued(struct cpu *cpu, struct vcpu *vcpu, u64 now) {
+    cpu->attention = true;
+    if (!vcpu->queued) return;
+    if (interrupts(cpu, vcpu, now))
+        cpu->reschedule = true;
+    else if (cpu->alone)
+        slice_shorten(cpu);
+}
+
+static bool movable(const struct vcpu *vcpu) {
+    return domain_is_vm(vcpu->domain) && vcpu->share.class == CLASS_SHARED;
+}
+
+/* The first that waits goes to an idle CPU, if one may have it. */
+static NOINLINE void share_out(struct cpu *cpu, u64 idle) {
+    for (struct vcpu *vcpu = cpu->queue; vcpu; vcpu = vcpu->queue_next)
+        for (u64 left = movable(vcpu) ? idle : 0; left; left &= left - 1) {
+            struct cpu *to = &cpus[__builtin_ctzll(left)];
+            if (!home_allows(vcpu, to) || core_is_foreign(to, vcpu)) continue;
+            sched_move(vcpu, to);
+            return;
+        }
+}
+
+void sched_wake(struct vcpu *vcpu, bool slept) {
+    struct cpu *cpu = this_cpu();
+    struct share *share = &vcpu->share;
+    vcpu->state = VCPU_READY;
+    if (vcpu->queued || vcpu->throttled || vcpu == cpu->current || vcpu == cpu->next ||
+        !vcpu_runnable(vcpu))
+        return;
+    u64 behind = slept ? spans.slept : spans.apart;
+    if (share->vtime + behind < cpu->vtime) share->vtime = cpu->vtime - behind;
+    if (!slept && share->vtime > cpu->vtime + spans.apart) share->vtime = cpu->vtime + spans.apart;
+    u64 now = rdtsc();
+    enqueue(cpu, vcpu, now);
+    /* A component runs for a moment only; behind a VM another CPU is better, if it has nothing to
+       do. */
+    const struct vcpu *current = cpu->current;
+    u64 idle = atomic_load(&idle_cpus);
+    if (unlikely(idle) && current && domain_is_vm(current->domain) && vcpu_runnable(current))
+        share_out(cpu, idle);
+    queued(cpu, vcpu, now);
+}
+
+void sched_remove(struct vcpu *vcpu) {
+    struct cpu *cpu = this_cpu();
+    if (vcpu->queued) queue_remove(cpu, vcpu);
+    timeout_cancel(&vcpu->replenish);
+    vcpu->throttled = false;
+    vcpu->slice_left = 0;
+    waited(vcpu, rdtsc());
+    if (cpu->next == vcpu) cpu->next = NULL;
+    if (cpu->current == vcpu) cpu->attention = true;
+}
+
+/* A new budget: it may run again, or goes before others again. */
+void sched_replenished(struct timeout *timeout) {
+    struct vcpu *vcpu = container_of(timeout, struct vcpu, replenish);
+    struct cpu *cpu = this_cpu();
+    bool waits = vcpu->queued || vcpu->throttled;
+    if (vcpu->queued) queue_remove(cpu, vcpu);
+    vcpu->throttled = false;
+    if (vcpu == cpu->owner) cpu->attention = cpu->slice_over = true;
+    if (!waits) return;
+    u64 now = rdtsc();
+    enqueue(cpu, vcpu, now);
+    queued(cpu, vcpu, now);
+}
+
+void sched_release(struct vcpu *vcpu) {
+    struct cpu *cpu = this_cpu();
     sched_remove(vcpu);
     vapic_timer_stop(&vcpu->apic);
     guest_unload(vcpu);
+    if (cpu->owner == vcpu) {
+        charge(cpu, rdtsc());
+        cpu->owner = NULL;
+    }
     if (cpu->current != vcpu) return;
-    account(cpu);
+    account(cpu, rdtsc());
     cpu->current = NULL;
-}
-
-static void home_set(struct vcpu *vcpu, struct cpu *to) {
-    if (is_vm(vcpu)) {
-        atomic_add(&vcpu->home->vms, -1);
-        atomic_add(&to->vms, 1);
-    }
-    atomic_store(&vcpu->home, to);
-}
-
-void sched_mail(struct vcpu *vcpu) {
-    if (atomic_swap(&vcpu->mailed, true)) return;
-    struct cpu *home = atomic_load(&vcpu->home);
-    vcpu->inbox_next = atomic_load(&home->inbox);
-    while (!atomic_replace(&home->inbox, &vcpu->inbox_next, vcpu))
-        ;
-    cpu_poke(home);
-}
-
-void sched_move(struct vcpu *vcpu, struct cpu *to) {
-    release(this_cpu(), vcpu);
-    vcpu->arriving = true;
-    home_set(vcpu, to);
-    sched_mail(vcpu);
-}
-
-static void inbox_empty(struct cpu *cpu) {
-    for (struct vcpu *next, *vcpu = atomic_swap(&cpu->inbox, NULL); vcpu; vcpu = next) {
-        next = vcpu->inbox_next;
-        atomic_set(&vcpu->mailed, false); /* what comes from now on mails it again */
-        if (vcpu->home == cpu)
-            vcpu_look(vcpu);
-        else
-            sched_mail(vcpu);
-    }
-}
-
-static void settle(void *unused) {
-    (void)unused;
-    inbox_empty(this_cpu());
-}
-
-/* Twice: the first round may have sent some on. */
-void sched_settle(void) {
-    cpus_call(CPUS_ALL, settle, NULL);
-    cpus_call(CPUS_ALL, settle, NULL);
-}
-
-struct taking {
-    struct vcpu *vcpu;
-    bool done;
-};
-
-static void take_here(void *argument) {
-    struct cpu *cpu = this_cpu();
-    struct taking *taking = argument;
-    inbox_empty(cpu);
-    taking->done = taking->vcpu->home == cpu;
-    if (taking->done) release(cpu, taking->vcpu);
-}
-
-void sched_take(struct vcpu *vcpu) {
-    if (vcpu == this_cpu()->current) { /* who asks goes on */
-        this_cpu()->attention = true;
-        return;
-    }
-    struct taking taking = {vcpu, false};
-    while (!taking.done) /* it may move meanwhile */
-        cpus_call(1ull << atomic_load(&vcpu->home)->id, take_here, &taking);
-    home_set(vcpu, this_cpu());
-}
-
-void sched_place(struct vcpu *vcpu) {
-    if (vcpu == this_cpu()->current) return;
-    struct cpu *best = vcpu->home;
-    u32 load = best->vms - 1;
-    for (u32 i = 0; is_vm(vcpu) && i < cpus_online; i++)
-        if (atomic_load(&cpus[i].vms) < load) load = cpus[i].vms, best = &cpus[i];
-    vcpu->arriving = true;
-    if (best == vcpu->home)
-        vcpu_look(vcpu);
-    else
-        sched_move(vcpu, best);
-}
-
-static bool move_to_idle(struct vcpu *vcpu) {
-    u64 idle = atomic_load(&idle_cpus);
-    if (likely(!idle)) return false;
-    sched_move(vcpu, &cpus[__builtin_ctzll(idle)]);
-    return true;
 }
 
 /* What other CPUs want. */
 static NOINLINE void look_around(struct cpu *cpu) {
     cpu->poked = false;
     atomic_set(&cpu->ring, false);
-    if (unlikely(atomic_load(&cpus_called.pending))) smp_service();
-    if (unlikely(cpu->inbox)) inbox_empty(cpu);
+    if (likely(!(atomic_load(&cpus_called.pending) | (u64)cpu->inbox | (u64)cpu->core))) return;
+    smp_service();
+    inbox_empty(cpu);
+    if (cpu->core) core_look(cpu);
 }
 static void look(struct cpu *cpu) {
     if (unlikely(cpu->poked || atomic_load(&cpu->ring))) look_around(cpu);
@@ -304,21 +216,33 @@ static void look(struct cpu *cpu) {
 
 void sched_hand_over(struct vcpu *to) {
     struct cpu *cpu = this_cpu();
-    if (to->queued) unlink_queued(cpu, to);
+    if (to->queued) {
+        queue_remove(cpu, to);
+        waited(to, rdtsc());
+    }
     cpu->next = to;
     cpu->attention |= ATTENTION_NEXT;
 }
 
-void sched_yield(void) {
+/* What it waits for may be what another vCPU of its VM would do: that gets the rest of the slice.
+ */
+void sched_spins(void) {
     struct cpu *cpu = this_cpu();
-    cpu->attention = cpu->slice_over = true;
+    struct vcpu *other = cpu->queue;
+    while (other && other->domain != cpu->current->domain)
+        other = other->queue_next;
+    if (other)
+        sched_hand_over(other);
+    else
+        cpu->slice_over = true;
+    cpu->attention = true;
 }
 
 void sched_queue_next(struct vcpu *vcpu) {
     struct cpu *cpu = this_cpu();
     if (vcpu->queued || vcpu == cpu->next) return;
-    push_front(cpu, vcpu);
-    if (cpu->alone) slice_start(cpu, false);
+    enqueue(cpu, vcpu, rdtsc());
+    if (cpu->alone) slice_shorten(cpu);
 }
 
 u64 sched_idle_time(void) {
@@ -339,14 +263,16 @@ static bool clean_memory(struct cpu *cpu) {
     return more;
 }
 
+/* With somebody in the queue: the core is another tenant's, and the slice's end is when to look
+   again. */
 static void idle(struct cpu *cpu) {
     u64 start = rdtsc();
-    cpu->slice_end = ~0ull;
     cpu->alone = false;
-    atomic_or(&idle_cpus, 1ull << cpu->id);
-    while (!cpu->queue && !cpu->restart_control) {
+    if (!cpu->queue) cpu->slice_end = ~0ull;
+    if (!cpu->queue && !cpu->dedicated) atomic_or(&idle_cpus, 1ull << cpu->id);
+    while (!cpu->attention && !cpu->restart_control) {
         deadline_update(cpu);
-        host_timer_set(cpu->timeouts ? cpu->timeouts->deadline - TIMER_ADVANCE : TIMER_OFF);
+        host_timer_set(cpu->deadline == ~0ull ? TIMER_OFF : cpu->deadline - TIMER_ADVANCE);
         if (clean_memory(cpu)) {
             cpu_take_interrupts();
         } else {
@@ -361,51 +287,74 @@ static void idle(struct cpu *cpu) {
     cpu->idle_time += rdtsc() - start;
 }
 
-/* Who makes room for an urgent one keeps the rest of its slice, and gets no new one: else an urgent
-   one that comes often would keep the rest of the queue waiting for ever. */
-static void interrupt_slice(struct cpu *cpu, struct vcpu *vcpu) {
-    u64 now = rdtsc();
-    vcpu->slice_left = cpu->slice_end > now ? cpu->slice_end - now : 1;
-    push_front(cpu, vcpu);
-}
-
-static void resume_slice(struct cpu *cpu, struct vcpu *vcpu) {
-    u64 end = rdtsc() + vcpu->slice_left;
-    if (vcpu->slice_left && end < cpu->slice_end) {
-        cpu->slice_end = end;
-        deadline_update(cpu);
+/* Those who wait on another CPU are further behind than those here: to there, so that one of them
+   can come here. */
+static bool make_even(struct cpu *cpu, struct vcpu *vcpu) {
+    u64 here = queue_least(cpu), least = ~0ull;
+    struct cpu *to = NULL;
+    if (!movable(vcpu) || cpus_online == 1) return false;
+    if (vcpu->share.vtime < here) here = vcpu->share.vtime;
+    for (struct cpu *other = cpus; other < cpus + cpus_online; other++) {
+        u64 waiting = atomic_load(&other->waiting);
+        if (other == cpu || waiting >= least || !home_allows(vcpu, other)) continue;
+        to = other;
+        least = waiting;
     }
-    vcpu->slice_left = 0;
+    if (!to || here < spans.uneven || least >= here - spans.uneven) return false;
+    if (!cpu->queue) atomic_or(&idle_cpus, 1ull << cpu->id); /* before it is asked for one */
+    sched_move(vcpu, to);
+    return true;
 }
 
-/* The vCPU that runs next; NULL: nobody is ready. */
+/* The first in the queue that may run now; NULL: nobody. */
+static struct vcpu *take_first(struct cpu *cpu, u64 now) {
+    for (struct vcpu *next, *vcpu = cpu->queue; vcpu; vcpu = next) {
+        next = vcpu->queue_next;
+        if (unlikely(cpu->core) && !core_admits(cpu, vcpu)) continue;
+        queue_remove(cpu, vcpu);
+        if (throttle(vcpu, now)) continue;
+        waited(vcpu, now);
+        return vcpu;
+    }
+    if (cpu->core) core_leave(cpu);
+    return NULL;
+}
+
+/* The vCPU that runs next, up to which time was accounted; NULL: nobody is ready. */
 static struct vcpu *choose(struct cpu *cpu) {
-    struct vcpu *current = cpu->current;
+    struct vcpu *current = cpu->current, *next = cpu->next;
     bool can = current && vcpu_runnable(current);
-    if (cpu->next) {
-        struct vcpu *next = cpu->next;
+    u64 now = rdtsc();
+    if (next) {
+        bool runnable = vcpu_runnable(next);
         cpu->next = NULL;
-        if (can && next != current) push_front(cpu, current);
-        if (vcpu_runnable(next)) {
+        if (runnable && cpu->owner && cpu->owner->domain == next->domain) { /* its slice, then */
+            charge(cpu, now);
+            cpu->owner = next;
+        }
+        if (can && next != current) enqueue(cpu, current, now);
+        account(cpu, now);
+        if (runnable) {
             cpu->attention |= cpu->reschedule | cpu->slice_over; /* then it is others' turn */
             return next;
         }
         can = false;
     }
     if (can && !cpu->reschedule && !cpu->slice_over) return current;
-    struct vcpu *next = pop(cpu);
-    if (can) {
-        if (!next)
-            next = current;
-        else if (!cpu->slice_over)
-            interrupt_slice(cpu, current);
-        else if (!is_vm(current) || !move_to_idle(current))
-            push_back(cpu, current);
-    }
+    account(cpu, now);
+    charge(cpu, now);
+    if (can && !cpu->slice_over && cpu->slice_end > now && current == cpu->owner)
+        current->slice_left = cpu->slice_end - now;
+    if (can && !(cpu->slice_over && make_even(cpu, current))) enqueue(cpu, current, now);
+    cpu->owner = NULL;
     cpu->reschedule = false;
-    if (next) {
-        slice_start(cpu, !cpu->queue);
-        resume_slice(cpu, next);
+    next = take_first(cpu, now);
+    if (!next) return NULL;
+    slice_start(cpu, next, now);
+    u64 idle = atomic_load(&idle_cpus);
+    if (unlikely(idle)) { /* with this one in it: make_even */
+        atomic_and(&idle_cpus, ~(1ull << cpu->id));
+        share_out(cpu, idle & ~(1ull << cpu->id));
     }
     return next;
 }
@@ -445,7 +394,6 @@ static void switch_unswitched(struct cpu *cpu, struct vcpu *to) {
 }
 
 static void switch_to(struct cpu *cpu, struct vcpu *to) {
-    account(cpu);
     atomic_set(&cpu->current, to); /* before the last look at its attention: vcpu_kick */
     trace(cpu->accounted, TRACE_SWITCH, to->domain, to->index, 0);
     guest_load(to);
@@ -470,13 +418,12 @@ static struct vcpu *attend(struct cpu *cpu) {
     cpu->attention = false;
     if (cpu->restart_control) domain_restart_control();
     if (cpu->slice_over && cpu->current) {
-        account(cpu);
+        account(cpu, rdtsc());
         check_hang(cpu->current);
         if (cpu->masked) cpu_take_interrupts();
     }
     struct vcpu *next;
     while (!(next = choose(cpu))) {
-        account(cpu);
         cpu->current = NULL;
         idle(cpu);
         cpu->attention = false; /* that it has one now */
@@ -526,11 +473,12 @@ void sched_resume_next(struct vcpu *vcpu) {
     /* As choose and switch_to would do it, for two that trust each other. */
     cpu->next = NULL;
     cpu->attention = false;
-    account(cpu);
+    account(cpu, rdtsc());
     atomic_set(&cpu->current, next);
     cpu->last_domain = next->domain;
     guest_load(next);
-    if (unlikely(cpu->unswitched != next && is_vm(next))) switch_unswitched(cpu, next);
+    if (unlikely(cpu->unswitched != next && domain_is_vm(next->domain)))
+        switch_unswitched(cpu, next);
     arrive(next);
     sched_resume(next);
 }

@@ -1,31 +1,11 @@
 /* Who runs next on a CPU, for how long, and what happens when a time comes. */
 #pragma once
 
-#include "types.h"
+#include "queue.h"
 
 struct cpu;
 struct vcpu;
-
-#define container_of(pointer, type, member)                                                        \
-    ((type *)((char *)(pointer) - __builtin_offsetof(type, member)))
-
-/* Something to do at a time; in one CPU's list, soonest first. That CPU alone touches it. */
-struct timeout {
-    u64 deadline; /* host TSC */
-    struct cpu *cpu;
-    struct timeout *next;
-    void (*fire)(struct timeout *timeout);
-    bool armed;
-};
-void timeout_set(struct timeout *timeout, u64 deadline); /* armed or not before */
-void timeout_cancel(struct timeout *timeout);
-/* Ticks by which a time is met early, since it takes longer to tell anybody; and the least that an
-   entry takes after that. */
-#define TIMER_ADVANCE 400
-#define TIMER_TAIL    128
-/* Wherever it is armed; nothing of it is under way any more. The caller holds the kernel lock
- * alone. */
-void timeout_end(struct timeout *timeout);
+struct vcpu_share;
 
 /* Each vCPU has a home: the CPU that runs it, and that alone changes its state. Others mail it,
    which makes its home look at it (vcpu_look), or hold the kernel lock alone and take it. */
@@ -34,27 +14,42 @@ void sched_mail(struct vcpu *vcpu);
    it is in any CPU's registers. The caller holds the kernel lock alone. Nothing for the current
    vCPU. */
 void sched_take(struct vcpu *vcpu);
-/* The reverse: to the CPU with the fewest vCPUs, where it goes on. */
+/* The reverse: to the least loaded CPU that allows it, where it goes on. */
 void sched_place(struct vcpu *vcpu);
+/* Gives it what it asks for, if that can be promised; a status. The caller holds the kernel lock
+   alone. */
+MUST_USE u32 sched_admit(struct vcpu *vcpu, const struct vcpu_share *asked);
 /* To another CPU, which goes on with it; from its home. */
 void sched_move(struct vcpu *vcpu, struct cpu *to);
 /* All CPUs have looked at every vCPU that was mailed, and are between two guests. */
 void sched_settle(void);
 
+/* It is counted at its home, or not any more; nothing is promised to it any more. */
+void home_count(struct vcpu *vcpu, int sign);
+void home_forget(struct vcpu *vcpu);
+/* Whether it may run there, as affinity and dedicated CPUs have it. */
+bool home_allows(const struct vcpu *vcpu, const struct cpu *cpu);
+/* Looks at all that were mailed to this CPU. */
+void inbox_empty(struct cpu *cpu);
+
 /* These are for a vCPU's home. */
 
-/* Makes a halted vCPU ready. Urgent: before others, in place of what runs now. */
-void sched_wake(struct vcpu *vcpu, bool urgent);
+/* Nothing of it stays here. */
+void sched_release(struct vcpu *vcpu);
+/* Makes a vCPU ready, which slept, or came here. */
+void sched_wake(struct vcpu *vcpu, bool slept);
+/* Its new budget is there (vcpu->replenish). */
+void sched_replenished(struct timeout *timeout);
 /* Takes a vCPU out of the queue; it is not ready any more or goes away. */
 void sched_remove(struct vcpu *vcpu);
 /* The CPU goes on with this vCPU at its next entry, on the time slice of the current one. */
 void sched_hand_over(struct vcpu *to);
 
-/* It runs as soon as the current vCPU waits or its slice is over. */
+/* It was answered by its device model, which has more to do. */
 void sched_queue_next(struct vcpu *vcpu);
 
-/* The current vCPU spins: others first. */
-void sched_yield(void);
+/* The current vCPU spins: another one of its VM, or else others first. */
+void sched_spins(void);
 
 /* The end of every exit: enters the current vCPU again, or another one; does not return. */
 void sched_resume(struct vcpu *current);

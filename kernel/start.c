@@ -11,6 +11,7 @@
 #include "paging.h"
 #include "sched.h"
 #include "smp.h"
+#include "time.h"
 #include "vcpu.h"
 
 #define CONTROL_RAM          (8 * MIB)
@@ -55,7 +56,7 @@ static struct domain *create_control(const struct boot_info *boot) {
             "the boot module \"control\" is truncated: it has %lu of its %u bytes. Write the boot "
             "image again",
             boot->modules[0].size, image_size);
-    need(domain_create(ROLE_CONTROL, (char[LABEL_SIZE]){"control"}, CONTROL_KERNEL_PAGES,
+    need(domain_create(ROLE_CONTROL, 0, (char[LABEL_SIZE]){"control"}, CONTROL_KERNEL_PAGES,
                        CONTROL_SLOTS, &control),
          "no memory for its tables");
     control_domain = control;
@@ -79,6 +80,11 @@ static struct domain *create_control(const struct boot_info *boot) {
     need(memory_map(control, ram, NULL, gpa(GPA_RAM), 0, ram->pages, RIGHT_READ | RIGHT_WRITE),
          "no memory for its tables");
     need(vcpu_create(control, 0, NULL, &vcpu), "no memory for its vCPU");
+    /* Before every VM for a fifth of its CPU, and then as heavy as many of them. */
+    vcpu->share.class = CLASS_RESERVED;
+    vcpu->share.weight = 10 * WEIGHT_DEFAULT;
+    vcpu->share.period = tsc_hz / 100;
+    vcpu->share.budget = tsc_hz / 500;
     component_info(control);
     component_reset(control);
     vcpu_start(vcpu);
@@ -100,6 +106,8 @@ static enum apicv apicv_option(const char *line) {
 void kernel_start(const struct boot_info *boot) {
     virt_init(apicv_option(boot->command_line));
     smp_init();
+    core_init(this_cpu());
+    spans_init();
     bool alone = kernel_try_lock(); /* the others zero free memory as soon as they idle */
     assert(alone);
     smp_start(&acpi);

@@ -15,6 +15,8 @@
 
 #define GIGA 1000000000ull
 
+u64 vcpus_past_time;
+
 static struct gpa exit_page_at(u32 index) { return gpa(GPA_EXIT + (u64)index * PAGE_SIZE); }
 
 u32 vcpu_create(struct domain *domain, u32 index, struct domain *model, struct vcpu **out) {
@@ -35,7 +37,9 @@ u32 vcpu_create(struct domain *domain, u32 index, struct domain *model, struct v
     vcpu->domain = domain;
     vcpu->index = index;
     vcpu->home = this_cpu();
-    atomic_add(&vcpu->home->vms, domain->role == ROLE_VM);
+    share_init(&vcpu->share);
+    vcpu->replenish.fire = sched_replenished;
+    home_count(vcpu, 1);
     bool made = guest_init(vcpu);
     if (made && model) {
         vcpu->exit = domain_pages(domain, 0);
@@ -83,7 +87,8 @@ void vcpu_destroy(struct vcpu *vcpu) {
     if (vcpu->apic.page) domain_pages_free(domain, vcpu->apic.page, 0);
     if (vcpu->unswitched.xsave) domain_pages_free(domain, vcpu->unswitched.xsave, xstate_order());
     domain->vcpu_count--;
-    atomic_add(&vcpu->home->vms, -(domain->role == ROLE_VM));
+    vcpus_past_time += vcpu->run_time;
+    home_forget(vcpu);
     domain_pages_free(domain, vcpu, 0);
     pair_place(domain);
 }
@@ -116,6 +121,7 @@ void vcpu_start(struct vcpu *vcpu) {
             guest_tsc_offset_write(vcpu);
         }
     }
+    vcpu->share.vtime = this_cpu()->vtime;
     vcpu->attention = true;
     vcpu->state = VCPU_READY;
     sched_place(vcpu);
@@ -148,7 +154,7 @@ void vcpu_look(struct vcpu *vcpu) {
     if (!urgent) return;
     vcpu->state = VCPU_READY;
     struct cpu *follow = atomic_swap(&vcpu->follow, NULL);
-    if (!vm && follow && follow != vcpu->home)
+    if (!vm && follow && follow != vcpu->home && home_allows(vcpu, follow))
         sched_move(vcpu, follow);
     else
         sched_wake(vcpu, true);
@@ -194,10 +200,6 @@ COLD void vcpu_take_rare(struct vcpu *vcpu, u32 requests) {
         unsigned page = requests >> POSTED_PAGE_SHIFT;
         real_mode_reset(vcpu, (u16)(page << 8), (u64)page << PAGE_SHIFT, 0);
     }
-}
-
-bool vcpu_runnable(const struct vcpu *vcpu) {
-    return vcpu->state == VCPU_READY && vcpu->domain->state == DOMAIN_ACTIVE;
 }
 
 void vcpu_thaw(struct vcpu *vcpu, u64 away) {

@@ -2,7 +2,8 @@
 #pragma once
 
 #include "abi.h"
-#include "capability.h"
+#include "domain.h"
+#include "queue.h"
 #include "vapic.h"
 
 /* What the CPU does not switch for us: SDM volume 3, "Host-State Area" tells what it does. */
@@ -56,15 +57,15 @@ struct vcpu {
     u64 vmcb_address, host; /* physical, AMD-V: the VMCB, what VMLOAD brings back of its CPU */
 
     struct posted posted;
-    bool attention; /* something must be done before the next entry */
-    bool waiting;   /* a component in HC_WAIT, which has not returned its events yet */
-    bool answered;  /* the device model has answered; not applied yet */
-    bool queued;
-    u8 nmi;             /* how many wait */
-    bool interruptible; /* halted with RFLAGS.IF set */
-    u8 activity;        /* of the guest; not ACTIVE: its state is VCPU_HALTED, or it will be */
-    u32 state;          /* VCPU_... */
-    int extint;         /* vector on the PIC's INTR line, or -1; others write it */
+    bool attention;         /* something must be done before the next entry */
+    bool waiting;           /* a component in HC_WAIT, which has not returned its events yet */
+    bool answered;          /* the device model has answered; not applied yet */
+    bool queued, throttled; /* throttled: `replenish` is awaited */
+    u8 nmi;                 /* how many wait */
+    bool interruptible;     /* halted with RFLAGS.IF set */
+    u8 activity;            /* of the guest; not ACTIVE: its state is VCPU_HALTED, or it will be */
+    u32 state;              /* VCPU_... */
+    int extint;             /* vector on the PIC's INTR line, or -1; others write it */
 
     u32 event, event_error, event_length; /* to inject first: exception or re-delivery */
     u32 primary_controls;                 /* as the VMCS has them */
@@ -77,8 +78,10 @@ struct vcpu {
     bool mailed;        /* in an inbox */
     bool arriving;      /* at a new home */
     struct cpu *follow; /* device model: where a vCPU of its VM waits for it */
-    u64 slice_left;     /* of a time slice that an urgent vCPU interrupted, in TSC ticks */
-    u16 vpid;           /* VT-x */
+    u64 slice_left;     /* of a time slice that was interrupted, in TSC ticks */
+    struct share share; /* queue.h */
+    struct timeout replenish;
+    u16 vpid; /* VT-x */
     struct hpa vmcs_address;
     u64 generation;                                      /* AMD-V: of its ASID */
     bool nmi_masked, stepping, step_traps, step_unmasks; /* AMD-V: svm.c */
@@ -88,8 +91,8 @@ struct vcpu {
     u64 tsc_offset;
     u64 misc_enable;
     u64 clock, steal; /* MSRs of the KVM clock: system time, steal time */
-    u64 queued_at;    /* TSC */
-    u64 stolen;       /* ticks in the queue, ready to run */
+    u64 ready_since;  /* TSC; 0: it does not wait for a CPU */
+    u64 stolen;       /* ticks in which it was ready, and did not run */
     u64 stolen_told;
     u32 steal_version;
     struct vapic apic;
@@ -98,13 +101,15 @@ struct vcpu {
 
     u64 run_time;   /* TSC ticks */
     u64 busy_since; /* component: run_time when HC_WAIT last returned */
-    u64 interrupts, forwarded;
+    u64 interrupts, forwarded, throttles;
     u64 counters[MAX_EXIT_REASONS];
 };
 
 static inline struct vcpu *vcpu_of(struct object *object) {
     return container_of(object, struct vcpu, object);
 }
+
+extern u64 vcpus_past_time; /* run time of those that are gone */
 
 MUST_USE u32 vcpu_create(struct domain *domain, u32 index, struct domain *model, struct vcpu **out);
 /* Takes the domain and its device model or VM meanwhile. */
@@ -117,7 +122,10 @@ void vcpu_start(struct vcpu *vcpu);
 void vcpu_stop(struct vcpu *vcpu); /* its home is this CPU */
 /* Its domain, whose vCPUs were taken, goes on after `away` ticks that it shall not see. */
 void vcpu_thaw(struct vcpu *vcpu, u64 away);
-bool vcpu_runnable(const struct vcpu *vcpu);
+
+static inline bool vcpu_runnable(const struct vcpu *vcpu) {
+    return vcpu->state == VCPU_READY && vcpu->domain->state == DOMAIN_ACTIVE;
+}
 
 /* At its home: goes on if there is reason to. */
 void vcpu_look(struct vcpu *vcpu);

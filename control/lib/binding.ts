@@ -5,7 +5,7 @@
 // the negated Status. `out` and `from` are addresses in linear memory; structures are in gen/layout.ts.
 
 import { CpuidRowAt, DomainInfoAt, HostInfoAt, Hypercall, CapInfoAt, InfoAt, LABEL_SIZE } from "../gen/abi";
-import { VcpuInfoAt, VcpuRegistersAt, PAGE_SIZE } from "../gen/abi";
+import { VcpuInfoAt, VcpuRegistersAt, VcpuShareAt, PAGE_SIZE } from "../gen/abi";
 
 /** VMCALL. Returns the value (>= 0) or the negated Status. */
 // @ts-ignore: decorator
@@ -147,12 +147,19 @@ export function capDrop(slot: u32): i64 {
 }
 
 /** Creates a domain in `slot`; of the label the first LABEL_SIZE - 1 bytes of UTF-8 are kept. */
-export function domainCreate(slot: u32, role: u32, kernelPages: u32, capSlots: u32, label: string): i64 {
+export function domainCreate(
+  slot: u32,
+  role: u32,
+  kernelPages: u32,
+  capSlots: u32,
+  label: string,
+  tenant: u32 = 0,
+): i64 {
   memory.fill(scratch, 0, LABEL_SIZE);
   const bytes = String.UTF8.encode(label);
   memory.copy(scratch, changetype<usize>(bytes), min(bytes.byteLength, LABEL_SIZE - 1));
   commWrite(0, scratch, LABEL_SIZE);
-  return call(Hypercall.DOMAIN_CREATE, slot, role, kernelPages, capSlots);
+  return hypercall(Hypercall.DOMAIN_CREATE, slot, role, kernelPages, capSlots, tenant, 0);
 }
 
 export function domainDestroy(domain: u32): i64 {
@@ -213,6 +220,12 @@ export function vcpuStart(vcpu: u32): i64 {
 
 export function vcpuStop(vcpu: u32): i64 {
   return call(Hypercall.VCPU_STOP, vcpu);
+}
+
+/** share: VcpuShare; NO_QUOTA: no CPU can promise it. */
+export function vcpuShare(vcpu: u32, share: usize): i64 {
+  commWrite(0, share, VcpuShareAt.SIZE);
+  return call(Hypercall.VCPU_SHARE, vcpu);
 }
 
 /** kind: InterruptKind. */

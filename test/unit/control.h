@@ -16,9 +16,11 @@ static struct domain *domain_in(u64 slot) { return domain_of(control_domain->cap
 static void to_control(void) {
     domain_signal(control_domain, 1ull << 40);
     while (entered->domain != control_domain) {
-        if (entered->domain->role == ROLE_VM)
+        if (entered->domain->role == ROLE_VM) {
+            host_tsc += tsc_hz / 1000;
+            sched_deadline(); /* its slice ends some time */
             leave(REASON_EXTERNAL_INTERRUPT);
-        else
+        } else
             (void)call(HC_WAIT);
     }
 }

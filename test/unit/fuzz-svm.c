@@ -1,4 +1,5 @@
 // with:
-/* fuzz.c with the AMD-V backend. */
-#define BACKEND "svm_cpu.h"
+/* fuzz.c with the AMD-V backend, and CPUs without SMT. */
+#define HOST_THREADS 1
+#define BACKEND      "svm_cpu.h"
 #include "fuzz.c"

@@ -1,6 +1,9 @@
 // with:
 /* A million random exits: hypercalls of control domain and device models, exits of VMs. */
-#define HOST_CPUS 3
+#define HOST_CPUS 4
+#ifndef HOST_THREADS
+#define HOST_THREADS 2
+#endif
 #include "invariants.h"
 
 #define STEPS       1000000u
@@ -58,6 +61,17 @@ static void fill_comm(struct domain *d, u64 number) {
         state->cr4 = one_in(4) ? unit_random() : 0;
         state->efer = one_in(4) ? unit_random() : 0;
         state->rflags = unit_random() & RFLAGS_IF;
+    } else if (number == HC_VCPU_SHARE && !one_in(8)) {
+        struct vcpu_share *share = d->comm;
+        u64 limited = one_in(2) ? tsc_hz : 0;
+        *share = (struct vcpu_share){.scheduling = unit_random() % 3,
+                                     .weight = unit_random() % 300,
+                                     .latency = tsc_hz / (1 + unit_random() % 1000),
+                                     .cpus = one_in(2) ? ~0ull : unit_random()};
+        if (share->scheduling == CLASS_RESERVED || (limited && share->scheduling == CLASS_SHARED)) {
+            share->period = tsc_hz / (1 + unit_random() % 1000);
+            share->budget = share->period / (1 + unit_random() % 10);
+        }
     } else if (one_in(8)) {
         for (unsigned i = 0; i < 64; i++)
             words[i] = unit_random();
@@ -75,8 +89,8 @@ static bool script_next(struct domain *control, u64 *number, u64 a[6]) {
         {HC_DOMAIN_DESTROY, vm},
         {HC_DOMAIN_DESTROY, model},
         {HC_CAP_DROP, memory},
-        {HC_DOMAIN_CREATE, model, ROLE_DEVICE_MODEL, 200, 64},
-        {HC_DOMAIN_CREATE, vm, ROLE_VM, 200, 16},
+        {HC_DOMAIN_CREATE, model, ROLE_DEVICE_MODEL, 200, 64, script_pair % 3},
+        {HC_DOMAIN_CREATE, vm, ROLE_VM, 200, 16, script_pair % 3},
         {HC_MEM_CREATE, memory, MEMORY_PAGES, script_pair % 2 ? vm : 0},
         {HC_MEM_MAP, model, memory, pages << PAGE_SHIFT, 0, MEMORY_PAGES, RIGHT_READ | RIGHT_WRITE},
         {HC_MEM_MAP, vm, memory, 0, 0, MEMORY_PAGES, RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE},
@@ -85,6 +99,7 @@ static bool script_next(struct domain *control, u64 *number, u64 a[6]) {
         {HC_CAP_GRANT, model, CAP_VM, vm, RIGHT_READ | RIGHT_WRITE | RIGHT_INTERRUPT},
         {HC_CAP_GRANT, model, CAP_MEMORY, memory, RIGHT_READ | RIGHT_WRITE},
         {HC_CAP_GRANT, model, CAP_VCPU, vm_vcpu, RIGHT_CONTROL | RIGHT_INTERRUPT | RIGHT_READ},
+        {HC_VCPU_SHARE, vm_vcpu},
         {HC_VCPU_SET, vm_vcpu},
         {HC_VCPU_START, vcpu},
         {HC_VCPU_START, vm_vcpu},
@@ -195,6 +210,7 @@ static void component_acts(void) {
         break;
     case HC_VCPU_SET:
     case HC_VCPU_GET:
+    case HC_VCPU_SHARE:
     case HC_VCPU_START:
     case HC_VCPU_STOP:
     case HC_VCPU_INFO: a[0] = slot_of(d, OBJECT_VCPU); break;

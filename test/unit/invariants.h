@@ -124,28 +124,37 @@ static bool is_in_inbox(const struct vcpu *wanted) {
 static const char *schedule_wrong(void) {
     for (const struct cpu *cpu = cpus; cpu < cpus + HOST_CPUS; cpu++) {
         const struct vcpu *last = NULL;
-        for (const struct vcpu *v = cpu->queue; v; last = v, v = v->queue_next)
+        for (const struct vcpu *v = cpu->queue; v; last = v, v = v->queue_next) {
             REQUIRE(v->queued && v->home == cpu && vcpu_runnable(v) && v != cpu->current &&
-                    v != cpu->next);
-        REQUIRE(cpu->queue_last == last);
+                    v != cpu->next && !v->throttled && v->ready_since);
+            REQUIRE(!last || !queue_before(&v->share, &last->share));
+        }
+        const struct core *core = cpu->core;
+        u32 tenant = cpu->current ? cpu->current->domain->tenant : 0;
+        REQUIRE(!core || !core->taken);
+        REQUIRE(!core || !tenant || (cpu->in_core && core->tenant == tenant));
         u64 before = 0;
         for (const struct timeout *t = cpu->timeouts; t; before = t->deadline, t = t->next)
             REQUIRE(t->armed && t->cpu == cpu && t->deadline >= before);
         REQUIRE(!cpu->reading);
     }
     REQUIRE(!taken);
-    u32 vms = 0;
+    u32 load = 0;
     /* Who is ready runs, or waits for it where it is found. */
     for (const struct domain *d = domains; d; d = d->next)
         for (u32 i = 0; i < MAX_VCPUS; i++) {
             const struct vcpu *v = d->vcpus[i];
-            vms += v && d->role == ROLE_VM;
             REQUIRE(!v || !vcpu_runnable(v) || v->queued || v == v->home->current ||
-                    v == v->home->next || is_in_inbox(v));
+                    v == v->home->next || is_in_inbox(v) || (v->throttled && v->replenish.armed));
+            REQUIRE(!v || !v->throttled || (v->ready_since && vcpu_runnable(v)));
+            REQUIRE(!v || !vcpu_runnable(v) || home_allows(v, v->home));
+            REQUIRE(!v || v->share.class != CLASS_DEDICATED ||
+                    cpus[__builtin_ctzll(v->share.cpus)].dedicated == v);
+            load += v ? load_of(v) : 0;
         }
     for (unsigned i = 0; i < HOST_CPUS; i++)
-        vms -= cpus[i].vms;
-    REQUIRE(vms == 0);
+        load -= cpus[i].load;
+    REQUIRE(load == 0);
     return NULL;
 }
 

@@ -69,6 +69,9 @@ u64 paging_root(void) { return 0; }
 #ifndef HOST_CPUS
 #define HOST_CPUS 1
 #endif
+#ifndef HOST_THREADS /* of a core: 1 or 2 */
+#define HOST_THREADS 1
+#endif
 #ifndef BACKEND
 #define BACKEND "vmx_cpu.h"
 #endif
@@ -119,6 +122,9 @@ static void host_wrmsr(u32 msr, u64 value) {
 static struct cpuid_regs host_cpuid(u32 leaf, u32 subleaf) {
     if (leaf == 1) return (struct cpuid_regs){.ecx = 1u << 26 | CPUID_1_ECX_VMX}; /* XSAVE */
     if (leaf == 7 && !subleaf) return (struct cpuid_regs){.edx = 1u << 26};       /* IBPB */
+    if (leaf == 0) return (struct cpuid_regs){.eax = 0x1f};
+    if (leaf == 0xb)
+        return (struct cpuid_regs){.eax = HOST_THREADS > 1, .ebx = HOST_THREADS, .ecx = 1 << 8};
     if (leaf == 0xd && subleaf == 0)
         return (struct cpuid_regs){.eax = XCR0_X87 | XCR0_SSE | XCR0_AVX};
     if (leaf == 0xd && subleaf == 2) return (struct cpuid_regs){.eax = 256, .ebx = 576};
@@ -231,11 +237,13 @@ u64 cpu_idt_base(void) { return 0; }
 #define timer_fired vapic_timer_fired
 #include "../../kernel/vapic.c"
 #undef timer_fired
+#include "../../kernel/core.c"
+#include "../../kernel/queue.c"
+#include "../../kernel/timeout.c"
 #define account sched_account
-#define is_vm   sched_is_vm
 #include "../../kernel/sched.c"
 #undef account
-#undef is_vm
+#include "../../kernel/home.c"
 #include "../../kernel/hypercall.c"
 #include "../../kernel/start.c"
 #define RAX      EXIT_RAX
@@ -369,6 +377,7 @@ static void machine_start(void) {
         host_cpu.id = host_cpu.apic_id = now;
         host_timer = TIMER_OFF;
         if (!virt_cpu_start()) panic("CPU %u is not like the first", now);
+        core_init(&host_cpu);
         cpus_online++;
         until_entry(sched_start());
     }

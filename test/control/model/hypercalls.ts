@@ -29,6 +29,7 @@ import {
 import { ComponentFault, refuseIf } from "./faults";
 import type { KernelModel } from "./kernel-model";
 import { MemoryObject } from "./memory";
+import { admit } from "./shares";
 import { Channel, ChannelEnd, Domain, Irq, Timer, Vcpu, type KernelObject } from "./objects";
 
 export interface Call {
@@ -121,13 +122,14 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     call.kernel.remove(cap);
   },
 
-  [Hypercall.DOMAIN_CREATE]: (call, slot, role, quota, slots) => {
+  [Hypercall.DOMAIN_CREATE]: (call, slot, role, quota, slots, tenant) => {
     needRoot(call.caller);
     refuseIf(role > Role.VM || slots === 0 || slots > 1024, Status.BAD_ARGUMENT);
     call.caller.freeSlot(slot);
     refuseIf(quota > call.kernel.freePages, Status.NO_MEMORY);
     const label = Buffer.from(call.comm.subarray(0, LABEL_SIZE)).toString().replace(/\0.*$/, "");
     const domain = call.kernel.addDomain(role, label, quota, slots);
+    domain.tenant = tenant!;
     domain.put(1, domain, Right.READ);
     call.caller.put(slot, domain);
   },
@@ -241,6 +243,12 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     call.caller.object(slot, "vcpu", Right.CONTROL).state = VcpuState.STOPPED;
   },
 
+  [Hypercall.VCPU_SHARE]: (call, slot) => {
+    needRoot(call.caller);
+    const vcpu = call.caller.object(slot, "vcpu", Right.CONTROL);
+    vcpu.share = admit(call.comm, vcpu, call.kernel);
+  },
+
   [Hypercall.VCPU_INTERRUPT]: (call, slot, kind, vector) => {
     const vcpu = call.caller.object(slot, "vcpu", Right.INTERRUPT);
     refuseIf(kind > InterruptKind.NMI || vector > 255, Status.BAD_ARGUMENT);
@@ -252,6 +260,8 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     const vcpu = call.caller.object(slot, "vcpu", Right.READ);
     const view = structure(call.comm, VcpuInfoAt.SIZE);
     view.setUint32(VcpuInfoAt.state, vcpu.state, true);
+    view.setUint32(VcpuInfoAt.cpu, vcpu.share.cpu, true);
+    view.setUint32(VcpuInfoAt.scheduling, vcpu.share.scheduling, true);
     view.setBigUint64(VcpuInfoAt.run_time, BigInt(vcpu.exits) * 1000n, true);
     view.setBigUint64(VcpuInfoAt.exits, BigInt(vcpu.exits), true);
     view.setBigUint64(VcpuInfoAt.forwarded, BigInt(vcpu.exits), true);

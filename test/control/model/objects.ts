@@ -12,6 +12,7 @@ import {
 } from "../../../control/gen/abi";
 import type { Component } from "./component";
 import { refuseIf } from "./faults";
+import { SHARE_DEFAULT, type Share } from "./shares";
 import { AddressSpace, MemoryObject } from "./memory";
 
 export class RootObject {
@@ -75,6 +76,7 @@ export class Vcpu {
   readonly exitPage: MemoryObject;
   readonly counters = new Map<number, number>();
   exits = 0;
+  share: Share = SHARE_DEFAULT;
   constructor(
     readonly id: number,
     readonly domain: Domain,
@@ -123,6 +125,7 @@ export class Domain {
   cpuid: Uint8Array = new Uint8Array(0);
   /** Control, device models and drivers, once started. */
   component: Component | undefined;
+  tenant = 0;
 
   constructor(
     readonly id: number,

@@ -321,11 +321,27 @@ void sched_queue_next(struct vcpu *vcpu) {
     if (cpu->alone) slice_start(cpu, false);
 }
 
+/* Ticks that are not accounted yet. */
+static u64 unaccounted(const struct cpu *cpu) {
+    u64 from = atomic_load(&cpu->accounted), now = rdtsc();
+    return now > from ? now - from : 0;
+}
+
+/* The order of reading, here and below: what another CPU accounts meanwhile counts less, never
+ * twice. */
 u64 sched_idle_time(void) {
     u64 sum = 0;
-    for (u32 i = 0; i < cpus_online; i++)
+    for (u32 i = 0; i < cpus_online; i++) {
         sum += atomic_load(&cpus[i].idle_time);
+        if (atomic_load(&idle_cpus) >> i & 1) sum += unaccounted(&cpus[i]);
+    }
     return sum;
+}
+
+u64 sched_run_time(const struct vcpu *vcpu) {
+    u64 time = atomic_load(&vcpu->run_time);
+    const struct cpu *cpu = atomic_load(&vcpu->home);
+    return atomic_load(&cpu->current) == vcpu ? time + unaccounted(cpu) : time;
 }
 
 /* --- choosing --- */

@@ -71,6 +71,8 @@ const piece: usize = memory.data(512, 16); /* PUSH_SIZE */
 /** Pushes what a VM prints. */
 class ConsolePush {
   cursor: Cursor;
+  /** When it had its last turn. */
+  served: u64 = 0;
 
   constructor(name: string) {
     this.cursor = new Cursor(name);
@@ -118,7 +120,7 @@ const consoles: ConsolePush[] = [];
 /** What VMs print: tenants take turns, and the VMs of each, so that no tenant gets more of the line with more VMs. */
 class ConsolesPush extends Source {
   private tenant: i32 = 0;
-  private turn: i32 = 0;
+  private turn: u64 = 0;
 
   get isBulk(): bool {
     return true;
@@ -127,22 +129,22 @@ class ConsolesPush extends Source {
   pull(): bool {
     if (replies.busy) return false;
     const owners = tenantNames();
-    let best = -1;
+    let best: ConsolePush | null = null;
     let bestRank = i32.MAX_VALUE;
-    for (let n = 1; n <= consoles.length; n++) {
-      const at = (this.turn + n) % consoles.length;
-      const vm = vmFind(consoles[at].cursor.name);
-      if (vm == null || consoles[at].cursor.pending == 0) continue;
-      // How far behind the tenant that had the last turn; of its VMs the next one in order comes first.
+    for (let i = 0; i < consoles.length; i++) {
+      const one = consoles[i];
+      const vm = one.cursor.pending > 0 ? vmFind(one.cursor.name) : null;
+      if (vm == null) continue;
+      // How far behind the tenant that had the last turn.
       const rank = (owners.indexOf(vm.spec.tenant) - this.tenant - 1 + owners.length) % owners.length;
-      if (rank >= bestRank) continue;
-      best = at;
+      if (best != null && (rank > bestRank || (rank == bestRank && one.served > best.served))) continue;
+      best = one;
       bestRank = rank;
     }
-    if (best < 0) return false;
+    if (best == null) return false;
     this.tenant = (this.tenant + 1 + bestRank) % owners.length;
-    this.turn = best;
-    return consoles[best].push();
+    best.served = ++this.turn;
+    return best.push();
   }
 }
 

@@ -78,7 +78,7 @@ export class HumanConsole {
 
   private send(first: u32, second: u32): ConsoleKey {
     const last = second != 0 ? second : first;
-    this.fresh = last == CR || last == LF;
+    this.fresh = this.watches || last == CR || last == LF;
     const vm = vmFind(this.name);
     // A VM that was made anew has a new console, which nobody holds.
     if (this.watches || (vm != null && consoleHold(vm, SHELL_SESSION, "", false) != null)) return ConsoleKey.REFUSED;

@@ -362,6 +362,18 @@ function help(name: string): void {
     return;
   }
   print("usage: " + command.usage + "\n       " + command.summary + "\n");
+  if (command.words == Words.TENANT)
+    print(
+      "  memory=  that all its VMs have together, running or not: 512M; none: no limit\n" +
+        "  vms=     how many VMs      vcpus=  how many vCPUs, of all of them together\n" +
+        "  what is not given stays; tenants lists them; create NAME tenant=... gives one a VM\n",
+    );
+  if (command.words == Words.EVENTS)
+    print("  COUNT    so many of the newest      --since N  those after number N\n");
+  if (command.words == Words.CONSOLE)
+    print("  --read-only  only watch      --force  take it over from who types there now\n");
+  if (command.words == Words.TOP)
+    print("  t shows tenants or VMs, any other key leaves; shares are of one CPU\n");
   if (command.words == Words.SPEC)
     print(
       "  memory=  like 128M or 1G          kernel=, initrd=  names from images\n" +

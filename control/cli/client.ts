@@ -259,7 +259,9 @@ export class Client {
     const end = Date.now() + this.timeout;
     while (at < data.length) {
       const chunk = data.subarray(at, at + schema.Protocol.MAX_CHUNK);
-      const reply = (await this.change(schema.OP_CONSOLE_WRITE, { vm, session, data: chunk })) as { size?: number };
+      const reply = (await this.change(schema.OP_CONSOLE_WRITE, { vm, session, data: chunk })) as {
+        size?: number;
+      };
       const taken = reply.size ?? chunk.length;
       at += taken;
       if (taken > 0 || at >= data.length) continue;

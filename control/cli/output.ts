@@ -72,20 +72,18 @@ export class Output {
 
 /** The lines of a table, as Output.table() prints it. */
 export function tableLines(headings: readonly string[], rows: readonly (readonly string[])[]): string[] {
-    const right = headings.map((heading) => heading.startsWith(">"));
-    const names = headings.map((heading) => heading.replace(/^>/, ""));
-    const widths = names.map((name, n) =>
-      Math.max(visible(name), ...rows.map((row) => visible(row[n] ?? ""))),
-    );
-    const print = (row: readonly string[]): string =>
-      row
-        .map((cell, n) => {
-          const space = " ".repeat(widths[n]! - visible(cell));
-          return right[n] ? space + cell : cell + space;
-        })
-        .join("  ")
-        .trimEnd();
-    return [kleur.bold(print(names)), ...rows.map(print)];
+  const right = headings.map((heading) => heading.startsWith(">"));
+  const names = headings.map((heading) => heading.replace(/^>/, ""));
+  const widths = names.map((name, n) => Math.max(visible(name), ...rows.map((row) => visible(row[n] ?? ""))));
+  const print = (row: readonly string[]): string =>
+    row
+      .map((cell, n) => {
+        const space = " ".repeat(widths[n]! - visible(cell));
+        return right[n] ? space + cell : cell + space;
+      })
+      .join("  ")
+      .trimEnd();
+  return [kleur.bold(print(names)), ...rows.map(print)];
 }
 
 /** A VM's state in the colour of its urgency. */

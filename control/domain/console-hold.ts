@@ -28,7 +28,11 @@ export function consoleTaken(vm: Vm, session: u32): bool {
 export function consoleRefuses(vm: Vm, session: u32): Fault | null {
   if (!consoleTaken(vm, session)) return null;
   const text =
-    "VM " + quoted(vm.name) + ": its console is in use by " + vm.heldBy + "; --force takes it over, --read-only watches";
+    "VM " +
+    quoted(vm.name) +
+    ": its console is in use by " +
+    vm.heldBy +
+    "; --force takes it over, --read-only watches";
   return new Fault(ErrorCode.WRONG_STATE, text, vm.name, "console " + vm.name + " --read-only");
 }
 

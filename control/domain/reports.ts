@@ -263,7 +263,10 @@ export function tenantRow(tenant: Tenant): Value {
     vcpus += vms[i].spec.vcpus;
     count++;
   }
-  const used = Value.map().putUint(FIELD_MEMORY, memory).putUint(FIELD_VMS, count).putUint(FIELD_VCPUS, vcpus);
+  const used = Value.map()
+    .putUint(FIELD_MEMORY, memory)
+    .putUint(FIELD_VMS, count)
+    .putUint(FIELD_VCPUS, vcpus);
   return tenant.toValue().put(FIELD_USED, used);
 }
 

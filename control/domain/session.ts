@@ -309,8 +309,7 @@ function attach(request: Value): Outcome {
   const name = request.getText(FIELD_VM);
   const vm = vmFind(name);
   if (vm == null) return Outcome.fail(noSuchVm(name));
-  for (let i = consoles.length - 1; i >= 0; i--)
-    if (!consoles[i].cursor.valid) consoles.splice(i, 1);
+  for (let i = consoles.length - 1; i >= 0; i--) if (!consoles[i].cursor.valid) consoles.splice(i, 1);
   detach(name);
   const push = new ConsolePush(name);
   push.cursor.seek(request.getUint(FIELD_FROM));

@@ -16,7 +16,15 @@ import { Fault, Outcome } from "./outcome";
 import { planCost, planTenant } from "./planning";
 import { tenantRow } from "./reports";
 import { checkFields, isName, takeProblem } from "./spec";
-import { noSuchTenant, readLimits, Tenant, tenantFind, tenantsAll, TENANT_FIELDS, tenantsSet } from "./tenants";
+import {
+  noSuchTenant,
+  readLimits,
+  Tenant,
+  tenantFind,
+  tenantsAll,
+  TENANT_FIELDS,
+  tenantsSet,
+} from "./tenants";
 import { clean, counted, quoted } from "./text";
 import { Kind, Value } from "./value";
 import { Vm } from "./vm";
@@ -43,7 +51,11 @@ export function tenantSet(request: Value): Outcome {
   if (old == null && tenantsAll().length >= <i32>Specification.MAX_TENANTS)
     return fail(ErrorCode.FAILED, name, "there are as many tenants as a host can have", "tenants");
   const plan = new Plan();
-  checkQuota(planTenant(tenant), vmsAll().map<PlanVm>((vm: Vm): PlanVm => planCost(vm)), plan);
+  checkQuota(
+    planTenant(tenant),
+    vmsAll().map<PlanVm>((vm: Vm): PlanVm => planCost(vm)),
+    plan,
+  );
   if (plan.refusals.length > 0) {
     const refusal = plan.refusals[0];
     return Outcome.fail(new Fault(refusal.code, refusal.message, name, refusal.next));
@@ -54,7 +66,11 @@ export function tenantSet(request: Value): Outcome {
   if (old == null) list.push(tenant);
   tenantsSet(list);
   hostSave();
-  emit(EVENT_TENANT_CHANGED, "", "tenant " + quoted(name) + (old == null ? " was made" : " has other limits"));
+  emit(
+    EVENT_TENANT_CHANGED,
+    "",
+    "tenant " + quoted(name) + (old == null ? " was made" : " has other limits"),
+  );
   return Outcome.of(tenantRow(tenant));
 }
 

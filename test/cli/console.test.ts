@@ -269,7 +269,9 @@ test("the line is lost and comes back: output goes on where it was, and typing t
   assert.is(running.stdout(), "Welcome\r\nlogin: meanwhile\r\n");
 });
 
-test("a host that was started again while the line was lost: its console from the beginning", async ({ host }) => {
+test("a host that was started again while the line was lost: its console from the beginning", async ({
+  host,
+}) => {
   const log = join(host.folder, "console.log");
   const running = startCli(host, ["console", "a", "--read-only", "--log", log, "--timestamps"]);
   await until(() => running.stdout().includes("login: "), "the output");
@@ -281,9 +283,14 @@ test("a host that was started again while the line was lost: its console from th
   const time = "\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d\\.\\d{3}Z ";
   assert.match(
     readFileSync(log, "utf8"),
-    new RegExp(`^${time}Welcome\\r\n${time}login: Welcome\\r\n${time}login: again, and longer than before\\r\n$`),
+    new RegExp(
+      `^${time}Welcome\\r\n${time}login: Welcome\\r\n${time}login: again, and longer than before\\r\n$`,
+    ),
   );
-  assert.match((await runCli(host, ["console", "a", "--timestamps"])).stderr, /--timestamps needs --log FILE/);
+  assert.match(
+    (await runCli(host, ["console", "a", "--timestamps"])).stderr,
+    /--timestamps needs --log FILE/,
+  );
 });
 
 test("one types, another watches or takes over, and the first is told", async ({ host }) => {
@@ -291,7 +298,10 @@ test("one types, another watches or takes over, and the first is told", async ({
   await until(() => attached(host), "attachment");
   const refused = await runCli(host, ["console", "a", "--send", "x"]);
   assert.is(refused.code, 4);
-  assert.match(refused.stderr, /its console is in use by \S+@\S+, process \d+\nnext: plinth console a --read-only/);
+  assert.match(
+    refused.stderr,
+    /its console is in use by \S+@\S+, process \d+\nnext: plinth console a --read-only/,
+  );
   assert.is((await startCli(host, ["console", "a"], { tty: true }).result).code, 4);
   assert.is((await runCli(host, ["console", "a", "--expect", "login:"])).code, 0);
   assert.is((await runCli(host, ["console", "a", "--send", "y", "--force"])).code, 0);

@@ -296,7 +296,12 @@ export class FakeHost {
       case schema.OP_CONSOLE_HOLD: {
         const other = this.holders.get(name);
         if (other && other.session !== message.session && !message.force)
-          throw refusal(4, `its console is in use by ${other.who}`, name, `plinth console ${name} --read-only`);
+          throw refusal(
+            4,
+            `its console is in use by ${other.who}`,
+            name,
+            `plinth console ${name} --read-only`,
+          );
         this.holders.set(name, { session: Number(message.session), who: String(message.who) });
         if (other && other.session !== message.session)
           this.event(schema.EVENT_CONSOLE_TAKEN, name, `console taken over by ${String(message.who)}`);

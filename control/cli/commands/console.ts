@@ -152,11 +152,7 @@ async function resume({ stream, context }: ConsoleSession, place: Place): Promis
 }
 
 /** Tries to reach the host until that works; false: the person has left. */
-async function reconnected(
-  context: Context,
-  left: Promise<unknown>,
-  gone: () => boolean,
-): Promise<boolean> {
+async function reconnected(context: Context, left: Promise<unknown>, gone: () => boolean): Promise<boolean> {
   while (!gone()) {
     let timer: NodeJS.Timeout | undefined;
     await Promise.race([left, new Promise((resolve) => (timer = setTimeout(resolve, TRY_AGAIN)))]);
@@ -173,7 +169,11 @@ async function reconnected(
   return false;
 }
 
-async function attachPerson(context: Context, row: VmRow | undefined, log: LogFile | undefined): Promise<void> {
+async function attachPerson(
+  context: Context,
+  row: VmRow | undefined,
+  log: LogFile | undefined,
+): Promise<void> {
   const { out, args, world } = context;
   const vm = args.operands[0]!;
   const readOnly = args.has("read-only");
@@ -223,7 +223,9 @@ function banner({ out, args }: Context, row: VmRow | undefined): void {
   const how = args.has("read-only") ? ", read-only" : "";
   out.talk(`console of ${vm}${how}; leave with ~. at the start of a line, or with Ctrl-]`);
   if (!row || row.state === schema.STATE_RUNNING || row.state === schema.STATE_STARTING) return;
-  out.talk(`${vm} is ${row.state}; next: plinth ${row.state === schema.STATE_PAUSED ? "resume" : "start"} ${vm}`);
+  out.talk(
+    `${vm} is ${row.state}; next: plinth ${row.state === schema.STATE_PAUSED ? "resume" : "start"} ${vm}`,
+  );
 }
 
 /** Not at a terminal, and nothing is typed: the output, for ever. */

@@ -1,7 +1,14 @@
 // `plinth top`: who uses the CPUs, live on a terminal, once or as records for others.
 
 import kleur from "kleur";
-import { tenths, usageBetween, UsageSample, UsageVm, type UsageRow, type UsageView } from "../../protocol/usage";
+import {
+  tenths,
+  usageBetween,
+  UsageSample,
+  UsageVm,
+  type UsageRow,
+  type UsageView,
+} from "../../protocol/usage";
 import * as schema from "../../protocol/schema";
 import type { Client } from "../client";
 import type { Command, Context } from "../command";

@@ -74,7 +74,8 @@ export function complete(before: string): Completion {
   }
   if (command.words == Words.TENANT) return completeTenant(words, word, place);
   if (command.words == Words.EVENTS && word.startsWith("-")) return matching([FOLLOW, SINCE], word, " ");
-  if (command.words == Words.CONSOLE && word.startsWith("-")) return matching([READ_ONLY, "--force"], word, " ");
+  if (command.words == Words.CONSOLE && word.startsWith("-"))
+    return matching([READ_ONLY, "--force"], word, " ");
   if (command.words == Words.TOP && place == 1) return matching([FIELD_TENANTS], word, " ");
   if (command.words == Words.CHANGES && place > 1) return matching(SET_KEYS, word, "=");
   const takesVm =

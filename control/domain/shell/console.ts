@@ -43,7 +43,9 @@ export class HumanConsole {
 
   get banner(): string {
     const how = this.watches ? ", read-only" : "";
-    return "Console of VM " + quoted(this.name) + how + ". To leave: ~. after Enter, or Ctrl-]. ~? for help.\n";
+    return (
+      "Console of VM " + quoted(this.name) + how + ". To leave: ~. after Enter, or Ctrl-]. ~? for help.\n"
+    );
   }
 
   /** Who has taken the console, once: from then on this one only watches. "": nobody. */
@@ -81,7 +83,8 @@ export class HumanConsole {
     this.fresh = this.watches || last == CR || last == LF;
     const vm = vmFind(this.name);
     // A VM that was made anew has a new console, which nobody holds.
-    if (this.watches || (vm != null && consoleHold(vm, SHELL_SESSION, "", false) != null)) return ConsoleKey.REFUSED;
+    if (this.watches || (vm != null && consoleHold(vm, SHELL_SESSION, "", false) != null))
+      return ConsoleKey.REFUSED;
     const link = vm != null && vm.alive ? vm.link : null;
     if (link == null) return ConsoleKey.REFUSED;
     const length: u32 = second != 0 ? 2 : 1;

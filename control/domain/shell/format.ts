@@ -379,7 +379,7 @@ function formatTenants(value: Value): string {
 
 function formatTenantSet(tenant: Value): string {
   const cells = tenantCells(tenant);
-  const text = ' has VMs: ' + cells[1] + ', vCPUs: ' + cells[2] + ', memory: ' + cells[3] + "\n";
+  const text = " has VMs: " + cells[1] + ", vCPUs: " + cells[2] + ", memory: " + cells[3] + "\n";
   return 'tenant "' + cells[0] + '"' + text;
 }
 

@@ -90,7 +90,7 @@ export function pagerBegin(): void {
   askedNow = false;
   lines = 0;
   column = 0;
-  taken = -<i64>output.length;
+  taken = -(<i64>output.length);
   end = ENDLESS;
 }
 

@@ -516,7 +516,13 @@ function continueConsole(attached: HumanConsole): void {
   printRaw(piece, length, false);
   const taker = attached.taker();
   if (taker != "")
-    print("\n[" + taker + " types into the console of VM " + quoted(attached.name) + " now: you watch; ~. leaves]\n");
+    print(
+      "\n[" +
+        taker +
+        " types into the console of VM " +
+        quoted(attached.name) +
+        " now: you watch; ~. leaves]\n",
+    );
   if (length > 0 || attached.told) return;
   const vm = vmFind(attached.name);
   if (vm != null && !vm.ended) return;

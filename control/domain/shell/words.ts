@@ -114,7 +114,10 @@ export function requestOf(command: Command, words: string[]): Outcome {
       name = word;
     }
   }
-  if (name == "" && (command.words == Words.VM || command.words == Words.VM_FORCE || command.words == Words.CONSOLE))
+  if (
+    name == "" &&
+    (command.words == Words.VM || command.words == Words.VM_FORCE || command.words == Words.CONSOLE)
+  )
     return usage(command, "it needs a VM");
   if (command.words == Words.VM_SIZE && request.get(FIELD_SIZE) == null)
     return usage(command, "it needs a VM and a size");
@@ -162,7 +165,8 @@ export const TENANT_KEYS: string[] = [FIELD_MEMORY, FIELD_VMS, FIELD_VCPUS];
 
 function tenantRequest(command: Command, words: string[]): Outcome {
   const verb = words.length > 1 ? words[1] : "";
-  if (TENANT_WORDS.indexOf(verb) < 0) return usage(command, verb == "" ? "it needs set or rm" : "it knows no " + quoted(verb));
+  if (TENANT_WORDS.indexOf(verb) < 0)
+    return usage(command, verb == "" ? "it needs set or rm" : "it knows no " + quoted(verb));
   if (words.length < 3) return usage(command, "it needs a tenant's name");
   if (verb == "rm") {
     if (words.length > 3) return usage(command, quoted(words[3]) + " is too much");

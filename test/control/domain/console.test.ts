@@ -67,10 +67,7 @@ test("the shell types, watches, is refused, takes over, and is told that it was 
   const lost = write(rig, ADA.session, "x")["error"] as Message;
   assert.match(String(lost["message"]), /in use by the host's shell/);
   rig.ok("console.hold", { ...BOB, force: true });
-  assert.match(
-    rig.text(),
-    /\[bob@lab types into the console of VM "a" now: you watch; ~\. leaves\]\r\n$/,
-  );
+  assert.match(rig.text(), /\[bob@lab types into the console of VM "a" now: you watch; ~\. leaves\]\r\n$/);
   assert.is(rig.type("x"), "\x07");
   rig.type("\x1d");
   assert.is(rig.error("console.hold", ADA)["code"], 4, "the shell has left what was not its own any more");

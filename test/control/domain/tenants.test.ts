@@ -184,7 +184,10 @@ test("tenant rm is refused while it has VMs, naming them, and for the default on
   assert.is(refused["message"], 'tenant "red": it has 2 VMs: a, b');
   assert.is(refused["next"], "plinth rm a");
   assert.is(rig.error("tenant.rm", { tenant: "default" })["code"], 6);
-  assert.is(rig.error("tenant.rm", { tenant: "rad" })["message"], 'there is no tenant "rad", did you mean "red"?');
+  assert.is(
+    rig.error("tenant.rm", { tenant: "rad" })["message"],
+    'there is no tenant "rad", did you mean "red"?',
+  );
   rig.ok("rm", { vm: "a", force: true });
   rig.ok("rm", { vm: "b" });
   rig.ok("tenant.rm", { tenant: "red" });
@@ -194,7 +197,10 @@ test("tenant rm is refused while it has VMs, naming them, and for the default on
 test("there are at most 16 tenants", () => {
   const rig = new Rig();
   for (let n = 1; n < 16; n++) rig.ok("tenant.set", { spec: { name: `t${n}` } });
-  assert.match(String(rig.error("tenant.set", { spec: { name: "more" } })["message"]), /as many tenants as a host/);
+  assert.match(
+    String(rig.error("tenant.set", { spec: { name: "more" } })["message"]),
+    /as many tenants as a host/,
+  );
   assert.match(rig.command("tenants"), /\nt15 +0 +0 +0 MiB\n$/);
 });
 
@@ -229,7 +235,10 @@ test("a new user makes a second tenant with its own limits and a VM, by what hel
   );
   assert.match(rig.command("help create"), /tenant= {2}whose it is/);
   assert.is(completed(rig, "create eve tenant=l"), "create eve tenant=lab");
-  assert.is(completed(rig, "create eve tenant=lab memory=64M kernel=l"), "create eve tenant=lab memory=64M kernel=linux");
+  assert.is(
+    completed(rig, "create eve tenant=lab memory=64M kernel=l"),
+    "create eve tenant=lab memory=64M kernel=linux",
+  );
   rig.type("\x03");
   assert.match(
     rig.command('create eve tenant=lab memory=64M kernel=linux initrd=initrd cmdline="console=ttyS0"'),

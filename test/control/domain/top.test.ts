@@ -59,11 +59,19 @@ test("as many VMs as a frame holds, each once", () => {
 });
 
 test("a terminal: drawn in place every two seconds, tenants at t, any other key leaves", () => {
-  const rig = new Rig({ spec: { ...hostSpec([vmSpec("a"), vmSpec("b", { tenant: "red" })]), tenants: [{ name: "red" }] } });
+  const rig = new Rig({
+    spec: { ...hostSpec([vmSpec("a"), vmSpec("b", { tenant: "red" })]), tenants: [{ name: "red" }] },
+  });
   rig.terminal = { rows: 24, columns: 80 };
   const first = rig.command("top");
-  assert.match(first, /^\x1b\[H\x1b\[2Jtest, up .*; since its start of 1 CPU; t: tenants, any other key leaves\x1b\[K\n/);
-  assert.match(first, /\nNAME +STATE +MEMORY +RUN% +READY% +MODEL% +EXITS\/S +MOST EXITS\x1b\[K\na +running +64 MiB/);
+  assert.match(
+    first,
+    /^\x1b\[H\x1b\[2Jtest, up .*; since its start of 1 CPU; t: tenants, any other key leaves\x1b\[K\n/,
+  );
+  assert.match(
+    first,
+    /\nNAME +STATE +MEMORY +RUN% +READY% +MODEL% +EXITS\/S +MOST EXITS\x1b\[K\na +running +64 MiB/,
+  );
   rig.kernel.vm("vm/a").vcpu.counters.set(12, 300);
   ran(rig, "a", 1000, 500);
   const next = rig.wait(2100);

@@ -273,13 +273,17 @@ test("a host that was started again while the line was lost: its console from th
   host,
 }) => {
   const log = join(host.folder, "console.log");
-  const running = startCli(host, ["console", "a", "--read-only", "--log", log, "--timestamps"]);
+  const running = startCli(host, ["console", "a", "--read-only", "--log", log, "--timestamps"], {
+    tty: true,
+  });
   await until(() => running.stdout().includes("login: "), "the output");
   host.uptimeMs = 5;
   host.vms.get("a")!.output = Buffer.from("Welcome\r\nlogin: again, and longer than before\r\n");
   host.hangUp();
   await until(() => running.stdout().includes("longer than before"), "the new output");
   await until(() => readFileSync(log, "utf8").includes("longer than before"), "the log");
+  running.stdin.write("\x1d");
+  assert.is((await running.result).code, 0);
   const time = "\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d\\.\\d{3}Z ";
   assert.match(
     readFileSync(log, "utf8"),

@@ -206,6 +206,15 @@ const table: Command[] = [
     (request: Value): Outcome => Outcome.of(tenantsResult()),
   ),
   new Command(
+    OP_TENANT_SET,
+    "tenant",
+    Words.TENANT,
+    "tenant set NAME [memory=SIZE] [vms=N] [vcpus=N], tenant rm NAME",
+    "make a tenant, change its limits, remove it",
+    tenantSet,
+  ),
+  new Command(OP_TENANT_RM, "", Words.TENANT, "", "", tenantRemove),
+  new Command(
     OP_LOGS,
     "logs",
     Words.OPTIONAL_VM,
@@ -221,6 +230,7 @@ const table: Command[] = [
     "what has happened; --follow: and what happens",
     events,
   ),
+  new Command(OP_TOP, "top", Words.TOP, "top [tenants]", "who uses the CPUs, live", topResult),
   new Command(
     OP_IMAGES,
     "images",
@@ -254,16 +264,6 @@ const table: Command[] = [
   new Command(OP_SPEC_PUT, "", Words.NONE, "", "", draftPut),
   new Command(OP_PLAN, "", Words.NONE, "", "", draftPlan),
   new Command(OP_APPLY, "", Words.NONE, "", "", draftApply),
-  new Command(
-    OP_TENANT_SET,
-    "tenant",
-    Words.TENANT,
-    "tenant set NAME [memory=SIZE] [vms=N] [vcpus=N], tenant rm NAME",
-    "make a tenant, change its limits, remove it",
-    tenantSet,
-  ),
-  new Command(OP_TENANT_RM, "", Words.TENANT, "", "", tenantRemove),
-  new Command(OP_TOP, "top", Words.TOP, "top [tenants]", "who uses the CPUs, live", topResult),
   new Command(OP_TEST_TRAP, "", Words.NONE, "", "", trap),
   new Command(OP_TEST_TRAP_MODEL, "", Words.VM, "", "", (request: Value): Outcome =>
     act(request, vmTrapModel),

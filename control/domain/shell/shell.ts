@@ -390,7 +390,8 @@ function help(name: string): void {
         "  cmdline= in quotes if it has spaces\n" +
         "  restart= never, on-failure or always, at most max= times in window= seconds\n" +
         "  tenant=  whose it is      tags=A,B  for lists      protected=yes  rm and stop need a word\n" +
-        "  start=no only adds it\n",
+        "  start=no only adds it\n" +
+        '  for instance: create eve memory=128M kernel=linux initrd=initrd cmdline="console=ttyS0 quiet"\n',
     );
 }
 

@@ -370,7 +370,8 @@ static u32 hc_vcpu_info(struct call *c) {
     struct vcpu_info *info = c->domain->comm;
     memset(info, 0, sizeof(*info));
     info->state = vcpu->state;
-    info->run_time = vcpu->run_time;
+    info->run_time = sched_run_time(vcpu);
+    info->ready_time = vcpu->stolen;
     info->interrupts = vcpu->interrupts;
     info->forwarded = vcpu->forwarded;
     info->cpu = vcpu->home->id;

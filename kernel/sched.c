@@ -245,11 +245,27 @@ void sched_queue_next(struct vcpu *vcpu) {
     if (cpu->alone) slice_shorten(cpu);
 }
 
+/* Ticks that are not accounted yet. */
+static u64 unaccounted(const struct cpu *cpu) {
+    u64 from = atomic_load(&cpu->accounted), now = rdtsc();
+    return now > from ? now - from : 0;
+}
+
+/* The order of reading, here and below: what another CPU accounts meanwhile counts less, never
+ * twice. */
 u64 sched_idle_time(void) {
     u64 sum = 0;
-    for (u32 i = 0; i < cpus_online; i++)
+    for (u32 i = 0; i < cpus_online; i++) {
         sum += atomic_load(&cpus[i].idle_time);
+        if (!atomic_load(&cpus[i].current)) sum += unaccounted(&cpus[i]);
+    }
     return sum;
+}
+
+u64 sched_run_time(const struct vcpu *vcpu) {
+    u64 time = atomic_load(&vcpu->run_time);
+    const struct cpu *cpu = atomic_load(&vcpu->home);
+    return atomic_load(&cpu->current) == vcpu ? time + unaccounted(cpu) : time;
 }
 
 /* --- choosing --- */
@@ -266,7 +282,7 @@ static bool clean_memory(struct cpu *cpu) {
 /* With somebody in the queue: the core is another tenant's, and the slice's end is when to look
    again. */
 static void idle(struct cpu *cpu) {
-    u64 start = rdtsc();
+    u64 start = cpu->accounted;
     cpu->alone = false;
     if (!cpu->queue) cpu->slice_end = ~0ull;
     if (!cpu->queue && !cpu->dedicated) atomic_or(&idle_cpus, 1ull << cpu->id);
@@ -284,7 +300,9 @@ static void idle(struct cpu *cpu) {
         look(cpu);
     }
     atomic_and(&idle_cpus, ~(1ull << cpu->id));
-    cpu->idle_time += rdtsc() - start;
+    u64 now = rdtsc();
+    atomic_store(&cpu->accounted, now);
+    atomic_store(&cpu->idle_time, cpu->idle_time + now - start);
 }
 
 /* Those who wait on another CPU are further behind than those here: to there, so that one of them

@@ -108,16 +108,38 @@ export class Client {
     return (await this.query(schema.OP_AUDIT, { from })) as result.AuditPage;
   }
 
+  /** Makes a tenant, or changes its limits; 0: no limit. */
+  async setTenant(spec: result.TenantSpec): Promise<result.TenantRow> {
+    return (await this.change(schema.OP_TENANT_SET, { spec: { ...spec } })) as result.TenantRow;
+  }
+
+  async removeTenant(tenant: string): Promise<result.TenantRow> {
+    return (await this.change(schema.OP_TENANT_RM, { tenant })) as result.TenantRow;
+  }
+
+  /** The counters of the host and of all VMs. */
+  async top(): Promise<result.TopSample> {
+    const sample = (await this.query(schema.OP_TOP)) as result.TopSample & { next?: number };
+    for (const vm of sample.vms) vm.at = sample.time;
+    for (let { next } = sample; next !== undefined;) {
+      const page = (await this.query(schema.OP_TOP, { from: next })) as typeof sample;
+      for (const vm of page.vms) sample.vms.push({ ...vm, at: page.time });
+      next = page.next !== undefined && page.next > next ? page.next : undefined;
+    }
+    return sample;
+  }
+
   async tenants(): Promise<result.TenantRow[]> {
     return ((await this.query(schema.OP_TENANTS)) as { tenants: result.TenantRow[] }).tenants;
   }
 
-  /** Sends the CBOR of a host specification, and asks what it would change. */
-  async plan(spec: Uint8Array): Promise<result.PlanResult> {
+  /** Sends the CBOR of a host specification, and asks what it would change. `sent` hears how many bytes are there. */
+  async plan(spec: Uint8Array, sent?: (bytes: number) => void): Promise<result.PlanResult> {
     const session = randomInt(1, 2 ** 31);
     for (let at = 0; at === 0 || at < spec.length; at += schema.Protocol.MAX_CHUNK) {
       const data = spec.subarray(at, at + schema.Protocol.MAX_CHUNK);
       await this.query(schema.OP_SPEC_PUT, { session, at, data });
+      sent?.(at + data.length);
     }
     const draft = { session, size: spec.length, digest: 0 };
     const plan: result.PlanResult = { steps: [], refusals: [], free: 0, draft };
@@ -221,17 +243,25 @@ export class Client {
     return (await this.query(schema.OP_CONSOLE_ATTACH, { vm, from })) as result.Attached;
   }
 
-  async detachConsole(vm: string): Promise<void> {
-    await this.query(schema.OP_CONSOLE_DETACH, { vm });
+  /** Ends the attachment; `session` does not type any more. */
+  async detachConsole(vm: string, session?: number): Promise<void> {
+    await this.query(schema.OP_CONSOLE_DETACH, { vm, session });
+  }
+
+  /** From now on `session`, an odd number of the caller's, types into a console; to be said again every few seconds. */
+  async holdConsole(vm: string, fields: { session: number; who: string; force?: boolean }): Promise<void> {
+    await this.query(schema.OP_CONSOLE_HOLD, { vm, ...fields });
   }
 
   /** Types into a VM's console; waits while the VM does not read, up to the time-out. */
-  async writeConsole(vm: string, data: Uint8Array): Promise<void> {
+  async writeConsole(vm: string, data: Uint8Array, session?: number): Promise<void> {
     let at = 0;
     const end = Date.now() + this.timeout;
     while (at < data.length) {
       const chunk = data.subarray(at, at + schema.Protocol.MAX_CHUNK);
-      const reply = (await this.change(schema.OP_CONSOLE_WRITE, { vm, data: chunk })) as { size?: number };
+      const reply = (await this.change(schema.OP_CONSOLE_WRITE, { vm, session, data: chunk })) as {
+        size?: number;
+      };
       const taken = reply.size ?? chunk.length;
       at += taken;
       if (taken > 0 || at >= data.length) continue;
@@ -247,9 +277,9 @@ export class Client {
     }
   }
 
-  /** A VM's console that survives noise, other clients and a restart of the control domain. */
-  console(vm: string): ConsoleStream {
-    return new ConsoleStream(this, vm);
+  /** A VM's console that survives noise, other clients and a restart of the control domain. `session`: an earlier one's. */
+  console(vm: string, session?: number): ConsoleStream {
+    return new ConsoleStream(this, vm, session);
   }
 
   /** Opens a named port of a VM for the session that the caller makes up. */

@@ -3,6 +3,7 @@
 import type { Arguments, Option, Syntax } from "./arguments";
 import { connect, type Client } from "./client";
 import type { Output, World } from "./output";
+import { PROGRESS } from "./progress";
 import { resolveAddress, type Address } from "./transport";
 import { parseTime } from "./values";
 
@@ -14,8 +15,8 @@ export interface Command extends Syntax {
   examples?: readonly string[];
   /** Not listed in help. */
   hidden?: boolean;
-  /** What an operand completes to: "vm", or fixed words. */
-  completes?: "vm" | readonly string[];
+  /** What an operand completes to: "vm", "tenant", or fixed words. */
+  completes?: "vm" | "tenant" | readonly string[];
   /** Words that complete further operands: "tags=". */
   keys?: readonly string[];
   run(context: Context): Promise<void>;
@@ -35,6 +36,12 @@ export const GLOBALS: readonly Option[] = [
     value: "WHEN",
     choices: COLORS,
     summary: "colours: auto (on a terminal, unless NO_COLOR is set), always or never",
+  },
+  {
+    name: "progress",
+    value: "HOW",
+    choices: PROGRESS,
+    summary: "how far long things are, on stderr: auto (a line, on a terminal), json or never",
   },
   { name: "help", short: "h", summary: "explain the command" },
 ];
@@ -85,6 +92,13 @@ export class Context {
   async connect(): Promise<Client> {
     this.client ??= await connect(this.address, { timeout: this.timeout });
     return this.client;
+  }
+
+  /** A new session in place of one that was lost. */
+  async reconnect(): Promise<Client> {
+    await this.close();
+    this.client = undefined;
+    return this.connect();
   }
 
   async close(): Promise<void> {

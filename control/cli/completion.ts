@@ -27,16 +27,19 @@ _plinth() {
   local word=\${COMP_WORDS[COMP_CWORD]} before=\${COMP_WORDS[COMP_CWORD-1]} command= n words=
   for ((n = 1; n < COMP_CWORD; n++)); do
     case \${COMP_WORDS[n]} in
-      --socket|--tcp|--device|--timeout|--color) ((n++)) ;;
+      ${GLOBALS.filter(({ value }) => value)
+        .map(({ name }) => `--${name}`)
+        .join("|")}) ((n++)) ;;
       -*) ;;
-      *) command="\${command:+$command }\${COMP_WORDS[n]}"; [[ $command == rig || $command == help ]] || break ;;
+      *) command="\${command:+$command }\${COMP_WORDS[n]}"
+        case $command in ${[...groups(table), "help"].join("|")}) ;; *) break ;; esac ;;
     esac
   done
   case "$command|$before" in
 ${valueCases(table)}
     *) case "$command" in
       "") words="${firstWords(table).join(" ")}" ;;
-      rig) words="${secondWords(table, "rig").join(" ")}" ;;
+${groupCases(table)}
 ${operandCases(table)}
     esac
     if [[ $word == -* ]]; then
@@ -69,21 +72,31 @@ function valueCase(pattern: string, option: Option): string {
   return `    ${patterns}) words="${option.choices.join(" ")}" ;;`;
 }
 
+/** What an operand may be: what a command prints, or fixed words. */
+function operandWords({ completes }: Command): string {
+  if (completes === "vm") return `$(${LIST_VMS})`;
+  return completes === "tenant" ? `$(${LIST_TENANTS})` : (completes ?? []).join(" ");
+}
+
 function operandCases(table: readonly Command[]): string {
-  const withVms = table
-    .filter((command) => command.completes === "vm" && !command.keys)
-    .map((command) => `"${command.name}"`);
-  const cases = [
-    `      ${withVms.join("|")}) words=$(${LIST_VMS}) ;;`,
-    `      help) words="${[...firstWords(table), ...TOPIC_NAMES].join(" ")}" ;;`,
-  ];
+  const cases = [`      help) words="${[...firstWords(table), ...TOPIC_NAMES].join(" ")}" ;;`];
   for (const command of table) {
-    if (command.completes === "vm" && command.keys)
-      cases.push(`      "${command.name}") words="$(${LIST_VMS}) ${command.keys.join(" ")}" ;;`);
-    if (Array.isArray(command.completes))
-      cases.push(`      "${command.name}") words="${command.completes.join(" ")}" ;;`);
+    const words = [operandWords(command), ...(command.keys ?? [])].filter((word) => word !== "").join(" ");
+    if (words !== "") cases.push(`      "${command.name}") words="${words}" ;;`);
   }
   return cases.join("\n");
+}
+
+/** The first words of commands that have two. */
+function groups(table: readonly Command[]): string[] {
+  const first = table.filter(({ name }) => name.includes(" ")).map(({ name }) => name.split(" ")[0]!);
+  return [...new Set(first)];
+}
+
+function groupCases(table: readonly Command[]): string {
+  return groups(table)
+    .map((group) => `      ${group}) words="${secondWords(table, group).join(" ")}" ;;`)
+    .join("\n");
 }
 
 function optionCases(table: readonly Command[]): string {
@@ -102,17 +115,20 @@ function fish(table: readonly Command[]): string {
     "complete -c plinth -f",
   ];
   for (const word of firstWords(table)) {
-    const summary = table.find((command) => command.name === word)?.summary ?? "start, end or show the rig";
+    const named = table.find((command) => command.name === word)?.summary;
+    const summary = named ?? `${secondWords(table, word).join(", ")} (${word})`;
     lines.push(`complete -c plinth -n __fish_use_subcommand -a ${word} -d ${quote(summary)}`);
   }
   for (const command of table) {
     const [first, second] = command.name.split(" ");
-    const seen = `__fish_seen_subcommand_from ${first}`;
-    if (second) lines.push(`complete -c plinth -n ${quote(seen)} -a ${second} -d ${quote(command.summary)}`);
-    if (command.completes === "vm")
-      lines.push(`complete -c plinth -n ${quote(seen)} -a ${quote(`(${LIST_VMS})`)}`);
-    else if (command.completes)
-      lines.push(`complete -c plinth -n ${quote(seen)} -a ${quote(command.completes.join(" "))}`);
+    const group = `__fish_seen_subcommand_from ${first}`;
+    const seen = second ? `${group}; and __fish_seen_subcommand_from ${second}` : group;
+    if (second) {
+      const open = `${group}; and not __fish_seen_subcommand_from ${secondWords(table, first!).join(" ")}`;
+      lines.push(`complete -c plinth -n ${quote(open)} -a ${second} -d ${quote(command.summary)}`);
+    }
+    const words = operandWords(command).replace(/^\$/, "");
+    if (words !== "") lines.push(`complete -c plinth -n ${quote(seen)} -a ${quote(words)}`);
     if (command.keys) lines.push(`complete -c plinth -n ${quote(seen)} -a ${quote(command.keys.join(" "))}`);
     for (const option of command.options) lines.push(fishOption(option, `-n ${quote(seen)} `, quote));
   }

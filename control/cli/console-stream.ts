@@ -1,17 +1,22 @@
 // The output of one VM's console in order and without gaps, whatever happens to the line between.
 
+import { randomInt } from "node:crypto";
 import { EventEmitter } from "node:events";
+import { hostname, userInfo } from "node:os";
 import type { Message } from "../protocol/node/cbor";
 import * as schema from "../protocol/schema";
 import type { Client } from "./client";
+import { ErrorCode, type PlinthError } from "./errors";
 import type { ConsolePush, HostEvent } from "./results";
 
 /** Milliseconds of silence after which the attachment is renewed: the host may have restarted. */
 const RENEW_AFTER = 2000;
+/** Milliseconds after which the host is told again who types: three times within the lease. */
+const HOLD_AGAIN = schema.Protocol.CONSOLE_LEASE_MS / 3;
 
 /**
  * Emits "data" (bytes), "lost" (a number of bytes that the host no longer has), "event" (a HostEvent of
- * this VM) and "error". Every client of the line sees the pushes that any client asked for, and another
+ * this VM), "taken" (a PlinthError: another types into it now) and "error". Every client of the line sees the pushes that any client asked for, and another
  * client's hello ends our attachment: so positions decide what is new.
  */
 export class ConsoleStream extends EventEmitter {
@@ -21,6 +26,8 @@ export class ConsoleStream extends EventEmitter {
   replayEnd = 0;
   private readonly client: Client;
   private readonly vm: string;
+  private readonly session: number;
+  private holding: NodeJS.Timeout | undefined;
   private timer: NodeJS.Timeout | undefined;
   private lastSeen: number | undefined;
   private checking = false;
@@ -37,10 +44,12 @@ export class ConsoleStream extends EventEmitter {
     this.close(); // else it would try again for ever
   };
 
-  constructor(client: Client, vm: string) {
+  /** Who types is known by an odd number: who comes back has the same. */
+  constructor(client: Client, vm: string, session = newSession()) {
     super();
     this.client = client;
     this.vm = vm;
+    this.session = session;
   }
 
   /** Attaches; output that the host still has comes first. */
@@ -58,14 +67,44 @@ export class ConsoleStream extends EventEmitter {
     await this.client.watchEvents(this.lastSeen);
   }
 
+  /** Makes it ours to type into, until close(); force: even if another does. */
+  async hold(force = false): Promise<void> {
+    await this.client.holdConsole(this.vm, { session: this.session, who: whoWeAre(), force });
+    clearInterval(this.holding);
+    this.holding = setInterval(() => void this.holdAgain(), HOLD_AGAIN);
+  }
+
+  /** What the host does not answer now it is asked again, and the attachment meets the same trouble. */
+  private async holdAgain(): Promise<void> {
+    try {
+      await this.client.holdConsole(this.vm, { session: this.session, who: whoWeAre() });
+    } catch (error) {
+      if ((error as PlinthError).code === ErrorCode.WRONG_STATE) this.taken(error as PlinthError);
+    }
+  }
+
+  private taken(error: PlinthError): void {
+    if (this.holding === undefined || this.closed) return;
+    clearInterval(this.holding);
+    this.holding = undefined;
+    this.emit("taken", error);
+  }
+
   /** Types into the console. */
   async write(data: Uint8Array): Promise<void> {
-    await this.client.writeConsole(this.vm, data);
+    await this.client.writeConsole(this.vm, data, this.session);
+  }
+
+  /** Tells the host that we are gone. */
+  async detach(): Promise<void> {
+    this.close();
+    await this.client.detachConsole(this.vm, this.session);
   }
 
   close(): void {
     this.closed = true;
     clearTimeout(this.timer);
+    clearInterval(this.holding);
     const { line } = this.client;
     line.off("push", this.onPush);
     line.off("hello", this.onHello);
@@ -121,6 +160,7 @@ export class ConsoleStream extends EventEmitter {
     if (this.lastSeen === undefined || event.seq <= this.lastSeen) return;
     this.lastSeen = event.seq;
     if (event.vm !== this.vm) return;
+    if (event.kind === schema.EVENT_CONSOLE_TAKEN) void this.holdAgain();
     if (event.kind === schema.EVENT_VM_STARTED || event.kind === schema.EVENT_VM_RESET) this.restarted(true);
     this.emit("event", event);
   }
@@ -174,5 +214,22 @@ export class ConsoleStream extends EventEmitter {
 
   private fail(error: Error): void {
     if (!this.closed) this.emit("error", error);
+  }
+}
+
+export function newSession(): number {
+  return 2 * randomInt(2 ** 31) + 1;
+}
+
+/** Who types, for others: "ada@desk, process 12". */
+function whoWeAre(): string {
+  return `${user()}@${hostname()}, process ${process.pid}`;
+}
+
+function user(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return "somebody"; // an account without a name, as in containers
   }
 }

@@ -7,7 +7,7 @@ import { formatTime } from "./values";
 /** The streams and the environment of one run; tests give their own. */
 export interface World {
   stdin: NodeJS.ReadableStream & { isTTY?: boolean; setRawMode?: (on: boolean) => unknown };
-  stdout: NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
+  stdout: NodeJS.WritableStream & { isTTY?: boolean; columns?: number; rows?: number };
   stderr: NodeJS.WritableStream & { isTTY?: boolean };
   env: Record<string, string | undefined>;
 }
@@ -16,11 +16,14 @@ export interface World {
 export class Output {
   readonly json: boolean;
   readonly world: World;
+  /** "json": how far things are, as records; "never"; else as a line, where stderr is a terminal. */
+  readonly progress: string;
 
   /** `color`: "always", "never"; else what the environment and the terminal say. */
-  constructor(world: World, json: boolean, color = "auto") {
+  constructor(world: World, json: boolean, color = "auto", progress = "auto") {
     this.world = world;
     this.json = json;
+    this.progress = progress;
     const { NO_COLOR, FORCE_COLOR, TERM } = world.env;
     kleur.enabled =
       color === "always" ||
@@ -57,21 +60,7 @@ export class Output {
 
   /** Rows under headings, columns aligned; a column of numbers is told by a leading ">" in its heading. */
   table(headings: readonly string[], rows: readonly (readonly string[])[]): void {
-    const right = headings.map((heading) => heading.startsWith(">"));
-    const names = headings.map((heading) => heading.replace(/^>/, ""));
-    const widths = names.map((name, n) =>
-      Math.max(visible(name), ...rows.map((row) => visible(row[n] ?? ""))),
-    );
-    const print = (row: readonly string[]): string =>
-      row
-        .map((cell, n) => {
-          const space = " ".repeat(widths[n]! - visible(cell));
-          return right[n] ? space + cell : cell + space;
-        })
-        .join("  ")
-        .trimEnd();
-    this.line(kleur.bold(print(names)));
-    for (const row of rows) this.line(print(row));
+    for (const line of tableLines(headings, rows)) this.line(line);
   }
 
   /** Facts, one a line: name, then value. */
@@ -79,6 +68,22 @@ export class Output {
     const width = Math.max(...pairs.map(([name]) => name.length));
     for (const [name, value] of pairs) this.line(`${kleur.bold(name.padEnd(width))}  ${value}`.trimEnd());
   }
+}
+
+/** The lines of a table, as Output.table() prints it. */
+export function tableLines(headings: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const right = headings.map((heading) => heading.startsWith(">"));
+  const names = headings.map((heading) => heading.replace(/^>/, ""));
+  const widths = names.map((name, n) => Math.max(visible(name), ...rows.map((row) => visible(row[n] ?? ""))));
+  const print = (row: readonly string[]): string =>
+    row
+      .map((cell, n) => {
+        const space = " ".repeat(widths[n]! - visible(cell));
+        return right[n] ? space + cell : cell + space;
+      })
+      .join("  ")
+      .trimEnd();
+  return [kleur.bold(print(names)), ...rows.map(print)];
 }
 
 /** A VM's state in the colour of its urgency. */

@@ -27,6 +27,35 @@ export interface TenantRow extends TenantSpec {
   used: { memory: number; vms: number; vcpus: number };
 }
 
+/** Counters of a VM; times in microseconds. `starts`: where they begin anew. */
+export interface TopVm {
+  name: string;
+  state: string;
+  /** Missing: the default one. */
+  tenant?: string;
+  vcpus: number;
+  memory: number;
+  starts: number;
+  run: number;
+  ready: number;
+  model: number;
+  exits: number;
+  counters: Record<string, number>;
+  /** When they were read. */
+  at: number;
+}
+
+export interface TopSample {
+  host: string;
+  time: number;
+  /** Of all CPUs. */
+  idle: number;
+  cpus: number;
+  total: number;
+  free: number;
+  vms: TopVm[];
+}
+
 /** A step from what a host is to a specification. */
 export interface Step {
   action: string;

@@ -6,6 +6,7 @@ import { COLORS, Context, GLOBALS, type Command } from "./command";
 import { ErrorCode, type PlinthError, toPlinthError, usageError } from "./errors";
 import { helpFor, helpOverview } from "./help";
 import { Output, type World } from "./output";
+import { PROGRESS } from "./progress";
 import { commandTable } from "./table";
 
 /** Runs one command line and returns the exit code. */
@@ -24,7 +25,8 @@ export async function run(argv: readonly string[], world: World): Promise<number
       return 0;
     }
     const args = parseArguments(rest, command, GLOBALS);
-    out = new Output(world, args.has("json"), colorOf(args));
+    const progress = oneOf(args, "progress", PROGRESS);
+    out = new Output(world, args.has("json"), oneOf(args, "color", COLORS), progress);
     const context = new Context(args, out);
     try {
       await command.run(context);
@@ -39,10 +41,11 @@ export async function run(argv: readonly string[], world: World): Promise<number
   }
 }
 
-function colorOf(args: Arguments): string {
-  const color = args.value("color") ?? "auto";
-  if (COLORS.includes(color)) return color;
-  throw usageError(`--color: '${color}' is none of ${COLORS.join(", ")}`);
+/** The value of an option that has few; "auto" if it is not given. */
+function oneOf(args: Arguments, option: string, values: readonly string[]): string {
+  const value = args.value(option) ?? "auto";
+  if (values.includes(value)) return value;
+  throw usageError(`--${option}: '${value}' is none of ${values.join(", ")}`);
 }
 
 /** `--version` is what people try first. */

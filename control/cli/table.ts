@@ -14,6 +14,8 @@ import { rigDown, rigShow, rigUp } from "./commands/rig";
 import { apply, check, diff, exportCommand, schemaCommand, set, tenants } from "./commands/spec";
 import { shell } from "./commands/shell";
 import { events, logs } from "./commands/streams";
+import { tenantRm, tenantSet } from "./commands/tenant";
+import { top } from "./commands/top";
 
 /** All commands. A function, because `help` and `completion` are in the table and read it. */
 export function commandTable(): readonly Command[] {
@@ -34,6 +36,7 @@ export function commandTable(): readonly Command[] {
     port,
     logs,
     events,
+    top,
     audit,
     auditVerify,
     exportCommand,
@@ -42,6 +45,8 @@ export function commandTable(): readonly Command[] {
     apply,
     schemaCommand,
     tenants,
+    tenantSet,
+    tenantRm,
     images,
     free,
     doctor,

@@ -4,6 +4,7 @@ import * as schema from "../protocol/schema";
 import type { Client } from "./client";
 import { ErrorCode, PlinthError } from "./errors";
 import { oneLine, type Output } from "./output";
+import { Progress } from "./progress";
 import type { VmRow } from "./results";
 import { formatTime } from "./values";
 
@@ -44,32 +45,12 @@ export async function waitForState(
       if (elapsed >= timeout) throw await tooLate(client, row, state, timeout);
       progress.show(
         `waiting for ${vm} to be ${state}: ${now}, ${formatTime(elapsed)} of ${formatTime(timeout)}`,
+        { progress: `waiting for ${vm}`, wanted: state, state: now, elapsedMs: elapsed, limitMs: timeout },
       );
       await new Promise((resolve) => setTimeout(resolve, Math.min(pause, timeout - elapsed)));
     }
   } finally {
     progress.clear();
-  }
-}
-
-/** One line on a terminal's stderr that is rewritten in place. */
-export class Progress {
-  private readonly out: Output;
-  private shown = false;
-
-  constructor(out: Output) {
-    this.out = out;
-  }
-
-  show(text: string): void {
-    if (!this.out.world.stderr.isTTY) return;
-    this.out.world.stderr.write(`\r\x1b[K${text}`);
-    this.shown = true;
-  }
-
-  clear(): void {
-    if (this.shown) this.out.world.stderr.write("\r\x1b[K");
-    this.shown = false;
   }
 }
 

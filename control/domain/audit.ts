@@ -29,6 +29,7 @@ import {
   FIELD_RECORDS,
   FIELD_SEQ,
   FIELD_SPEC,
+  FIELD_TENANT,
   FIELD_TEXT,
   FIELD_VM,
   FIELD_WHO,
@@ -176,7 +177,7 @@ function append(who: string, kind: string, object: string, text: string, code: u
 /** Records a command of somebody and its verdict. */
 export function auditCommand(who: string, op: string, request: Value, outcome: Outcome): void {
   const spec = request.get(FIELD_SPEC);
-  const name = request.getText(FIELD_VM);
+  const name = request.getText(FIELD_VM, request.getText(FIELD_TENANT));
   const object = name == "" && spec != null ? spec.getText(FIELD_NAME) : name;
   const fault = outcome.fault;
   const now = uptimeMs();

@@ -42,7 +42,10 @@ import {
   OP_START,
   OP_STATUS,
   OP_STOP,
+  OP_TENANT_RM,
+  OP_TENANT_SET,
   OP_TENANTS,
+  OP_TOP,
   OP_TEST_TRAP,
   OP_TEST_TRAP_MODEL,
   Protocol,
@@ -58,6 +61,8 @@ import { Fault, Outcome } from "./outcome";
 import { doctorResult, showResult, statusResult, tenantsResult } from "./reports";
 import { readVmChanges, readVmSpec } from "./spec";
 import { clean, nearest, quoted } from "./text";
+import { tenantRemove, tenantSet } from "./tenant-actions";
+import { topResult } from "./top";
 import { Value } from "./value";
 import { Vm } from "./vm";
 import {
@@ -86,6 +91,8 @@ const CHANGES: string[] = [
   OP_SET,
   OP_START,
   OP_STOP,
+  OP_TENANT_RM,
+  OP_TENANT_SET,
 ];
 
 /** What follows a command's name in the shell. */
@@ -99,6 +106,10 @@ export const enum Words {
   COUNT = 6,
   VM_SIZE = 7,
   CHANGES = 8,
+  TOP = 9,
+  TENANT = 10,
+  EVENTS = 11,
+  CONSOLE = 12,
 }
 
 const MAX_ROW_REASON = 60;
@@ -195,6 +206,15 @@ const table: Command[] = [
     (request: Value): Outcome => Outcome.of(tenantsResult()),
   ),
   new Command(
+    OP_TENANT_SET,
+    "tenant",
+    Words.TENANT,
+    "tenant set NAME [memory=SIZE] [vms=N] [vcpus=N], tenant rm NAME",
+    "make a tenant, change its limits, remove it",
+    tenantSet,
+  ),
+  new Command(OP_TENANT_RM, "", Words.TENANT, "", "", tenantRemove),
+  new Command(
     OP_LOGS,
     "logs",
     Words.OPTIONAL_VM,
@@ -202,7 +222,15 @@ const table: Command[] = [
     "the kernel's log, or what a VM has printed",
     logs,
   ),
-  new Command(OP_EVENTS, "events", Words.COUNT, "events [COUNT]", "what has happened", events),
+  new Command(
+    OP_EVENTS,
+    "events",
+    Words.EVENTS,
+    "events [COUNT] [--since N] [--follow]",
+    "what has happened; --follow: and what happens",
+    events,
+  ),
+  new Command(OP_TOP, "top", Words.TOP, "top [tenants]", "who uses the CPUs, live", topResult),
   new Command(
     OP_IMAGES,
     "images",

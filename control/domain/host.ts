@@ -12,11 +12,13 @@ const infoPage: usize = memory.data(2048, 16);
 const hostPage: usize = memory.data(128, 16);
 const logPage: usize = memory.data(4096, 16);
 let ticksPerMs: u64 = 1;
+let ticksPerUs: u64 = 1;
 
 /** Copies the info page; everything else here needs it. */
 export function hostRead(): void {
   readInfo(infoPage);
   ticksPerMs = max<u64>(info().tsc_hz / 1000, 1);
+  ticksPerUs = max<u64>(info().tsc_hz / 1000000, 1);
 }
 
 export function info(): Info {
@@ -37,6 +39,10 @@ export function tscAt(ms: u64): u64 {
 
 export function ticksToMs(ticks: u64): u64 {
   return ticks / ticksPerMs;
+}
+
+export function ticksToUs(ticks: u64): u64 {
+  return ticks / ticksPerUs;
 }
 
 /** The kernel's figures of this moment. The next call overwrites them. */

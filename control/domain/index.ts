@@ -10,7 +10,7 @@ import { hostRead, info, tscAt, uptimeMs } from "./host";
 import { lineAdd, lineFill, lineFlush, lineListen, lineReceive, lineTick } from "./line";
 import { portsTick } from "./ports";
 import { sessionFrame, sessionProbe, sessionStart } from "./session";
-import { shellEvent, shellNotice, shellReceive, shellSource, shellStart } from "./shell/shell";
+import { shellEvent, shellNotice, shellReceive, shellSource, shellStart, shellTick } from "./shell/shell";
 import { EVENT_TIMER, EVENT_UART, linkOfEvent, SLOT_TIMER } from "./slots";
 import { stashOpen } from "./stash";
 import { uartEvent, uartQueued, uartStart } from "./uart";
@@ -63,7 +63,7 @@ export function onEvents(bits: u64): void {
 /** Does what is due, sends what there is, and sets the timer for what comes next. */
 function finish(): void {
   const time = uptimeMs();
-  let next = min(min(vmsTick(time), portsTick(time)), lineTick(time));
+  let next = min(min(vmsTick(time), portsTick(time)), min(lineTick(time), shellTick(time)));
   if (unfinished != 0) next = time;
   lineFlush();
   auditTick(time);

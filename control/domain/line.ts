@@ -9,6 +9,11 @@ import { uartKick, uartPut, uartQueued, uartRoom, uartWrite } from "./uart";
 export abstract class Source {
   /** Queues one piece (at most MAX_PIECE bytes) with linePut; false: there is nothing now. */
   abstract pull(): bool;
+
+  /** Whether it is what VMs print without end: then it has every other turn, however many others there are. */
+  get isBulk(): bool {
+    return false;
+  }
 }
 
 /** A piece is a whole frame with its delimiters, at most. */
@@ -18,6 +23,7 @@ const LOW_WATER: u32 = 512;
 
 const sources: Source[] = [];
 let turn: i32 = 0;
+let bulkTurn: bool = false;
 
 const frame: usize = memory.data(4200, 16);
 let frameLength: u32 = 0;
@@ -50,11 +56,6 @@ export function lineAdd(source: Source): void {
   sources.push(source);
 }
 
-export function lineRemove(source: Source): void {
-  const at = sources.indexOf(source);
-  if (at >= 0) sources.splice(at, 1);
-}
-
 export function lineWrite(from: usize, length: u32): void {
   uartWrite(from, length);
 }
@@ -69,9 +70,17 @@ export function lineFill(): void {
 }
 
 function pullOne(): bool {
-  for (let i = 0; i < sources.length; i++) {
-    turn = (turn + 1) % sources.length;
-    if (sources[turn].pull()) return true;
+  bulkTurn = !bulkTurn;
+  return pullOf(bulkTurn) || pullOf(!bulkTurn);
+}
+
+function pullOf(bulk: bool): bool {
+  const start = turn;
+  for (let i = 1; i <= sources.length; i++) {
+    const at = (start + i) % sources.length;
+    if (sources[at].isBulk != bulk || !sources[at].pull()) continue;
+    if (!bulk) turn = at;
+    return true;
   }
   return false;
 }

@@ -78,7 +78,7 @@ import { damages } from "./manifest";
 import { cardMac } from "./networks";
 import { vmSlot, VmSlot } from "./slots";
 import { bootProblems } from "./boot";
-import { tenantsAll } from "./tenants";
+import { Tenant, tenantsAll } from "./tenants";
 import { counted, mib, quoted } from "./text";
 import { uartOverruns } from "./uart";
 import { Value } from "./value";
@@ -136,7 +136,7 @@ function kernelPagesOf(slot: u32): u64 {
 }
 
 /** What the kernel counts, added up over a VM's vCPUs; zeros where it is not up. */
-function countVcpus(vm: Vm): VcpuInfo {
+export function countVcpus(vm: Vm): VcpuInfo {
   const total = changetype<VcpuInfo>(totalPage);
   const vcpu = changetype<VcpuInfo>(vcpuPage);
   memory.fill(totalPage, 0, VcpuInfoAt.SIZE);
@@ -146,6 +146,7 @@ function countVcpus(vm: Vm): VcpuInfo {
     total.interrupts += vcpu.interrupts;
     total.forwarded += vcpu.forwarded;
     total.run_time += vcpu.run_time;
+    total.ready_time += vcpu.ready_time;
     for (let reason = 0; reason < MAX_EXIT_REASONS; reason++) total.counters[reason] += vcpu.counters[reason];
   }
   return total;
@@ -250,27 +251,30 @@ function addCard(device: Value, vm: Vm, index: i32): void {
     .putUint(FIELD_DROPS_IN, counted64(Count.DROPS_IN));
 }
 
-/** The result of `tenants`: limits, and what counts towards them. */
+/** A tenant's limits, and what counts towards them. */
+export function tenantRow(tenant: Tenant): Value {
+  const vms = vmsAll();
+  let memory: u64 = 0;
+  let count: u32 = 0;
+  let vcpus: u32 = 0;
+  for (let i = 0; i < vms.length; i++) {
+    if (vms[i].spec.tenant != tenant.name) continue;
+    memory += vms[i].cost;
+    vcpus += vms[i].spec.vcpus;
+    count++;
+  }
+  const used = Value.map()
+    .putUint(FIELD_MEMORY, memory)
+    .putUint(FIELD_VMS, count)
+    .putUint(FIELD_VCPUS, vcpus);
+  return tenant.toValue().put(FIELD_USED, used);
+}
+
+/** The result of `tenants`. */
 export function tenantsResult(): Value {
   const list = Value.list();
   const tenants = tenantsAll();
-  const vms = vmsAll();
-  for (let i = 0; i < tenants.length; i++) {
-    let memory: u64 = 0;
-    let count: u32 = 0;
-    let vcpus: u32 = 0;
-    for (let n = 0; n < vms.length; n++) {
-      if (vms[n].spec.tenant != tenants[i].name) continue;
-      memory += vms[n].cost;
-      vcpus += vms[n].spec.vcpus;
-      count++;
-    }
-    const used = Value.map()
-      .putUint(FIELD_MEMORY, memory)
-      .putUint(FIELD_VMS, count)
-      .putUint(FIELD_VCPUS, vcpus);
-    list.add(tenants[i].toValue().put(FIELD_USED, used));
-  }
+  for (let i = 0; i < tenants.length; i++) list.add(tenantRow(tenants[i]));
   return Value.map().put(FIELD_TENANTS, list);
 }
 

@@ -10,6 +10,7 @@ import {
   FIELD_EPOCH,
   FIELD_ERROR,
   FIELD_EV,
+  FIELD_FORCE,
   FIELD_FROM,
   FIELD_ID,
   FIELD_KIND,
@@ -22,13 +23,16 @@ import {
   FIELD_PRODUCT,
   FIELD_RESULT,
   FIELD_SEQ,
+  FIELD_SESSION,
   FIELD_SINCE,
   FIELD_SIZE,
   FIELD_TEXT,
   FIELD_VERSION,
   FIELD_VM,
+  FIELD_WHO,
   OP_CONSOLE_ATTACH,
   OP_CONSOLE_DETACH,
+  OP_CONSOLE_HOLD,
   OP_CONSOLE_WRITE,
   OP_EVENTS_WATCH,
   OP_HELLO,
@@ -44,13 +48,15 @@ import {
 } from "../protocol/schema";
 import { auditCommand, auditFollow } from "./audit";
 import { commandRun, isCommand, noSuchVm } from "./commands";
+import { consoleHold, consoleRefuses, consoleRelease } from "./console-hold";
 import { Cursor } from "./cursor";
 import { eventAfter } from "./events";
 import { frameDecode, frameSend, ReplySource } from "./frames";
 import { info } from "./host";
-import { lineAdd, lineRemove, Source } from "./line";
+import { lineAdd, Source } from "./line";
 import { Fault, Outcome } from "./outcome";
 import { portAttach, portDetach, PortPush, portRead, portWrite } from "./ports";
+import { tenantNames } from "./tenants";
 import { clean, quoted, utf8 } from "./text";
 import { Kind, Value } from "./value";
 import { BUILD, PRODUCT, VERSION } from "./version";
@@ -63,16 +69,16 @@ const replies: ReplySource = new ReplySource();
 const piece: usize = memory.data(512, 16); /* PUSH_SIZE */
 
 /** Pushes what a VM prints. */
-class ConsolePush extends Source {
+class ConsolePush {
   cursor: Cursor;
+  /** When it had its last turn. */
+  served: u64 = 0;
 
   constructor(name: string) {
-    super();
     this.cursor = new Cursor(name);
   }
 
-  pull(): bool {
-    if (replies.busy) return false;
+  push(): bool {
     const length = this.cursor.read(piece, PUSH_SIZE);
     if (length == 0) return false;
     const data = new StaticArray<u8>(length);
@@ -111,6 +117,37 @@ class EventPush extends Source {
 
 const consoles: ConsolePush[] = [];
 
+/** What VMs print: tenants take turns, and the VMs of each, so that no tenant gets more of the line with more VMs. */
+class ConsolesPush extends Source {
+  private tenant: i32 = 0;
+  private turn: u64 = 0;
+
+  get isBulk(): bool {
+    return true;
+  }
+
+  pull(): bool {
+    if (replies.busy) return false;
+    const owners = tenantNames();
+    let best: ConsolePush | null = null;
+    let bestRank = i32.MAX_VALUE;
+    for (let i = 0; i < consoles.length; i++) {
+      const one = consoles[i];
+      const vm = one.cursor.pending > 0 ? vmFind(one.cursor.name) : null;
+      if (vm == null) continue;
+      // How far behind the tenant that had the last turn.
+      const rank = (owners.indexOf(vm.spec.tenant) - this.tenant - 1 + owners.length) % owners.length;
+      if (best != null && (rank > bestRank || (rank == bestRank && one.served > best.served))) continue;
+      best = one;
+      bestRank = rank;
+    }
+    if (best == null) return false;
+    this.tenant = (this.tenant + 1 + bestRank) % owners.length;
+    best.served = ++this.turn;
+    return best.push();
+  }
+}
+
 /** A VM has ended, and some of what it printed is still to be told: that comes before the news of its end. */
 function endsUnheard(name: string): bool {
   const vm = vmFind(name);
@@ -125,6 +162,7 @@ export function sessionStart(): void {
   lineAdd(replies);
   lineAdd(watcher);
   lineAdd(new PortPush());
+  lineAdd(new ConsolesPush());
 }
 
 /** The replies to the last changes, by request id: a request that comes again gets its reply, not its effect. */
@@ -218,7 +256,8 @@ function replyOf(id: u64, outcome: Outcome): Value {
 function dispatch(op: string, request: Value): Outcome {
   if (op == OP_HELLO) return hello(request);
   if (op == OP_CONSOLE_ATTACH) return attach(request);
-  if (op == OP_CONSOLE_DETACH) return detach(request.getText(FIELD_VM));
+  if (op == OP_CONSOLE_DETACH) return detach(request.getText(FIELD_VM), <u32>request.getUint(FIELD_SESSION));
+  if (op == OP_CONSOLE_HOLD) return hold(request);
   if (op == OP_CONSOLE_WRITE) return write(request);
   if (op == OP_PORT_ATTACH) return portAttach(request);
   if (op == OP_PORT_DETACH) return portDetach(request);
@@ -242,7 +281,7 @@ function hello(request: Value): Outcome {
       Protocol.VERSION.toString();
     return Outcome.fail(new Fault(ErrorCode.INTEGRITY, text, "protocol", "--version"));
   }
-  while (consoles.length > 0) lineRemove(consoles.pop());
+  consoles.length = 0;
   watcher.on = false;
   return Outcome.of(
     Value.map()
@@ -258,9 +297,11 @@ function findConsole(name: string): i32 {
   return -1;
 }
 
-function detach(name: string): Outcome {
+function detach(name: string, session: u32 = 0): Outcome {
   const at = findConsole(name);
-  if (at >= 0) lineRemove(consoles.splice(at, 1)[0]);
+  if (at >= 0) consoles.splice(at, 1);
+  const vm = vmFind(name);
+  if (vm != null && session != 0) consoleRelease(vm, session);
   return Outcome.of(Value.map());
 }
 
@@ -268,16 +309,26 @@ function attach(request: Value): Outcome {
   const name = request.getText(FIELD_VM);
   const vm = vmFind(name);
   if (vm == null) return Outcome.fail(noSuchVm(name));
-  for (let i = consoles.length - 1; i >= 0; i--)
-    if (!consoles[i].cursor.valid) lineRemove(consoles.splice(i, 1)[0]);
+  for (let i = consoles.length - 1; i >= 0; i--) if (!consoles[i].cursor.valid) consoles.splice(i, 1);
   detach(name);
   const push = new ConsolePush(name);
   push.cursor.seek(request.getUint(FIELD_FROM));
   consoles.push(push);
-  lineAdd(push);
   const link = vm.link;
   const oldest = link == null ? 0 : link.consoleOut.oldest;
   return Outcome.of(Value.map().putUint(FIELD_AT, push.cursor.position).putUint(FIELD_OLDEST, oldest));
+}
+
+/** A program types into a console from now on; said again, it goes on to. */
+function hold(request: Value): Outcome {
+  const name = request.getText(FIELD_VM);
+  const vm = vmFind(name);
+  if (vm == null) return Outcome.fail(noSuchVm(name));
+  const session = <u32>request.getUint(FIELD_SESSION);
+  if ((session & 1) == 0)
+    return Outcome.fail(new Fault(ErrorCode.USAGE, "a session is an odd number", name, "help console"));
+  const fault = consoleHold(vm, session, clean(request.getText(FIELD_WHO), 40), request.getBool(FIELD_FORCE));
+  return fault != null ? Outcome.fail(fault) : Outcome.of(Value.map());
 }
 
 function write(request: Value): Outcome {
@@ -287,6 +338,8 @@ function write(request: Value): Outcome {
   const data = request.get(FIELD_DATA);
   if (data == null || (data.kind != Kind.BYTES && data.kind != Kind.TEXT))
     return Outcome.fail(new Fault(ErrorCode.USAGE, "console.write needs data", name, "help console"));
+  const fault = consoleRefuses(vm, <u32>request.getUint(FIELD_SESSION));
+  if (fault != null) return Outcome.fail(fault);
   const link = vm.link;
   if (link == null || !vm.alive)
     return Outcome.fail(

@@ -11,10 +11,10 @@ import {
 } from "../protocol/schema";
 import { Fault } from "./outcome";
 import { bad, checkFields, isName, readText, readUint } from "./spec";
-import { nearest, quoted } from "./text";
+import { clean, nearest, quoted } from "./text";
 import { Kind, Value } from "./value";
 
-const TENANT_FIELDS: string[] = [FIELD_NAME, FIELD_MEMORY, FIELD_VMS, FIELD_VCPUS];
+export const TENANT_FIELDS: string[] = [FIELD_NAME, FIELD_MEMORY, FIELD_VMS, FIELD_VCPUS];
 const MAX_QUOTA: u64 = 1 << 48;
 const MAX_COUNT: u64 = 1 << 16;
 
@@ -26,6 +26,12 @@ export class Tenant {
   vcpus: u32 = 0;
 
   constructor(public name: string) {}
+
+  copyLimits(from: Tenant): void {
+    this.memory = from.memory;
+    this.vms = from.vms;
+    this.vcpus = from.vcpus;
+  }
 
   toValue(): Value {
     const value = Value.map().putText(FIELD_NAME, this.name);
@@ -56,12 +62,12 @@ export function tenantNames(): string[] {
   return tenants.map<string>((tenant: Tenant): string => tenant.name);
 }
 
-/** The fault for a tenant that does not exist. */
+/** The fault for a tenant that does not exist; `vm`: for which that matters, "": none. */
 export function noSuchTenant(vm: string, name: string): Fault {
   const near = nearest(name, tenantNames());
   const hint = near != "" ? ", did you mean " + quoted(near) + "?" : "";
-  const text = "VM " + quoted(vm) + ": there is no tenant " + quoted(name) + hint;
-  return new Fault(ErrorCode.NOT_FOUND, text, vm, "tenants");
+  const text = (vm != "" ? "VM " + quoted(vm) + ": " : "") + "there is no tenant " + quoted(name) + hint;
+  return new Fault(ErrorCode.NOT_FOUND, text, vm != "" ? vm : clean(name, 60), "tenants");
 }
 
 export function tenantsToValue(): Value {
@@ -79,10 +85,15 @@ function readTenant(value: Value, what: string): Tenant {
   checkFields(value, TENANT_FIELDS, " in " + what);
   tenant.name = readText(value, FIELD_NAME, Specification.MAX_NAME, "");
   if (!isName(tenant.name)) bad("there is no name, or it is none, in " + what);
-  tenant.memory = readUint(value, FIELD_MEMORY, 1, MAX_QUOTA, 0);
-  tenant.vms = <u32>readUint(value, FIELD_VMS, 1, MAX_COUNT, 0);
-  tenant.vcpus = <u32>readUint(value, FIELD_VCPUS, 1, MAX_COUNT, 0);
+  readLimits(value, tenant, 1);
   return tenant;
+}
+
+/** Reads what of a tenant's limits is there; the smallest is `low`. What is wrong is told by bad(). */
+export function readLimits(value: Value, tenant: Tenant, low: u64): void {
+  tenant.memory = readUint(value, FIELD_MEMORY, low, MAX_QUOTA, tenant.memory);
+  tenant.vms = <u32>readUint(value, FIELD_VMS, low, MAX_COUNT, tenant.vms);
+  tenant.vcpus = <u32>readUint(value, FIELD_VCPUS, low, MAX_COUNT, tenant.vcpus);
 }
 
 /** Reads a list of tenants, and adds the default one if it is not there. What is wrong is told by bad(). */

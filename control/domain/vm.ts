@@ -38,6 +38,20 @@ export class Card {
   ) {}
 }
 
+/** The most that was told of a VM's run time: what its CPU has not accounted yet may be read as a little less later. */
+export class Told {
+  run: u64 = 0;
+  model: u64 = 0;
+  private generation: u32 = 0;
+
+  raise(generation: u32, run: u64, model: u64): void {
+    const again = generation == this.generation;
+    this.generation = generation;
+    this.run = again ? max(this.run, run) : run;
+    this.model = again ? max(this.model, model) : model;
+  }
+}
+
 /** A VM has another state than before, or something is due: vmsTick looks at all of them again. */
 let changed = true;
 
@@ -67,6 +81,11 @@ export class Vm {
   ports: Port[] = [];
   /** Counts the links the VM has had, so that a reader notices a new one. */
   generation: u32 = 0;
+  told: Told = new Told();
+  /** Who types into its console: a session, 0: nobody; its name, and until when a program's holds. */
+  holder: u32 = 0;
+  heldBy: string = "";
+  heldUntil: u64 = 0;
   /** Bytes that count for its tenant: its memory, its disks and what is beside them. */
   cost: u64 = 0;
   /** What a balloon should leave it of its memory, in bytes. */

@@ -21,6 +21,8 @@ export const enum Protocol {
   MAX_CHUNK = 3072,
   /** Milliseconds without a request after which a port is free again: its program is gone. */
   PORT_LEASE_MS = 60000,
+  /** Milliseconds without a word after which a program does not type into a console any more. */
+  CONSOLE_LEASE_MS = 15000,
   /** Events in one reply of `events`, at most. */
   MAX_EVENTS_REPLY = 16,
   /** Events the control domain keeps. */
@@ -81,6 +83,9 @@ export const OP_RESET: string = "reset";
 export const OP_RM: string = "rm";
 export const OP_SET: string = "set";
 export const OP_TENANTS: string = "tenants";
+export const OP_TENANT_SET: string = "tenant.set";
+export const OP_TENANT_RM: string = "tenant.rm";
+export const OP_TOP: string = "top";
 export const OP_SPEC_PUT: string = "spec.put";
 export const OP_PLAN: string = "plan";
 export const OP_APPLY: string = "apply";
@@ -89,6 +94,7 @@ export const OP_IMAGES: string = "images";
 export const OP_CONSOLE_ATTACH: string = "console.attach";
 export const OP_CONSOLE_DETACH: string = "console.detach";
 export const OP_CONSOLE_WRITE: string = "console.write";
+export const OP_CONSOLE_HOLD: string = "console.hold";
 export const OP_PORT_ATTACH: string = "port.attach";
 export const OP_PORT_DETACH: string = "port.detach";
 export const OP_PORT_READ: string = "port.read";
@@ -275,6 +281,12 @@ export const FIELD_CLASS: string = "class";
 export const FIELD_MISSING: string = "missing";
 export const FIELD_COST: string = "cost";
 export const FIELD_PROBLEMS: string = "problems";
+/* Of `top`: microseconds. */
+export const FIELD_TIME: string = "time";
+export const FIELD_IDLE: string = "idle";
+export const FIELD_RUN: string = "run";
+export const FIELD_READY: string = "ready";
+export const FIELD_STARTS: string = "starts";
 
 /* Ways to start a VM. */
 export const BOOT_AUTO: string = "auto";
@@ -335,6 +347,9 @@ export const EVENT_MODEL_FAILED: string = "model-failed";
 export const EVENT_CONTROL_STARTED: string = "control-started";
 export const EVENT_CONTROL_RESTARTED: string = "control-restarted";
 export const EVENT_SPEC_ERROR: string = "spec-error";
+export const EVENT_CONSOLE_TAKEN: string = "console-taken";
+export const EVENT_TENANT_CHANGED: string = "tenant-changed";
+export const EVENT_TENANT_REMOVED: string = "tenant-removed";
 
 /*
  * The link between the control domain and a device model: `t` of a message, and the other fields.

@@ -1,6 +1,7 @@
 // A person's session at the serial line, from power-on: banner, help, completion, lists, a console, mistakes.
 // rigs: VT-x, AMD-V
 
+import { readFileSync } from "node:fs";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { type Rig, startRig } from "../../boot/rigs/rig";
@@ -41,6 +42,15 @@ test("help, ls, show, status", async ({ terminal }) => {
   assert.match(list, /^bob +running +96 MiB +1 /m);
   assert.match(await terminal.command("show bob"), /^cmdline +.*plinth\.role=second$/m);
   assert.match(await terminal.command("status"), /^VMs +2, 2 up$/m);
+});
+
+test("what is longer than the terminal comes page by page", async ({ terminal }) => {
+  terminal.rows = 24;
+  terminal.type("help\r");
+  await terminal.expect(/--more--.*enough $/);
+  terminal.type(" ");
+  await terminal.expect(/^plinth> /m);
+  terminal.rows = 500;
 });
 
 test("Tab completes commands and names", async ({ terminal }) => {
@@ -101,6 +111,48 @@ test("pause, resume, stop, create, rm", async ({ terminal }) => {
   const spec = 'tim memory=80M kernel=linux initrd=initrd cmdline="console=ttyS0 quiet" start=no';
   assert.match(await terminal.command(`create ${spec}`), /"tim" is stopped/);
   assert.match(await terminal.command("rm tim"), /"tim" is removed/);
+});
+
+/** The README's walk in the shell: each line that is typed, and what it says. */
+function walk(): { typed: string; said: string }[] {
+  const [, block] = /^```\n(plinth> [^]*?)^```$/m.exec(readFileSync("README.md", "utf8"))!;
+  return block!
+    .split(/^plinth> /m)
+    .slice(1)
+    .map((part) => {
+      const [typed, ...said] = part.split("\n");
+      return { typed: typed!, said: said.join("\n") };
+    });
+}
+
+/** Numbers and widths are of the machine. */
+function alike(text: string): string {
+  return text
+    .replace(/[\d.,]+/g, "0")
+    .replace(/ +/g, " ")
+    .trim();
+}
+
+test("the README's walk to a second tenant, as it stands there", async ({ terminal }) => {
+  const steps = walk();
+  assert.ok(steps.length > 8);
+  for (const { typed, said } of steps) {
+    if (typed.startsWith("console ") || typed.startsWith("top")) {
+      terminal.type(`${typed}\r`);
+      const first = said.split("\n")[0]!;
+      await terminal.expect(typed.startsWith("top") ? /^TENANT.*\n(.*\n)*lab .*\n/m : /^Console of VM .*\n/m);
+      assert.ok(first !== "" || typed.startsWith("top"));
+      terminal.type(typed.startsWith("top") ? "q" : "\x1d");
+      await terminal.expect(/^plinth> /m);
+      continue;
+    }
+    let answer = await terminal.command(typed);
+    if (/^\[.*: running\]$/m.test(said)) {
+      answer += await terminal.expect(/^(plinth> )?\[.*: running\]\n/m, BOOT_MS);
+      await terminal.expect(/plinth> /);
+    }
+    assert.is(alike(answer.replace("plinth> ", "")), alike(said), typed);
+  }
 });
 
 test("end of input and an interrupted line leave the shell alone", async ({ terminal }) => {

@@ -4,16 +4,21 @@ import { type Socket, connect } from "node:net";
 
 const LIMIT_MS = 60_000;
 const SHOWN = 600;
+/** What the shell asks for the terminal's size. */
+const SIZE_QUESTION = "\x1b7\x1b[999;999H\x1b[6n\x1b8";
 
 export class Terminal {
   /** What no expectation has used up yet, without carriage returns. */
   text = "";
+  /** Its height: low ones page. */
+  rows = 500;
   private wake = (): void => undefined;
 
   private constructor(private readonly socket: Socket) {
     socket.on("error", () => undefined);
     socket.setEncoding("latin1").on("data", (text: string) => {
       this.text += text.replace(/\r/g, "");
+      if (this.text.includes(SIZE_QUESTION)) this.answerSize();
       this.wake();
     });
   }
@@ -23,6 +28,11 @@ export class Terminal {
       const socket = connect(path, () => done(new Terminal(socket)));
       socket.once("error", fail);
     });
+  }
+
+  private answerSize(): void {
+    this.text = this.text.replace(SIZE_QUESTION, "");
+    this.type(`\x1b[${this.rows};80R`);
   }
 
   type(text: string | Uint8Array): void {

@@ -210,7 +210,7 @@ test("a restart of the control domain loses and repeats nothing", async ({ host 
 test("another client's hello and attachment do not disturb", async ({ host }) => {
   const running = startCli(host, ["console", "a"], { tty: true });
   await until(() => attached(host), "attachment");
-  assert.is((await runCli(host, ["console", "a"], { stdin: "" })).stdout, "Welcome\r\nlogin: ");
+  assert.is((await runCli(host, ["console", "a", "--expect", "login:"])).stdout, "login:\n");
   host.print("a", "after\r\n");
   await until(() => running.stdout().includes("after"), "output after the other client left");
   running.stdin.write("\x1d");
@@ -242,13 +242,78 @@ test("a reset that no event tells of is noticed by its positions", async ({ host
   assert.is(running.stdout(), "Welcome\r\nlogin: new life\r\n");
 });
 
-test("the connection ends while attached: exit code 5, terminal restored", async ({ host }) => {
+test("the line is lost for good: leaving is exit code 5, the terminal is restored", async ({ host }) => {
   const running = startCli(host, ["console", "a"], { tty: true });
   await until(() => attached(host), "attachment");
   await host.stop();
+  await until(() => running.stderr().includes("trying again"), "another attempt");
+  assert.ok(running.raw());
+  running.stdin.write("\x1d");
   assert.is((await running.result).code, 5);
   assert.not(running.raw());
-  assert.match(running.stderr(), /lost the connection/);
+  assert.match(running.stderr(), /lost the connection to .*; trying again\]/);
+});
+
+test("the line is lost and comes back: output goes on where it was, and typing too", async ({ host }) => {
+  const running = startCli(host, ["console", "a"], { tty: true });
+  await until(() => attached(host), "attachment");
+  host.hangUp();
+  await until(() => running.stderr().includes("trying again"), "the loss");
+  host.print("a", "meanwhile\r\n");
+  await until(() => running.stdout().includes("meanwhile"), "what was printed meanwhile");
+  assert.match(running.stderr(), /connected again/);
+  running.stdin.write("x");
+  await until(() => host.vms.get("a")!.typed === "x", "typing");
+  running.stdin.write("\x1d");
+  assert.is((await running.result).code, 0);
+  assert.is(running.stdout(), "Welcome\r\nlogin: meanwhile\r\n");
+});
+
+test("a host that was started again while the line was lost: its console from the beginning", async ({
+  host,
+}) => {
+  const log = join(host.folder, "console.log");
+  const running = startCli(host, ["console", "a", "--read-only", "--log", log, "--timestamps"], {
+    tty: true,
+  });
+  await until(() => running.stdout().includes("login: "), "the output");
+  host.uptimeMs = 5;
+  host.vms.get("a")!.output = Buffer.from("Welcome\r\nlogin: again, and longer than before\r\n");
+  host.hangUp();
+  await until(() => running.stdout().includes("longer than before"), "the new output");
+  await until(() => readFileSync(log, "utf8").includes("longer than before"), "the log");
+  running.stdin.write("\x1d");
+  assert.is((await running.result).code, 0);
+  const time = "\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d\\.\\d{3}Z ";
+  assert.match(
+    readFileSync(log, "utf8"),
+    new RegExp(
+      `^${time}Welcome\\r\n${time}login: Welcome\\r\n${time}login: again, and longer than before\\r\n$`,
+    ),
+  );
+  assert.match(
+    (await runCli(host, ["console", "a", "--timestamps"])).stderr,
+    /--timestamps needs --log FILE/,
+  );
+});
+
+test("one types, another watches or takes over, and the first is told", async ({ host }) => {
+  const first = startCli(host, ["console", "a"], { tty: true });
+  await until(() => attached(host), "attachment");
+  const refused = await runCli(host, ["console", "a", "--send", "x"]);
+  assert.is(refused.code, 4);
+  assert.match(
+    refused.stderr,
+    /its console is in use by \S+@\S+, process \d+\nnext: plinth console a --read-only/,
+  );
+  assert.is((await startCli(host, ["console", "a"], { tty: true }).result).code, 4);
+  assert.is((await runCli(host, ["console", "a", "--expect", "login:"])).code, 0);
+  assert.is((await runCli(host, ["console", "a", "--send", "y", "--force"])).code, 0);
+  await until(() => first.stderr().includes("you watch from now on"), "the news");
+  first.stdin.write("lost");
+  first.stdin.write("\x1d");
+  assert.is((await first.result).code, 0);
+  assert.is(host.vms.get("a")!.typed, "y");
 });
 
 test("a stream whose connection ends tries no more", async ({ host }) => {

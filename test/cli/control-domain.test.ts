@@ -166,6 +166,72 @@ test("the shell for people is on the same line", async ({ host }) => {
   await running.result;
 });
 
+test("a second tenant, its limits and its VM", async ({ host }) => {
+  for (const [line, code, said] of [
+    ["tenant set lab memory=100M vms=2", 0, /^lab: at most 100 MiB, 2 VMs\n$/],
+    ["tenant set lab vcpus=4", 0, /^lab: at most 100 MiB, 2 VMs, 4 vCPUs\n$/],
+    ["create c --tenant lab --memory 64M --kernel linux", 0, /c: stopped/],
+    [
+      "create d --tenant lab --memory 64M --kernel linux",
+      6,
+      /its 2 VMs need 12\d\.\d MiB, it may have 100\.0 MiB/,
+    ],
+    ["tenant rm lab", 4, /tenant "lab": it has 1 VM: c\nnext: plinth rm c\n/],
+    ["tenant set lab memory=1M", 6, /its 1 VM need/],
+    [
+      "tenant set lab mem=1M",
+      2,
+      /'mem=1M' is none of memory=SIZE, vms=N, vcpus=N\nnext: plinth help tenant set/,
+    ],
+    ["tenant set lab memory=none vms=none vcpus=none", 0, /^lab: no limits\n$/],
+    ["rm c", 0, /c: removed/],
+    ["tenant rm lab", 0, /^lab: removed\n$/],
+    ["tenant rm lab", 3, /there is no tenant "lab"\nnext: plinth tenants/],
+    ["tenant rm default", 6, /it is always there/],
+  ] as const) {
+    const { code: got, stderr } = await runCli(host, line.split(" "));
+    assert.is(got, code, `${line}: ${stderr}`);
+    assert.match(stderr, said, line);
+  }
+  const json = await runCli(host, ["tenant", "set", "x", "memory=1G", "--json"]);
+  assert.equal(JSON.parse(json.stdout), {
+    name: "x",
+    memory: 2 ** 30,
+    used: { memory: 0, vms: 0, vcpus: 0 },
+  });
+});
+
+test("one types into a console, another takes over, the first goes on watching", async ({ host }) => {
+  const first = startCli(host, ["console", "a"], { tty: true });
+  await until(() => host.asked.includes("events.watch"), "attachment");
+  first.stdin.write("one\r");
+  await until(() => first.stdout().includes("you said: one"), "the answer");
+  const refused = await runCli(host, ["console", "a", "--send", "two\\r"]);
+  assert.is(refused.code, 4);
+  assert.match(
+    refused.stderr,
+    /its console is in use by .*; --force takes it over, --read-only watches\nnext: plinth console a --read-only/,
+  );
+  const taken = await runCli(host, [
+    "console",
+    "a",
+    "--force",
+    "--send",
+    "two\\r",
+    "--expect",
+    "you said: two",
+  ]);
+  assert.is(taken.code, 0, taken.stderr);
+  await until(() => first.stdout().includes("you said: two"), "what the other typed");
+  await until(() => first.stderr().includes("you watch from now on"), "the news");
+  first.stdin.write("three\r\x1d");
+  assert.is((await first.result).code, 0);
+  assert.match(first.stderr(), /a: console taken over from .* by .*/);
+  const after = await runCli(host, ["console", "a", "--send", "four\\r", "--expect", "you said: four"]);
+  assert.is(after.code, 0, after.stderr);
+  assert.not.match((await runCli(host, ["logs", "a"])).stdout, /three/);
+});
+
 /** Creates a VM with a port, which the device model opens. */
 async function withPort(host: ModelHost, ...lines: string[]): Promise<void> {
   const create = "create p --memory 64M --kernel linux --initrd initrd --port data --start --wait";

@@ -67,6 +67,7 @@ export class FakeHost {
     takes: 4096,
   };
   controlRestarts = 0;
+  uptimeMs = 61_000;
   kernelLog = Buffer.from("plinth: kernel log\n");
   /** Called with what a VM is sent; the default echoes nothing. */
   onTyped: (vm: string, text: string) => void = () => undefined;
@@ -77,6 +78,7 @@ export class FakeHost {
   private readonly server: Server = createServer((socket) => this.accept(socket));
   private readonly clients = new Set<Socket>();
   private readonly attached = new Map<string, number>();
+  private readonly holders = new Map<string, { session: number; who: string }>();
   private watching = -1;
   private readonly replies = new Map<number, Message>();
   private after: Promise<void> = Promise.resolve();
@@ -130,6 +132,13 @@ export class FakeHost {
     this.attached.clear();
     this.watching = -1;
     this.raw(Buffer.from("control: restarted\r\nplinth> "));
+  }
+
+  /** Every line is cut. */
+  hangUp(): void {
+    for (const client of this.clients) client.destroy();
+    this.attached.clear();
+    this.watching = -1;
   }
 
   /** Bytes on the line as they are. */
@@ -284,7 +293,22 @@ export class FakeHost {
         this.attached.set(name, at);
         return { at, oldest: 0 };
       }
+      case schema.OP_CONSOLE_HOLD: {
+        const other = this.holders.get(name);
+        if (other && other.session !== message.session && !message.force)
+          throw refusal(
+            4,
+            `its console is in use by ${other.who}`,
+            name,
+            `plinth console ${name} --read-only`,
+          );
+        this.holders.set(name, { session: Number(message.session), who: String(message.who) });
+        if (other && other.session !== message.session)
+          this.event(schema.EVENT_CONSOLE_TAKEN, name, `console taken over by ${String(message.who)}`);
+        return {};
+      }
       case schema.OP_CONSOLE_DETACH:
+        if (this.holders.get(name)?.session === message.session) this.holders.delete(name);
         this.attached.delete(name);
         return {};
       case schema.OP_CONSOLE_WRITE: {
@@ -339,7 +363,7 @@ export class FakeHost {
     return {
       host: "fake",
       version: "0.0",
-      uptimeMs: 61_000,
+      uptimeMs: this.uptimeMs,
       cpu: "Fake CPU",
       rig: "none",
       cpus: 1,

@@ -117,8 +117,38 @@ test("completion in bash", ({ host }) => {
     ["plinth rm ada --prot", "--protected"],
     ["plinth status --color n", "never"],
     ["plinth help exit", "exit-codes"],
+    ["plinth tenant ", "set rm"],
+    ["plinth tenant rm ", "red"],
+    ["plinth tenant set red v", "vms= vcpus="],
+    ["plinth audit v", "verify"],
+    ["plinth image u", "usb"],
+    ["plinth rig d", "down"],
+    ["plinth top t", "tenants"],
+    ["plinth top --on", "--once"],
+    ["plinth console ada --re", "--read-only"],
+    ["plinth console --timestamps b", "bob"],
+    ["plinth --progress json sho", "show"],
+    ["plinth apply --progress j", "json"],
+    ["plinth events --fo", "--follow"],
   ] as const)
     assert.is(complete(host, line).join(" "), words, line);
+});
+
+test("completion for fish and zsh: two words, tenants, no rests of templates", () => {
+  const fish = completionScript("fish", commandTable());
+  assert.match(
+    fish,
+    /-n '__fish_seen_subcommand_from tenant; and not __fish_seen_subcommand_from set rm' -a set -d /,
+  );
+  assert.match(
+    fish,
+    /-n '__fish_seen_subcommand_from tenant; and __fish_seen_subcommand_from rm' -a '\(plinth tenants /,
+  );
+  assert.match(fish, /-l progress -x -a 'auto json never' /);
+  assert.match(fish, /__fish_use_subcommand -a tenant -d 'set, rm \(tenant\)'/);
+  const zsh = completionScript("zsh", commandTable());
+  assert.match(zsh, /^#compdef plinth\n/);
+  for (const script of [fish, zsh]) assert.not.match(script, /undefined|\[object/);
 });
 
 test.run();

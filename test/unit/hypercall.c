@@ -499,6 +499,22 @@ static void test_timers(void) {
     sound("sound after timers");
 }
 
+static void test_times(void) {
+    u64 ran = sched_run_time(entered), idled = sched_idle_time();
+    host_tsc += 1000000;
+    check(sched_run_time(entered) - ran > 1000000, "what runs has run up to now");
+    check(sched_idle_time() == idled, "and its CPU was not idle");
+    struct vcpu *vcpu = entered;
+    atomic_set(&host_cpu.current, NULL);
+    idle_cpus |= 1;
+    ran = sched_run_time(vcpu), idled = sched_idle_time();
+    host_tsc += 1000000;
+    check(sched_run_time(vcpu) == ran && sched_idle_time() - idled > 1000000,
+          "an idle CPU has idled up to now");
+    idle_cpus &= ~1ull;
+    atomic_set(&host_cpu.current, vcpu);
+}
+
 static void test_restart(void) {
     struct domain *control = control_domain;
     u32 restarts = control->info->restarts;
@@ -539,6 +555,7 @@ int main(void) {
     test_nmis();
     test_channels();
     test_timers();
+    test_times();
     check(frame_free_count() == free_at_start, "every frame has come back");
     test_restart();
     return unit_result();

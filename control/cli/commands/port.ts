@@ -2,6 +2,7 @@
 
 import type { Command, Context } from "../command";
 import { ErrorCode, PlinthError } from "../errors";
+import { inputSize, Transfer } from "../progress";
 import type { PortStream } from "../port-stream";
 import { attachTerminal } from "../terminal";
 
@@ -35,7 +36,7 @@ export const port: Command = {
     await stream.open({ wait: context.args.has("wait"), force: context.args.has("force") });
     let failed = true;
     try {
-      if (context.args.has("read-only")) await receive(context, stream);
+      if (context.args.has("read-only")) await receiveAll(context, stream);
       else if (context.world.stdin.isTTY) await attachPerson(context, stream);
       else await attachPipe(context, stream);
       failed = false;
@@ -48,14 +49,25 @@ export const port: Command = {
   },
 };
 
-/** Prints what the VM sends until it closes the port. */
-async function receive(context: Context, stream: PortStream, onData = (): void => undefined): Promise<void> {
+/** The same, and tells how much it was, unless that is seen. */
+async function receiveAll(context: Context, stream: PortStream): Promise<void> {
+  const transfer = new Transfer(context.out, `receiving from ${context.args.operands[0]}`);
+  const seen = context.world.stdout.isTTY;
+  await receive(context, stream, (bytes) => !seen && transfer.add(bytes)).finally(() => transfer.end());
+}
+
+/** Prints what the VM sends until it closes the port; `onData` hears how many bytes came. */
+async function receive(
+  context: Context,
+  stream: PortStream,
+  onData = (_bytes: number): unknown => undefined,
+): Promise<void> {
   const { out, world } = context;
   const [vm, name] = context.args.operands;
   for (;;) {
     const data = await stream.read(context.longTimeout);
     if (data === undefined) return;
-    onData();
+    onData(data.length);
     if (out.json) out.record({ vm, port: name, text: Buffer.from(data).toString("utf8") });
     else if (!world.stdout.write(data)) await new Promise((resolve) => world.stdout.once("drain", resolve));
   }
@@ -63,12 +75,17 @@ async function receive(context: Context, stream: PortStream, onData = (): void =
 
 async function attachPipe(context: Context, stream: PortStream): Promise<void> {
   const { world } = context;
+  const transfer = new Transfer(context.out, `sending to ${context.args.operands[0]}`, inputSize(world));
   let last = Date.now();
   let sent = false;
   const closed = receive(context, stream, () => void (last = Date.now())).then(() => "closed");
   const send = async (): Promise<string> => {
-    for await (const data of world.stdin) await stream.write(Buffer.from(data as Buffer));
+    for await (const data of world.stdin) {
+      await stream.write(Buffer.from(data as Buffer));
+      transfer.add((data as Buffer).length);
+    }
     await stream.taken(context.timeout);
+    transfer.end();
     sent = true;
     last = Date.now();
     while (Date.now() - last < QUIET) await new Promise((resolve) => setTimeout(resolve, 20));
@@ -76,7 +93,8 @@ async function attachPipe(context: Context, stream: PortStream): Promise<void> {
   };
   const all = send();
   all.catch(() => undefined);
-  if ((await Promise.race([closed, all])) === "sent") return;
+  const first = await Promise.race([closed, all]).finally(() => transfer.end());
+  if (first === "sent") return;
   if (sent || stream.waiting === 0) return;
   const [vm, name] = context.args.operands;
   throw new PlinthError({

@@ -19,7 +19,7 @@ import { ErrorCode, PlinthError, unreachable, usageError } from "../errors";
 import { oneLine } from "../output";
 import { defaultSocket } from "../transport";
 import { formatTime, parseNumber, parseSize } from "../values";
-import { Progress } from "../wait";
+import { Progress } from "../progress";
 
 const RIGS: readonly string[] = ["auto", ...RIG_KINDS];
 const MIB = 2 ** 20;
@@ -98,7 +98,12 @@ async function untilUp(context: Context, rig: Rig): Promise<void> {
         .split(/[\r\n]+/)
         .filter((line) => line.trim() !== "")
         .pop() ?? "starting";
-    progress.show(`${formatTime(Date.now() - begin)}: ${oneLine(last).slice(0, 70)}`);
+    const elapsed = Date.now() - begin;
+    progress.show(`${formatTime(elapsed)}: ${oneLine(last).slice(0, 70)}`, {
+      progress: "waiting for the rig",
+      state: oneLine(last),
+      elapsedMs: elapsed,
+    });
   }, 200);
   let refuse: (error: PlinthError) => void;
   const refused = new Promise<never>((_, fail) => (refuse = fail));

@@ -8,6 +8,7 @@ import type { Option } from "../arguments";
 import type { Command, Context } from "../command";
 import { ErrorCode, PlinthError, usageError } from "../errors";
 import { counted, oneLine, type Output } from "../output";
+import { Transfer } from "../progress";
 import type { PlanResult, Refusal, Step, TenantRow, VmSpec } from "../results";
 import { encodeHostSpec, type HostSpec, readHostSpec } from "../spec";
 import { FORMATS, writeSpec } from "../spec-file";
@@ -60,6 +61,14 @@ export const exportCommand: Command = {
   },
 };
 
+/** Sends a specification to the host, which plans. */
+async function planOnHost(context: Context, file: string, spec: HostSpec): Promise<PlanResult> {
+  const bytes = encodeHostSpec(spec);
+  const transfer = new Transfer(context.out, `sending ${file}`, bytes.length);
+  const client = await context.connect();
+  return client.plan(bytes, (sent) => transfer.at(sent)).finally(() => transfer.end());
+}
+
 /** A VM's specification without what is not there. */
 function exportVm(spec: VmSpec): VmSpec {
   const fields = Object.entries(spec).filter(([, value]) => value !== "");
@@ -94,8 +103,8 @@ export const diff: Command = {
   details: `${FORMS} A specification is of the whole host: VMs that it does not name are removed.`,
   examples: ["plinth diff -f host.yaml", "plinth diff -f host.yaml --json"],
   run: async (context) => {
-    const { spec } = readFile(context, "diff");
-    const plan = await (await context.connect()).plan(encodeHostSpec(spec));
+    const { file, spec } = readFile(context, "diff");
+    const plan = await planOnHost(context, file, spec);
     printPlan(plan, context.out);
     refuse(plan.refusals, context);
   },
@@ -125,7 +134,7 @@ export const apply: Command = {
   run: async (context) => {
     const { file, spec } = readFile(context, "apply");
     const client = await context.connect();
-    const plan = await client.plan(encodeHostSpec(spec));
+    const plan = await planOnHost(context, file, spec);
     const { out, args } = context;
     const dry = args.has("dry-run");
     if (dry || !out.json) printPlan(plan, out);
@@ -234,7 +243,7 @@ export const tenants: Command = {
   summary: "whose VMs they are, their limits, and what they use",
   details: [
     "Memory is that of all its VMs, running or not, with their disks and what is beside them.",
-    "Tenants and their limits are made by 'plinth apply'.",
+    "'plinth tenant set' makes them and changes their limits, and so does 'plinth apply'.",
   ].join("\n"),
   run: async (context) => {
     const list = await (await context.connect()).tenants();

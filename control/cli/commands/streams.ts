@@ -10,6 +10,7 @@ import type { Client } from "../client";
 import type { Command, Context } from "../command";
 import { ErrorCode, PlinthError, usageError } from "../errors";
 import { oneLine } from "../output";
+import { Transfer } from "../progress";
 import { QuestionFilter } from "../queries";
 import type { HostEvent } from "../results";
 import { formatTime, parseNumber } from "../values";
@@ -42,6 +43,7 @@ export const logs: Command = {
     const follow = context.args.has("follow");
     const terminal = context.world.stdout.isTTY;
     const questions = new QuestionFilter();
+    const transfer = new Transfer(context.out, vm === undefined ? "the host's log" : `the output of ${vm}`);
     let from = 0;
     for (;;) {
       const chunk = await client.logs(vm, from);
@@ -51,8 +53,9 @@ export const logs: Command = {
         if (context.out.json)
           context.out.record({ vm, at: chunk.from, text: Buffer.from(chunk.data).toString("utf8") });
         else context.out.bytes(terminal ? questions.take(chunk.data) : chunk.data);
+        if (!terminal) transfer.add(chunk.data.length);
         from = chunk.next;
-      } else if (!follow) return;
+      } else if (!follow) return transfer.end();
       else await new Promise((resolve) => setTimeout(resolve, POLL));
     }
   },
@@ -83,13 +86,18 @@ export const events: Command = {
     { name: "follow", summary: "go on printing until interrupted" },
   ],
   summary: "what happened to the host and its VMs",
+  details: "Each has a number: --since goes on behind it, after whatever ended the last look.",
   examples: ["plinth events", "plinth events --json --follow --since 17"],
   run: async (context) => {
     const since = context.args.value("since");
     const printer = new EventPrinter(context, since === undefined ? 0 : parseNumber(since, "--since"));
     const client = await context.connect();
     await catchUp(client, printer);
-    if (context.args.has("follow")) await followEvents(client, printer);
+    if (!context.args.has("follow")) return;
+    await followEvents(client, printer).catch((error: PlinthError) => {
+      const next = `plinth events --follow --since ${printer.last}`;
+      throw new PlinthError({ code: error.code, message: error.message, next });
+    });
   },
 };
 

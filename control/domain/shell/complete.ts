@@ -1,12 +1,21 @@
 // Completion at Tab: commands, VMs, images and the keys of `create`.
 
-import { FIELD_INITRD, FIELD_KERNEL, FIELD_TENANT } from "../../protocol/schema";
+import { FIELD_INITRD, FIELD_KERNEL, FIELD_TENANT, FIELD_TENANTS } from "../../protocol/schema";
 import { modules } from "../host";
 import { vmFind, vmNames } from "../vms";
 import { commandNames, findCommand } from "./table";
 import { Words } from "../commands";
 import { tenantNames } from "../tenants";
-import { CREATE_KEYS, SET_KEYS, splitWords } from "./words";
+import {
+  CREATE_KEYS,
+  FOLLOW,
+  READ_ONLY,
+  SET_KEYS,
+  SINCE,
+  splitWords,
+  TENANT_KEYS,
+  TENANT_WORDS,
+} from "./words";
 
 /** What the word before the cursor may become. `typed` is how much of each is there already. */
 export class Completion {
@@ -35,6 +44,13 @@ function forceWords(name: string): string[] {
   return vm != null && vm.spec.guarded ? ["--force", "--protected"] : ["--force"];
 }
 
+/** `tenant`: what it does, whom, and limits. */
+function completeTenant(words: string[], word: string, place: i32): Completion {
+  if (place == 1) return matching(TENANT_WORDS, word, " ");
+  if (place == 2) return matching(tenantNames(), word, " ");
+  return words[1] == TENANT_WORDS[0] ? matching(TENANT_KEYS, word, "=") : new Completion([], 0);
+}
+
 /** Completes the last word of what stands before the cursor. */
 export function complete(before: string): Completion {
   const words = splitWords(before);
@@ -56,12 +72,18 @@ export function complete(before: string): Completion {
       return matching(tenantNames(), word.substring(FIELD_TENANT.length + 1), " ");
     return matching(CREATE_KEYS, word, "=");
   }
+  if (command.words == Words.TENANT) return completeTenant(words, word, place);
+  if (command.words == Words.EVENTS && word.startsWith("-")) return matching([FOLLOW, SINCE], word, " ");
+  if (command.words == Words.CONSOLE && word.startsWith("-"))
+    return matching([READ_ONLY, "--force"], word, " ");
+  if (command.words == Words.TOP && place == 1) return matching([FIELD_TENANTS], word, " ");
   if (command.words == Words.CHANGES && place > 1) return matching(SET_KEYS, word, "=");
   const takesVm =
     command.words == Words.VM ||
     command.words == Words.VM_SIZE ||
     command.words == Words.CHANGES ||
     command.words == Words.VM_FORCE ||
+    command.words == Words.CONSOLE ||
     command.words == Words.OPTIONAL_VM;
   return takesVm && place == 1 ? matching(vmNames(), word, " ") : new Completion([], 0);
 }

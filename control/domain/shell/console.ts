@@ -1,5 +1,6 @@
 // A person at a VM's console: what is typed goes to the VM, except for the two ways out.
 
+import { consoleHold, consoleRelease, consoleTaken, SHELL_SESSION } from "../console-hold";
 import { Cursor } from "../cursor";
 import { quoted } from "../text";
 import { vmFind } from "../vms";
@@ -31,13 +32,33 @@ export class HumanConsole {
   private fresh: bool = true;
   private tilde: bool = false;
 
-  constructor(public name: string) {
+  /** `watches`: what is typed is not sent. */
+  constructor(
+    public name: string,
+    private watches: bool,
+  ) {
     this.cursor = new Cursor(name);
     this.cursor.seek(0);
   }
 
   get banner(): string {
-    return "Console of VM " + quoted(this.name) + ". To leave: ~. after Enter, or Ctrl-]. ~? for help.\n";
+    const how = this.watches ? ", read-only" : "";
+    return (
+      "Console of VM " + quoted(this.name) + how + ". To leave: ~. after Enter, or Ctrl-]. ~? for help.\n"
+    );
+  }
+
+  /** Who has taken the console, once: from then on this one only watches. "": nobody. */
+  taker(): string {
+    const vm = vmFind(this.name);
+    if (this.watches || vm == null || !consoleTaken(vm, SHELL_SESSION)) return "";
+    this.watches = true;
+    return vm.heldBy;
+  }
+
+  close(): void {
+    const vm = vmFind(this.name);
+    if (vm != null) consoleRelease(vm, SHELL_SESSION);
   }
 
   /** Takes a typed byte and passes on what is the VM's. */
@@ -59,8 +80,11 @@ export class HumanConsole {
 
   private send(first: u32, second: u32): ConsoleKey {
     const last = second != 0 ? second : first;
-    this.fresh = last == CR || last == LF;
+    this.fresh = this.watches || last == CR || last == LF;
     const vm = vmFind(this.name);
+    // A VM that was made anew has a new console, which nobody holds.
+    if (this.watches || (vm != null && consoleHold(vm, SHELL_SESSION, "", false) != null))
+      return ConsoleKey.REFUSED;
     const link = vm != null && vm.alive ? vm.link : null;
     if (link == null) return ConsoleKey.REFUSED;
     const length: u32 = second != 0 ? 2 : 1;

@@ -56,6 +56,7 @@ import {
   FIELD_RIG,
   FIELD_RUNNING,
   FIELD_RUNTIME_MS,
+  FIELD_SEQ,
   FIELD_SINCE_MS,
   FIELD_SIZE,
   FIELD_SPEC,
@@ -114,6 +115,8 @@ import {
   OP_START,
   OP_STATUS,
   OP_STOP,
+  OP_TENANT_RM,
+  OP_TENANT_SET,
   OP_TENANTS,
   POLICY_NEVER,
 } from "../../protocol/schema";
@@ -127,6 +130,8 @@ export function formatResult(op: string, value: Value): string {
   if (op == OP_LS) return formatList(value);
   if (op == OP_SHOW) return formatShow(value);
   if (op == OP_TENANTS) return formatTenants(value);
+  if (op == OP_TENANT_SET) return formatTenantSet(value);
+  if (op == OP_TENANT_RM) return 'tenant "' + value.getText(FIELD_NAME) + '" is removed\n';
   if (op == OP_IMAGES) return formatImages(value);
   if (op == OP_DOCTOR) return formatDoctor(value);
   if (op == OP_HARDWARE) return formatHardware(value);
@@ -350,25 +355,32 @@ function share(used: string, limit: string, isLimited: bool): string {
   return isLimited ? used + " of " + limit : used;
 }
 
+/** A tenant's VMs, vCPUs and memory, each with its limit. */
+function tenantCells(tenant: Value): string[] {
+  const used = tenant.get(FIELD_USED)!;
+  const vms = tenant.getUint(FIELD_VMS);
+  const vcpus = tenant.getUint(FIELD_VCPUS);
+  const memory = tenant.getUint(FIELD_MEMORY);
+  return [
+    tenant.getText(FIELD_NAME),
+    share(used.getUint(FIELD_VMS).toString(), vms.toString(), vms > 0),
+    share(used.getUint(FIELD_VCPUS).toString(), vcpus.toString(), vcpus > 0),
+    share(mib(used.getUint(FIELD_MEMORY)), mib(memory), memory > 0),
+  ];
+}
+
 function formatTenants(value: Value): string {
   const tenants = value.getList(FIELD_TENANTS);
   const widths: i32[] = [28, 10, 10];
   let out = row(["NAME", "VMS", "VCPUS", "MEMORY"], widths) + "\n";
-  for (let i = 0; i < tenants.length; i++) {
-    const tenant = tenants[i];
-    const used = tenant.get(FIELD_USED)!;
-    const vms = tenant.getUint(FIELD_VMS);
-    const vcpus = tenant.getUint(FIELD_VCPUS);
-    const memory = tenant.getUint(FIELD_MEMORY);
-    const cells: string[] = [
-      tenant.getText(FIELD_NAME),
-      share(used.getUint(FIELD_VMS).toString(), vms.toString(), vms > 0),
-      share(used.getUint(FIELD_VCPUS).toString(), vcpus.toString(), vcpus > 0),
-      share(mib(used.getUint(FIELD_MEMORY)), mib(memory), memory > 0),
-    ];
-    out += row(cells, widths) + "\n";
-  }
+  for (let i = 0; i < tenants.length; i++) out += row(tenantCells(tenants[i]), widths) + "\n";
   return out;
+}
+
+function formatTenantSet(tenant: Value): string {
+  const cells = tenantCells(tenant);
+  const text = " has VMs: " + cells[1] + ", vCPUs: " + cells[2] + ", memory: " + cells[3] + "\n";
+  return 'tenant "' + cells[0] + '"' + text;
 }
 
 function formatImages(value: Value): string {
@@ -499,6 +511,8 @@ export function formatRecord(cbor: StaticArray<u8>): string {
 export function formatEvent(event: Value): string {
   const vm = event.getText(FIELD_VM);
   return (
+    event.getUint(FIELD_SEQ).toString().padStart(5, " ") +
+    " " +
     stamp(event.getUint(FIELD_AT)) +
     "  " +
     event.getText(FIELD_KIND).padEnd(18, " ") +

@@ -6,30 +6,40 @@ import {
   FIELD_DATA,
   FIELD_DEVICES,
   FIELD_EVENTS,
+  FIELD_FORCE,
   FIELD_FROM,
   FIELD_HASH,
   FIELD_HEAD,
+  FIELD_MAX,
   FIELD_NEXT,
   FIELD_OP,
+  FIELD_READ_ONLY,
   FIELD_RECORDS,
   FIELD_SEQ,
   FIELD_SINCE,
+  FIELD_SPEC,
+  FIELD_TENANTS,
   FIELD_VM,
+  FIELD_WAIT,
   OP_AUDIT,
   OP_EVENTS,
   OP_HARDWARE,
   OP_HARDWARE_PCI,
   OP_LOGS,
   OP_STATUS,
+  OP_TENANT_RM,
+  OP_TENANT_SET,
+  OP_TOP,
 } from "../../protocol/schema";
 import { ByteQueue } from "../byte-queue";
 import { auditCommand, auditFollow, auditResult } from "../audit";
+import { consoleHold, SHELL_SESSION } from "../console-hold";
 import { Command, commandRun, isCommand, noSuchVm, Words } from "../commands";
-import { Event, lastEvent } from "../events";
-import { kernelVersion } from "../host";
-import { linePut, Source } from "../line";
+import { Event, eventAfter, lastEvent } from "../events";
+import { kernelVersion, uptimeMs } from "../host";
+import { Source } from "../line";
 import { Fault } from "../outcome";
-import { clean, hex, nearest, parseNumber, quoted, utf8 } from "../text";
+import { clean, counted, hex, nearest, quoted } from "../text";
 import { Value } from "../value";
 import { BUILD, PRODUCT, VERSION } from "../version";
 import { vmFind } from "../vms";
@@ -37,6 +47,26 @@ import { commonStart, complete } from "./complete";
 import { CONSOLE_HELP, ConsoleKey, HumanConsole } from "./console";
 import { Editor, Key } from "./editor";
 import { formatDevices, formatEvent, formatFree, formatRecord, formatResult } from "./format";
+import {
+  askTerminal,
+  atLineStart,
+  outputClear,
+  outputLength,
+  OUTPUT_LIMIT,
+  pagerBegin,
+  pagerEnd,
+  pagerHolds,
+  pagerOff,
+  pagerTake,
+  pagerWaits,
+  print,
+  printRaw,
+  screenEmpty,
+  screenPull,
+  terminal,
+  terminalTake,
+  terminalTick,
+} from "./screen";
 import {
   CLEAR,
   CONSOLE,
@@ -47,44 +77,35 @@ import {
   shellCommands,
   VERSION_COMMAND,
 } from "./table";
+import { TOP_INTERVAL, TopScreen } from "./top";
 import { requestOf, splitWords } from "./words";
 
 const PROMPT: string = "plinth> ";
 const PIECE: u32 = 256;
 const INPUT_LIMIT: u32 = 4096;
-const OUTPUT_LIMIT: u32 = 65536;
 const EVENTS_SHOWN: u64 = 20;
 const CTRL_C: u32 = 3;
+const ESC: u32 = 27;
+const KEY_T: u32 = 0x74;
+/** So often a terminal that had answered may not answer; then nobody is there who looks at `top`. */
+const MISSED_ANSWERS = 3;
 
-const output: ByteQueue = new ByteQueue(OUTPUT_LIMIT);
 const input: ByteQueue = new ByteQueue(INPUT_LIMIT);
 const piece: usize = memory.data(256, 16); /* PIECE */
 
 let console: HumanConsole | null = null;
 /** What is being printed piece by piece, a log or the PCI devices: its request; null: nothing. */
 let log: Value | null = null;
+let top: TopScreen | null = null;
+/** `events --follow`: the last event that was printed; -1: it is not under way. */
+let followed: i64 = -1;
 /** Whether the prompt and the line being typed are on the screen. */
 let prompted: bool = false;
-let lastByte: u32 = 10;
-
-function putByte(byte: u32): void {
-  output.push(byte);
-  lastByte = byte;
-}
-
-/** Prints text; "\n" becomes what a terminal needs. */
-function print(text: string): void {
-  const bytes = utf8(text);
-  for (let i = 0; i < bytes.length; i++) {
-    if (bytes[i] == 10) putByte(13);
-    if (bytes[i] != 0) putByte(bytes[i]);
-  }
-}
 
 const editor: Editor = new Editor(print);
 
 function prompt(): void {
-  if (lastByte != 10) print("\n");
+  if (!atLineStart()) print("\n");
   print(PROMPT);
   editor.redraw();
   prompted = true;
@@ -94,7 +115,7 @@ function prompt(): void {
 export function shellNotice(text: string): void {
   const covered = PROMPT.length + editor.line.length;
   if (prompted) print("\r" + text.padEnd(covered, " ") + "\n");
-  else print((lastByte != 10 ? "\n" : "") + text + "\n");
+  else print((atLineStart() ? "" : "\n") + text + "\n");
   if (prompted) prompt();
 }
 
@@ -123,18 +144,75 @@ function printFault(fault: Fault): void {
   if (fault.next != "") print("next:  " + fault.next + "\n");
 }
 
-/** A typed byte. */
+/** A typed byte, or one of a terminal's answer. */
 export function shellReceive(byte: u32): void {
-  input.push(byte);
+  if (console != null && !terminal.asked) input.push(byte);
+  else takeTyped(terminalTake(byte));
   shellWork();
 }
 
+function takeTyped(bytes: u32[]): void {
+  for (let i = 0; i < bytes.length; i++) input.push(bytes[i]);
+}
+
 /** Takes typed bytes as long as their output finds room: a slow line slows the typist down, nothing is lost. */
-export function shellWork(): void {
-  while (input.length > 0 && output.length < OUTPUT_LIMIT / 4) takeByte(input.shift());
+function shellWork(): void {
+  while (input.length > 0 && !pagerWaits() && (pagerHolds() || outputLength() < OUTPUT_LIMIT / 4))
+    takeByte(input.shift());
+}
+
+/** Does what is due. Returns when it must be called again (uptime in ms). */
+export function shellTick(now: u64): u64 {
+  takeTyped(terminalTick(now));
+  shellWork();
+  const screen = top;
+  const due = screen != null ? drawTop(screen, now) : u64.MAX_VALUE;
+  return terminal.asked ? min(due, terminal.deadline) : due;
+}
+
+/** Draws `top` if it is time. Returns when it is the next time. */
+function drawTop(screen: TopScreen, now: u64): u64 {
+  if (now < screen.due) return screen.due;
+  if (terminal.asked || !screenEmpty()) return u64.MAX_VALUE; // it answers, or the line sends
+  if (screen.isDrawn && terminal.rows == 0) {
+    if (++screen.missed == MISSED_ANSWERS) {
+      endLive("[top has ended: the terminal does not answer]\n");
+      return u64.MAX_VALUE;
+    }
+    screen.due = now + TOP_INTERVAL;
+  } else {
+    screen.missed = 0;
+    print(screen.draw(terminal.rows, terminal.columns));
+  }
+  if (screen.isDrawn) askTerminal();
+  return screen.due;
+}
+
+/** `top` or `events --follow` is over. */
+function endLive(text: string): void {
+  top = null;
+  followed = -1;
+  print(text);
+  prompt();
+}
+
+/** A key while `top` or `events --follow` is under way. */
+function takeLiveKey(byte: u32): void {
+  const screen = top;
+  if (screen != null && byte == KEY_T) {
+    print(screen.toggle(terminal.rows, terminal.columns));
+    return;
+  }
+  endLive("");
+  // The rest of an arrow's sequence follows.
+  if (byte == ESC) editor.take(byte);
 }
 
 function takeByte(byte: u32): void {
+  if (pagerHolds()) {
+    if (pagerTake(byte) && log != null) endLog();
+    return;
+  }
   const attached = console;
   if (attached != null) {
     takeConsoleByte(attached, byte);
@@ -142,18 +220,22 @@ function takeByte(byte: u32): void {
   }
   if (log != null) {
     if (byte != CTRL_C) return;
-    log = null;
-    output.clear();
+    outputClear();
     print("^C\n");
-    prompt();
+    endLog();
+    return;
+  }
+  if (top != null || followed >= 0) {
+    takeLiveKey(byte);
     return;
   }
   switch (editor.take(byte)) {
     case Key.ENTER:
       print("\n");
       prompted = false;
+      pagerBegin();
       run(editor.finish());
-      if (console == null && log == null) prompt();
+      if (console == null && top == null && followed < 0 && log == null) endLog();
       break;
     case Key.TAB:
       completeLine();
@@ -168,6 +250,7 @@ function takeByte(byte: u32): void {
       prompt();
       break;
     case Key.REDRAW:
+      terminal.silent = false;
       print("\n");
       prompt();
       break;
@@ -178,8 +261,9 @@ function takeByte(byte: u32): void {
 function takeConsoleByte(attached: HumanConsole, byte: u32): void {
   switch (attached.take(byte)) {
     case ConsoleKey.LEAVE:
+      attached.close();
       console = null;
-      output.clear();
+      outputClear();
       print("\n[left the console of VM " + quoted(attached.name) + "]\n");
       prompt();
       break;
@@ -245,21 +329,23 @@ function printNoCommand(name: string): void {
 
 function perform(command: Command, words: string[], request: Value): void {
   const name = command.name;
-  if (name == CONSOLE) attach(request.getText(FIELD_VM));
+  if (name == CONSOLE) attach(request);
   else if (name == FREE) print(formatFree(commandRun(OP_STATUS, request)!.result!));
   else if (name == VERSION_COMMAND)
     print(PRODUCT + " " + VERSION + " (" + BUILD + "); kernel " + kernelVersion() + "\n");
   else if (name == CLEAR) print("\x1b[H\x1b[2J");
   else if (command.op == OP_LOGS) startLog(request);
-  else if (command.op == OP_AUDIT) printAudit(words.length > 1 ? parseNumber(words[1]) : EVENTS_SHOWN);
-  else if (command.op == OP_EVENTS) printEvents(words.length > 1 ? parseNumber(words[1]) : EVENTS_SHOWN);
+  else if (command.op == OP_AUDIT) printAudit(request.getUint(FIELD_MAX, EVENTS_SHOWN));
+  else if (command.op == OP_EVENTS) printEvents(request);
+  else if (command.op == OP_TOP) startTop(request.getBool(FIELD_TENANTS));
   else {
     if (command.op == OP_HARDWARE) log = Value.map().putText(FIELD_OP, OP_HARDWARE_PCI);
-    if (isCommand(command.op)) auditFollow();
-    const outcome = command.run(request);
-    if (isCommand(command.op)) auditCommand(AUDIT_SHELL, command.op, request, outcome);
+    const op = command.op == OP_TENANT_SET && request.get(FIELD_SPEC) == null ? OP_TENANT_RM : command.op;
+    if (isCommand(op)) auditFollow();
+    const outcome = commandRun(op, request)!;
+    if (isCommand(op)) auditCommand(AUDIT_SHELL, op, request, outcome);
     if (outcome.fault != null) printFault(outcome.fault!);
-    else print(formatResult(command.op, outcome.result!));
+    else print(formatResult(op, outcome.result!));
   }
 }
 
@@ -276,6 +362,18 @@ function help(name: string): void {
     return;
   }
   print("usage: " + command.usage + "\n       " + command.summary + "\n");
+  if (command.words == Words.TENANT)
+    print(
+      "  memory=  that all its VMs have together, running or not: 512M; none: no limit\n" +
+        "  vms=     how many VMs      vcpus=  how many vCPUs, of all of them together\n" +
+        "  what is not given stays; tenants lists them; create NAME tenant=... gives one a VM\n",
+    );
+  if (command.words == Words.EVENTS)
+    print("  COUNT    so many of the newest      --since N  those after number N\n");
+  if (command.words == Words.CONSOLE)
+    print("  --read-only  only watch      --force  take it over from who types there now\n");
+  if (command.words == Words.TOP)
+    print("  t shows tenants or VMs, any other key leaves; shares are of one CPU\n");
   if (command.words == Words.SPEC)
     print(
       "  memory=  like 128M or 1G          kernel=, initrd=  names from images\n" +
@@ -292,18 +390,36 @@ function help(name: string): void {
         "  cmdline= in quotes if it has spaces\n" +
         "  restart= never, on-failure or always, at most max= times in window= seconds\n" +
         "  tenant=  whose it is      tags=A,B  for lists      protected=yes  rm and stop need a word\n" +
-        "  start=no only adds it\n",
+        "  start=no only adds it\n" +
+        '  for instance: create eve memory=128M kernel=linux initrd=initrd cmdline="console=ttyS0 quiet"\n',
     );
 }
 
-function attach(name: string): void {
-  if (vmFind(name) == null) {
-    printFault(noSuchVm(name));
+function attach(request: Value): void {
+  const name = request.getText(FIELD_VM);
+  const vm = vmFind(name);
+  const readOnly = request.getBool(FIELD_READ_ONLY);
+  const fault =
+    vm == null
+      ? noSuchVm(name)
+      : readOnly
+        ? null
+        : consoleHold(vm, SHELL_SESSION, "", request.getBool(FIELD_FORCE));
+  if (fault != null) {
+    printFault(fault);
     return;
   }
-  const attached = new HumanConsole(name);
+  const attached = new HumanConsole(name, readOnly);
   console = attached;
+  pagerOff();
   print(attached.banner);
+}
+
+function startTop(tenants: bool): void {
+  const screen = new TopScreen(tenants);
+  top = screen;
+  pagerOff();
+  if (!terminal.silent) askTerminal();
 }
 
 function startLog(request: Value): void {
@@ -312,9 +428,16 @@ function startLog(request: Value): void {
   else log = Value.map().putText(FIELD_VM, request.getText(FIELD_VM)).putUint(FIELD_FROM, 0);
 }
 
-function printEvents(count: i64): void {
-  const wanted = <u64>max<i64>(count, 1);
+function printEvents(request: Value): void {
+  const wanted = request.getUint(FIELD_MAX, EVENTS_SHOWN);
   let since: u64 = lastEvent() > wanted ? lastEvent() - wanted : 0;
+  if (request.get(FIELD_SINCE) != null) {
+    const next = request.getUint(FIELD_SINCE);
+    since = request.get(FIELD_MAX) != null ? max(since, next) : next;
+    const event = eventAfter(since);
+    if (event != null && event.seq > since + 1 && since == next)
+      print("(" + counted(event.seq - since - 1, "event") + " before these are not kept any more)\n");
+  }
   for (;;) {
     const page = commandRun(OP_EVENTS, Value.map().putUint(FIELD_SINCE, since))!.result!;
     const events = page.getList(FIELD_EVENTS);
@@ -322,15 +445,18 @@ function printEvents(count: i64): void {
     for (let i = 0; i < events.length; i++) print(formatEvent(events[i]));
     since = page.getUint(FIELD_NEXT);
   }
+  if (!request.getBool(FIELD_WAIT)) return;
+  pagerOff();
+  print("(any key ends it)\n");
+  followed = lastEvent();
 }
 
 /** The newest records of the audit log, and the hash that stands for all there ever were. */
-function printAudit(count: i64): void {
+function printAudit(count: u64): void {
   const end = Value.map().putUint(FIELD_FROM, (<u64>1) << 52);
   const head = auditResult(end).result!.get(FIELD_HEAD)!;
   const newest = head.getUint(FIELD_SEQ);
-  const wanted = <u64>max<i64>(count, 1);
-  let from: u64 = newest > wanted ? newest - wanted + 1 : 1;
+  let from: u64 = newest > count ? newest - count + 1 : 1;
   while (from <= newest) {
     const page = auditResult(Value.map().putUint(FIELD_FROM, from)).result!;
     const records = page.getList(FIELD_RECORDS);
@@ -340,28 +466,24 @@ function printAudit(count: i64): void {
   print("hash of record " + newest.toString() + ": " + hex(head.get(FIELD_HASH)!.blob) + "\n");
 }
 
-/** Prints raw bytes of a VM or the log; a 0x00 would open a frame. */
-function printRaw(data: usize, length: u32, isLog: bool): void {
-  for (let i: u32 = 0; i < length; i++) {
-    const byte = <u32>load<u8>(data + i);
-    if (byte == 0) continue;
-    if (isLog && byte == 10 && lastByte != 13) putByte(13);
-    putByte(byte);
-  }
+/** All of a command is printed. */
+function endLog(): void {
+  log = null;
+  pagerEnd();
+  prompt();
 }
 
 /** The next PCI devices: many buses have none. */
 function continueDevices(request: Value): void {
   const page = commandRun(OP_HARDWARE_PCI, request)!.result!;
   print(formatDevices(page));
-  log = null;
   if (page.get(FIELD_NEXT) == null) {
-    prompt();
+    endLog();
     return;
   }
   const rest = Value.map().putText(FIELD_OP, OP_HARDWARE_PCI).putUint(FIELD_FROM, page.getUint(FIELD_NEXT));
+  log = rest;
   if (page.getList(FIELD_DEVICES).length == 0) continueDevices(rest);
-  else log = rest;
 }
 
 /** The next piece of the log being printed. */
@@ -369,14 +491,21 @@ function continueLog(request: Value): void {
   const page = commandRun(OP_LOGS, request)!.result;
   const data = page != null ? page.get(FIELD_DATA) : null;
   if (data == null || data.blob.length == 0) {
-    log = null;
-    prompt();
+    endLog();
     return;
   }
   printRaw(changetype<usize>(data.blob), data.blob.length, true);
   log = Value.map()
     .putText(FIELD_VM, request.getText(FIELD_VM))
     .putUint(FIELD_FROM, page!.getUint(FIELD_NEXT));
+}
+
+/** The next event of `events --follow`. */
+function followEvents(): void {
+  const event = eventAfter(followed);
+  if (event == null) return;
+  followed = event.seq;
+  print(formatEvent(event.toValue()));
 }
 
 /** The next piece of the console. */
@@ -386,6 +515,15 @@ function continueConsole(attached: HumanConsole): void {
   if (cursor.renewed) attached.told = false;
   if (cursor.skipped > 0) print("\n[... " + cursor.skipped.toString() + " bytes skipped ...]\n");
   printRaw(piece, length, false);
+  const taker = attached.taker();
+  if (taker != "")
+    print(
+      "\n[" +
+        taker +
+        " types into the console of VM " +
+        quoted(attached.name) +
+        " now: you watch; ~. leaves]\n",
+    );
   if (length > 0 || attached.told) return;
   const vm = vmFind(attached.name);
   if (vm != null && !vm.ended) return;
@@ -397,11 +535,10 @@ function continueConsole(attached: HumanConsole): void {
 /** The person's share of the line. */
 class ShellSource extends Source {
   pull(): bool {
-    if (output.length == 0) this.produce();
-    if (output.length == 0) return false;
-    for (let i: u32 = 0; i < PIECE && output.length > 0; i++) linePut(output.shift());
-    if (input.length > 0) shellWork();
-    return true;
+    if (screenEmpty()) this.produce();
+    const sent = screenPull();
+    shellWork();
+    return sent;
   }
 
   private produce(): void {
@@ -410,6 +547,7 @@ class ShellSource extends Source {
     if (request != null && request.getText(FIELD_OP) == OP_HARDWARE_PCI) continueDevices(request);
     else if (request != null) continueLog(request);
     else if (attached != null) continueConsole(attached);
+    else if (followed >= 0) followEvents();
   }
 }
 

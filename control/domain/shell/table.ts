@@ -18,9 +18,9 @@ const own: Command[] = [
   new Command(
     "",
     CONSOLE,
-    Words.VM,
-    "console VM",
-    "talk to a VM; ~. after Enter, or Ctrl-], leaves",
+    Words.CONSOLE,
+    "console VM [--read-only] [--force]",
+    "talk to a VM, or watch it; ~. after Enter, or Ctrl-], leaves",
     nothing,
   ),
   new Command("", FREE, Words.NONE, "free", "the host's memory", nothing),

@@ -32,9 +32,13 @@ import {
   FIELD_START,
   FIELD_TAGS,
   FIELD_TENANT,
+  FIELD_SINCE,
+  FIELD_TENANTS,
   FIELD_VCPUS,
   FIELD_SIZE,
   FIELD_VM,
+  FIELD_VMS,
+  FIELD_WAIT,
   FIELD_WINDOW,
 } from "../../protocol/schema";
 import { Command, Words } from "../commands";
@@ -82,16 +86,22 @@ export function requestOf(command: Command, words: string[]): Outcome {
   const request = Value.map();
   if (command.words == Words.SPEC) return createRequest(command, words);
   if (command.words == Words.CHANGES) return setRequest(command, words);
-  if (command.words == Words.COUNT || command.words == Words.COMMAND) return Outcome.of(request);
+  if (command.words == Words.COMMAND) return Outcome.of(request);
+  if (command.words == Words.COUNT || command.words == Words.EVENTS) return eventsRequest(command, words);
+  if (command.words == Words.TENANT) return tenantRequest(command, words);
+  if (command.words == Words.TOP) return topRequest(command, words);
   let force = false;
   let name = "";
   for (let i = 1; i < words.length; i++) {
     const word = words[i];
     if (word == "--force" || word == "-f") {
-      if (command.words != Words.VM_FORCE) return usage(command, "it has no option " + quoted(word));
+      if (command.words != Words.VM_FORCE && command.words != Words.CONSOLE)
+        return usage(command, "it has no option " + quoted(word));
       force = true;
     } else if (word == "--protected" && command.words == Words.VM_FORCE) {
       request.putBool(FIELD_PROTECTED, true);
+    } else if (word == READ_ONLY && command.words == Words.CONSOLE) {
+      request.putBool(FIELD_READ_ONLY, true);
     } else if (word.startsWith("-")) {
       return usage(command, "it has no option " + quoted(word));
     } else if (name != "" && command.words == Words.VM_SIZE && request.get(FIELD_SIZE) == null) {
@@ -104,13 +114,76 @@ export function requestOf(command: Command, words: string[]): Outcome {
       name = word;
     }
   }
-  if (name == "" && (command.words == Words.VM || command.words == Words.VM_FORCE))
+  if (
+    name == "" &&
+    (command.words == Words.VM || command.words == Words.VM_FORCE || command.words == Words.CONSOLE)
+  )
     return usage(command, "it needs a VM");
   if (command.words == Words.VM_SIZE && request.get(FIELD_SIZE) == null)
     return usage(command, "it needs a VM and a size");
   if (name != "") request.putText(FIELD_VM, name);
   if (force) request.putBool(FIELD_FORCE, true);
   return Outcome.of(request);
+}
+
+/** The options of `console` and `events`, for completion too. */
+export const READ_ONLY: string = "--read-only";
+export const FOLLOW: string = "--follow";
+export const SINCE: string = "--since";
+
+/** `events` and `audit`: how many, and of events from where on. */
+function eventsRequest(command: Command, words: string[]): Outcome {
+  const request = Value.map();
+  for (let i = 1; i < words.length; i++) {
+    const word = words[i];
+    const isOption = command.words == Words.EVENTS && word.startsWith("-");
+    if (isOption && (word == FOLLOW || word == "-f")) {
+      request.putBool(FIELD_WAIT, true);
+      continue;
+    }
+    if (isOption && !word.startsWith(SINCE)) return usage(command, "it has no option " + quoted(word));
+    // --since N and --since=N
+    if (isOption && word == SINCE) i++;
+    const at = isOption && word != SINCE ? word.indexOf("=") : -1;
+    const text = i < words.length ? words[i].substring(at + 1) : "";
+    const number = parseNumber(text);
+    if (number < 0) return usage(command, quoted(text) + " is no number");
+    request.putUint(isOption ? FIELD_SINCE : FIELD_MAX, number);
+  }
+  return Outcome.of(request);
+}
+
+function topRequest(command: Command, words: string[]): Outcome {
+  if (words.length > 2 || (words.length == 2 && words[1] != FIELD_TENANTS))
+    return usage(command, quoted(words[words.length - 1]) + " is too much");
+  return Outcome.of(Value.map().putBool(FIELD_TENANTS, words.length == 2));
+}
+
+/** What `tenant` does, and the keys of `tenant set`. */
+export const TENANT_WORDS: string[] = ["set", "rm"];
+export const TENANT_KEYS: string[] = [FIELD_MEMORY, FIELD_VMS, FIELD_VCPUS];
+
+function tenantRequest(command: Command, words: string[]): Outcome {
+  const verb = words.length > 1 ? words[1] : "";
+  if (TENANT_WORDS.indexOf(verb) < 0)
+    return usage(command, verb == "" ? "it needs set or rm" : "it knows no " + quoted(verb));
+  if (words.length < 3) return usage(command, "it needs a tenant's name");
+  if (verb == "rm") {
+    if (words.length > 3) return usage(command, quoted(words[3]) + " is too much");
+    return Outcome.of(Value.map().putText(FIELD_TENANT, words[2]));
+  }
+  const spec = Value.map().putText(FIELD_NAME, words[2]);
+  for (let i = 3; i < words.length; i++) {
+    const at = words[i].indexOf("=");
+    const key = at > 0 ? words[i].substring(0, at) : "";
+    if (TENANT_KEYS.indexOf(key) < 0) return unknownKey(command, words[i], TENANT_KEYS);
+    const text = words[i].substring(at + 1);
+    const number = text == "none" ? 0 : key == FIELD_MEMORY ? parseSize(text) : parseNumber(text);
+    const form = key == FIELD_MEMORY ? "like 128M or 1G" : "a number";
+    if (number < 0) return usage(command, key + " is " + quoted(text) + ", it must be " + form + ", or none");
+    spec.putUint(key, number);
+  }
+  return Outcome.of(Value.map().put(FIELD_SPEC, spec));
 }
 
 /** A disk of `create`: disk=IMAGE, disk=IMAGE,ro or disk=IMAGE,cd; may be given again. */

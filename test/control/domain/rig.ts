@@ -12,6 +12,9 @@ const fakeModel = readFileSync("build/components/fake-model.wasm");
 
 export const MIB = 1 << 20;
 
+/** What the shell sends to ask a terminal for its size. */
+export const SIZE_QUESTION = "\x1b7\x1b[999;999H\x1b[6n\x1b8";
+
 /** A VM of a host specification; what is not given has a default. */
 export function vmSpec(name: string, more: Message = {}): Message {
   return {
@@ -53,6 +56,8 @@ function manifest(sizes: Record<string, number>): Uint8Array {
 export class Rig {
   readonly kernel: KernelModel;
   readonly messages: Message[] = [];
+  /** The person's terminal; without one nothing answers. */
+  terminal: { rows: number; columns: number } | undefined;
   private typed = "";
   private id = 0;
   private readonly reader = new FrameReader({
@@ -102,7 +107,24 @@ export class Rig {
   type(data: string | Uint8Array): string {
     this.kernel.serial.write(data);
     this.settle();
-    return this.text();
+    return this.answered(this.text());
+  }
+
+  /** Lets time pass; returns the text that came. */
+  wait(milliseconds: number): string {
+    this.kernel.advance(milliseconds);
+    this.kernel.run();
+    return this.answered(this.text());
+  }
+
+  /** Text without the question for the terminal's size, which is answered, or not. */
+  private answered(text: string): string {
+    if (!text.includes(SIZE_QUESTION)) return text;
+    const { terminal } = this;
+    if (terminal) this.kernel.serial.write(`\x1b[${terminal.rows};${terminal.columns}R`);
+    else this.kernel.advance(600);
+    this.settle();
+    return this.answered(text.replace(SIZE_QUESTION, "") + this.text());
   }
 
   /** Types a command and Enter; returns what was printed between its echo and the next prompt. */

@@ -152,6 +152,126 @@ test("the shell: tenants, ls with a column, show, create and set", () => {
   assert.match(new Rig().command("ls"), /^NAME +STATE/);
 });
 
+test("tenant set makes a tenant, changes its limits one by one, and takes them away", () => {
+  const rig = new Rig();
+  const set = (spec: Message): Message => rig.ok("tenant.set", { spec: { name: "red", ...spec } });
+  const used = { memory: 0, vms: 0, vcpus: 0 };
+  assert.equal(set({ memory: 200 * MIB, vms: 2 }), { name: "red", memory: 200 * MIB, vms: 2, used });
+  assert.equal(set({ vcpus: 3 }), { name: "red", memory: 200 * MIB, vms: 2, vcpus: 3, used });
+  assert.equal(set({ vms: 0 }), { name: "red", memory: 200 * MIB, vcpus: 3, used });
+  assert.match(rig.command("events 1"), /tenant-changed +tenant "red" has other limits/);
+  rig.ok("create", { spec: vmSpec("x", { tenant: "red" }) });
+  const low = rig.error("tenant.set", { spec: { name: "red", memory: 32 * MIB } });
+  assert.is(low["code"], 6);
+  assert.match(String(low["message"]), /tenant "red": its 1 VM need 64\.\d MiB, it may have 32\.0 MiB/);
+  for (const [spec, text] of [
+    [{ name: "No!" }, /that is no name/],
+    [{ name: "red", quota: 5 }, /unknown field "quota"/],
+    [{ name: "red", vms: "two" }, /vms is not a whole number/],
+    [{ name: "red", vms: 2 ** 20 }, /vms is 1,048,576, it must be 0 to/],
+  ] as const)
+    assert.match(String(rig.error("tenant.set", { spec: spec as Message })["message"]), text);
+  assert.is(rig.error("tenant.set")["code"], 2);
+  rig.type(frameEncode({ id: 9999, op: "test.trap" }));
+  const list = rig.ok("tenants")["tenants"] as Message[];
+  assert.equal([list.length, list[1]!["memory"], list[1]!["vcpus"]], [2, 200 * MIB, 3]);
+});
+
+test("tenant rm is refused while it has VMs, naming them, and for the default one", () => {
+  const rig = rigWith([vmSpec("a", { tenant: "red" }), vmSpec("b", { tenant: "red", start: false })]);
+  const refused = rig.error("tenant.rm", { tenant: "red" });
+  assert.is(refused["code"], 4);
+  assert.is(refused["message"], 'tenant "red": it has 2 VMs: a, b');
+  assert.is(refused["next"], "plinth rm a");
+  assert.is(rig.error("tenant.rm", { tenant: "default" })["code"], 6);
+  assert.is(
+    rig.error("tenant.rm", { tenant: "rad" })["message"],
+    'there is no tenant "rad", did you mean "red"?',
+  );
+  rig.ok("rm", { vm: "a", force: true });
+  rig.ok("rm", { vm: "b" });
+  rig.ok("tenant.rm", { tenant: "red" });
+  assert.is(refusal(rig, { tenant: "red" })["code"], 3);
+});
+
+test("there are at most 16 tenants", () => {
+  const rig = new Rig();
+  for (let n = 1; n < 16; n++) rig.ok("tenant.set", { spec: { name: `t${n}` } });
+  assert.match(
+    String(rig.error("tenant.set", { spec: { name: "more" } })["message"]),
+    /as many tenants as a host/,
+  );
+  assert.match(rig.command("tenants"), /\nt15 +0 +0 +0 MiB\n$/);
+});
+
+test("what is done to tenants is in the audit log", () => {
+  const rig = new Rig();
+  rig.ok("tenant.set", { spec: { name: "red" } });
+  rig.command("tenant rm red");
+  const audit = rig.command("audit 6");
+  assert.match(audit, /cli +tenant\.set +red: done/);
+  assert.match(audit, /shell +tenant\.rm +red: done/);
+});
+
+/** The word that Tab makes of the last one. */
+function completed(rig: Rig, typed: string): string {
+  rig.type("\x03");
+  return rig.type(`${typed}\t`).trimEnd();
+}
+
+test("a new user makes a second tenant with its own limits and a VM, by what help and completion offer", () => {
+  const rig = new Rig();
+  assert.match(rig.command("help"), /^tenant +make a tenant, change its limits, remove it$/m);
+  assert.match(
+    rig.command("help tenant"),
+    /^usage: tenant set NAME \[memory=SIZE\] \[vms=N\] \[vcpus=N\], tenant rm NAME\n/,
+  );
+  assert.is(completed(rig, "tenant s"), "tenant set");
+  assert.is(completed(rig, "tenant set lab m"), "tenant set lab memory=");
+  rig.type("\x03");
+  assert.is(
+    rig.command("tenant set lab memory=100M vms=2"),
+    'tenant "lab" has VMs: 0 of 2, vCPUs: 0, memory: 0 MiB of 100 MiB\n',
+  );
+  assert.match(rig.command("help create"), /tenant= {2}whose it is/);
+  assert.is(completed(rig, "create eve tenant=l"), "create eve tenant=lab");
+  assert.is(
+    completed(rig, "create eve tenant=lab memory=64M kernel=l"),
+    "create eve tenant=lab memory=64M kernel=linux",
+  );
+  rig.type("\x03");
+  assert.match(
+    rig.command('create eve tenant=lab memory=64M kernel=linux initrd=initrd cmdline="console=ttyS0"'),
+    /VM "eve" is starting/,
+  );
+  assert.match(
+    rig.command("create eva tenant=lab memory=64M kernel=linux"),
+    /^error: VM "eva": tenant "lab": its 2 VMs need 12\d\.\d MiB, it may have 100\.0 MiB\nnext: {2}tenants\n$/,
+  );
+  assert.match(rig.command("tenants"), /\nlab +1 of 2 +1 +64 MiB of 100 MiB\n/);
+  assert.match(rig.command("tenant set lab memory=none vms=1"), /VMs: 1 of 1, vCPUs: 1, memory: 64 MiB\n/);
+  assert.is(rig.command("tenant rm lab"), 'error: tenant "lab": it has 1 VM: eve\nnext:  rm eve\n');
+  rig.command("rm eve --force");
+  assert.is(completed(rig, "tenant rm l"), "tenant rm lab");
+  rig.type("\x03");
+  assert.is(rig.command("tenant rm lab"), 'tenant "lab" is removed\n');
+});
+
+test("mistakes in tenant's words", () => {
+  const rig = new Rig();
+  for (const [typed, text] of [
+    ["tenant", /it needs set or rm; usage: tenant set/],
+    ["tenant make x", /it knows no "make"/],
+    ["tenant set", /it needs a tenant's name/],
+    ["tenant set x memory=much", /memory is "much", it must be like 128M or 1G, or none/],
+    ["tenant set x vms=many", /vms is "many", it must be a number, or none/],
+    ["tenant set x mem=1M", /did you mean "memory="/],
+    ["tenant rm x y", /"y" is too much/],
+    ["tenant rm x", /there is no tenant "x"/],
+  ] as const)
+    assert.match(rig.command(typed), text);
+});
+
 test("ls in pieces has every VM once", () => {
   const rig = new Rig({ spec: hostSpec([]), memory: 1024 * MIB });
   const tags = Array.from({ length: 8 }, (_, n) => `tag-${n}-with-a-long-name-here`);

@@ -262,7 +262,8 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     view.setUint32(VcpuInfoAt.state, vcpu.state, true);
     view.setUint32(VcpuInfoAt.cpu, vcpu.share.cpu, true);
     view.setUint32(VcpuInfoAt.scheduling, vcpu.share.scheduling, true);
-    view.setBigUint64(VcpuInfoAt.run_time, BigInt(vcpu.exits) * 1000n, true);
+    view.setBigUint64(VcpuInfoAt.run_time, vcpu.ran, true);
+    view.setBigUint64(VcpuInfoAt.ready_time, vcpu.readyTime, true);
     view.setBigUint64(VcpuInfoAt.exits, BigInt(vcpu.exits), true);
     view.setBigUint64(VcpuInfoAt.forwarded, BigInt(vcpu.exits), true);
     view.setBigUint64(VcpuInfoAt.interrupts, BigInt(vcpu.domain.interrupts.length), true);
@@ -366,6 +367,7 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     view.setBigUint64(HostInfoAt.free_pages, BigInt(kernel.freePages), true);
     view.setBigUint64(HostInfoAt.kernel_pages, BigInt(kernel.kernelPages), true);
     view.setBigUint64(HostInfoAt.log_position, BigInt(kernel.logBytes.length), true);
+    view.setBigUint64(HostInfoAt.idle_time, kernel.idleTime, true);
     view.setBigUint64(HostInfoAt.uptime, kernel.now() - kernel.bootTsc, true);
     view.setBigUint64(HostInfoAt.clean_pages, BigInt(kernel.freePages), true);
     view.setUint32(HostInfoAt.cpus, kernel.options.cpus ?? 1, true);

@@ -182,6 +182,13 @@ export class KernelModel {
     return ++this.tsc;
   }
 
+  /** What no vCPU has used, of all CPUs. */
+  get idleTime(): bigint {
+    let idle = BigInt(this.options.cpus ?? 1) * (this.tsc - this.bootTsc);
+    for (const domain of this.domains) for (const vcpu of domain.vcpus) idle -= vcpu.ran;
+    return idle > 0n ? idle : 0n;
+  }
+
   get milliseconds(): number {
     return Number((this.tsc * 1000n) / this.tscHz);
   }

@@ -77,6 +77,9 @@ export class Vcpu {
   readonly counters = new Map<number, number>();
   exits = 0;
   share: Share = SHARE_DEFAULT;
+  /** TSC ticks beside those that its exits count for, and those that it waited. */
+  runTime = 0n;
+  readyTime = 0n;
   constructor(
     readonly id: number,
     readonly domain: Domain,
@@ -84,6 +87,11 @@ export class Vcpu {
     readonly model: Domain | undefined,
   ) {
     this.exitPage = new MemoryObject(0, 1);
+  }
+
+  /** Its run time in TSC ticks. */
+  get ran(): bigint {
+    return BigInt(this.exits) * 1000n + this.runTime;
   }
 }
 

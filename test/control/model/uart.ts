@@ -9,6 +9,7 @@ const MCR_LOOP = 0x10;
 export class Uart {
   /** Called when the interrupt line goes up. */
   onInterrupt: () => void = () => undefined;
+  private stalled = false;
   /** The next look at LSR shows that received bytes were lost. */
   overrun = false;
   private readonly input: number[] = [];
@@ -36,6 +37,13 @@ export class Uart {
     return this.input.length;
   }
 
+  /** The line takes nothing, or takes bytes again. */
+  stall(on: boolean): void {
+    this.stalled = on;
+    this.emptyPending = !on;
+    this.update();
+  }
+
   portIn(register: number): number {
     let value = this.registers[register] ?? 0;
     switch (register) {
@@ -50,7 +58,7 @@ export class Uart {
         if ((value & 0xf) === 2) this.emptyPending = false;
         break;
       case 5:
-        value = 0x60 | (this.input.length > 0 ? 1 : 0) | (this.overrun ? 2 : 0);
+        value = (this.stalled ? 0 : 0x60) | (this.input.length > 0 ? 1 : 0) | (this.overrun ? 2 : 0);
         this.overrun = false;
         break;
       case 6:
@@ -67,7 +75,7 @@ export class Uart {
       else if (!((this.registers[4] ?? 0) & MCR_LOOP)) {
         this.output.push(value);
         this.line = false;
-        this.emptyPending = true;
+        this.emptyPending = !this.stalled;
       }
     } else if (register === 1 && this.latch) this.divisor = (this.divisor & 0xff) | (value << 8);
     else {
@@ -75,7 +83,7 @@ export class Uart {
       if (register !== 2 && register < 5) this.registers[register] = value;
       if (register === 7) this.registers[7] = value;
       if (register === 2 && value & 2) this.input.length = 0;
-      if (register === 1 && value & ~before & IER_EMPTY) this.emptyPending = true;
+      if (register === 1 && value & ~before & IER_EMPTY) this.emptyPending = !this.stalled;
     }
     this.update();
   }

@@ -1,0 +1,62 @@
+// The commands that change tenants: tenant set, tenant rm.
+
+import type { Command, Context } from "../command";
+import { usageError } from "../errors";
+import { oneLine } from "../output";
+import type { TenantRow, TenantSpec } from "../results";
+import { formatSize, parseNumber, parseSize } from "../values";
+
+export const tenantSet: Command = {
+  name: "tenant set",
+  operands: "NAME [KEY=VALUE...]",
+  options: [],
+  completes: "tenant",
+  keys: ["memory=", "vms=", "vcpus="],
+  summary: "make a tenant, or change its limits",
+  details: [
+    "memory=SIZE is what all its VMs have together, running or not, with their disks and what is beside them;",
+    "vms=N and vcpus=N are how many. 'none' is no limit; what is not given stays. 'plinth tenants' lists them.",
+  ].join("\n"),
+  examples: ["plinth tenant set lab memory=512M vms=4 vcpus=8", "plinth tenant set lab memory=none"],
+  run: async (context) => {
+    const spec = limitsOf(context);
+    const row = await (await context.connect()).setTenant(spec);
+    if (context.out.json) context.out.object(row);
+    else context.out.talk(`${oneLine(row.name)}: ${limitsText(row)}`);
+  },
+};
+
+export const tenantRm: Command = {
+  name: "tenant rm",
+  operands: "NAME",
+  options: [],
+  completes: "tenant",
+  summary: "remove a tenant that has no VMs",
+  run: async (context) => {
+    const row = await (await context.connect()).removeTenant(context.args.operands[0]!);
+    if (context.out.json) context.out.object(row);
+    else context.out.talk(`${oneLine(row.name)}: removed`);
+  },
+};
+
+function limitsOf(context: Context): TenantSpec {
+  const [name, ...words] = context.args.operands;
+  const spec: TenantSpec = { name: name! };
+  for (const word of words) {
+    const [, key, text] = /^(memory|vms|vcpus)=(.*)$/s.exec(word) ?? [];
+    if (key === "memory") spec.memory = text === "none" ? 0 : parseSize(text!, key);
+    else if (key === "vms" || key === "vcpus") spec[key] = text === "none" ? 0 : parseNumber(text!, key);
+    else throw usageError(`'${word}' is none of memory=SIZE, vms=N, vcpus=N`, "plinth help tenant set");
+  }
+  return spec;
+}
+
+/** "at most 512 MiB, 4 VMs, 8 vCPUs". */
+function limitsText({ memory, vms, vcpus }: TenantRow): string {
+  const limits = [
+    memory === undefined ? "" : formatSize(memory),
+    vms === undefined ? "" : `${vms} VMs`,
+    vcpus === undefined ? "" : `${vcpus} vCPUs`,
+  ].filter((limit) => limit !== "");
+  return limits.length > 0 ? `at most ${limits.join(", ")}` : "no limits";
+}

@@ -1,0 +1,101 @@
+// What an administrator does with tenants while the host runs: gives one limits, makes one, removes one.
+
+import { checkQuota, Plan, PlanVm } from "../protocol/planner";
+import {
+  ErrorCode,
+  EVENT_TENANT_CHANGED,
+  EVENT_TENANT_REMOVED,
+  FIELD_NAME,
+  FIELD_SPEC,
+  FIELD_TENANT,
+  Specification,
+  TENANT_DEFAULT,
+} from "../protocol/schema";
+import { emit } from "./events";
+import { Fault, Outcome } from "./outcome";
+import { planCost, planTenant } from "./planning";
+import { tenantRow } from "./reports";
+import { checkFields, isName, takeProblem } from "./spec";
+import {
+  noSuchTenant,
+  readLimits,
+  Tenant,
+  tenantFind,
+  tenantsAll,
+  TENANT_FIELDS,
+  tenantsSet,
+} from "./tenants";
+import { clean, counted, quoted } from "./text";
+import { Kind, Value } from "./value";
+import { Vm } from "./vm";
+import { hostSave, vmsAll } from "./vms";
+
+function fail(code: ErrorCode, name: string, text: string, next: string): Outcome {
+  return Outcome.fail(new Fault(code, "tenant " + quoted(name) + ": " + text, clean(name, 60), next));
+}
+
+/** Gives a tenant limits, or makes it: {name, memory, vms, vcpus}. What is missing stays; 0: no limit. */
+export function tenantSet(request: Value): Outcome {
+  const spec = request.get(FIELD_SPEC);
+  const name = spec != null ? spec.getText(FIELD_NAME) : "";
+  if (spec == null || spec.kind != Kind.MAP || !isName(name))
+    return fail(ErrorCode.USAGE, name, "that is no name: a-z, 0-9 and -, at most 27", "help tenant");
+  const old = tenantFind(name);
+  const tenant = new Tenant(name);
+  if (old != null) tenant.copyLimits(old);
+  takeProblem();
+  checkFields(spec, TENANT_FIELDS, "");
+  readLimits(spec, tenant, 0);
+  const problem = takeProblem();
+  if (problem != "") return fail(ErrorCode.USAGE, name, problem, "help tenant");
+  if (old == null && tenantsAll().length >= <i32>Specification.MAX_TENANTS)
+    return fail(ErrorCode.FAILED, name, "there are as many tenants as a host can have", "tenants");
+  const plan = new Plan();
+  checkQuota(
+    planTenant(tenant),
+    vmsAll().map<PlanVm>((vm: Vm): PlanVm => planCost(vm)),
+    plan,
+  );
+  if (plan.refusals.length > 0) {
+    const refusal = plan.refusals[0];
+    return Outcome.fail(new Fault(refusal.code, refusal.message, name, refusal.next));
+  }
+  const list: Tenant[] = [];
+  const all = tenantsAll();
+  for (let i = 0; i < all.length; i++) list.push(all[i].name == name ? tenant : all[i]);
+  if (old == null) list.push(tenant);
+  tenantsSet(list);
+  hostSave();
+  emit(
+    EVENT_TENANT_CHANGED,
+    "",
+    "tenant " + quoted(name) + (old == null ? " was made" : " has other limits"),
+  );
+  return Outcome.of(tenantRow(tenant));
+}
+
+/** Removes a tenant that has no VMs. */
+export function tenantRemove(request: Value): Outcome {
+  const name = request.getText(FIELD_TENANT);
+  const tenant = tenantFind(name);
+  if (tenant == null) return Outcome.fail(noSuchTenant("", name));
+  if (name == TENANT_DEFAULT) return fail(ErrorCode.DENIED, name, "it is always there", "tenants");
+  const names: string[] = [];
+  const vms = vmsAll();
+  for (let i = 0; i < vms.length; i++) if (vms[i].spec.tenant == name) names.push(vms[i].name);
+  if (names.length > 0)
+    return fail(
+      ErrorCode.WRONG_STATE,
+      name,
+      "it has " + counted(names.length, "VM") + ": " + names.join(", "),
+      "rm " + names[0],
+    );
+  const row = tenantRow(tenant);
+  const list: Tenant[] = [];
+  const all = tenantsAll();
+  for (let i = 0; i < all.length; i++) if (all[i] != tenant) list.push(all[i]);
+  tenantsSet(list);
+  hostSave();
+  emit(EVENT_TENANT_REMOVED, "", "tenant " + quoted(name) + " was removed");
+  return Outcome.of(row);
+}

@@ -64,6 +64,7 @@ build/$(1).elf: build/component-start.o build/component-memory.o build/component
 		build/$(1).o control/native/component.ld
 	@echo "  LD    $$@"
 	@ld -nostdlib -static --gc-sections -z noexecstack -z max-page-size=4096 --no-warn-rwx-segments \
+		--defsym image_role="$$$$(grep -q w2c_component_exitBuffer build/$(1).raw.h; echo $$$$((1 - $$$$?)))" \
 		-T control/native/component.ld -o $$@ $$(filter %.o,$$^)
 
 build/$(1).bin: build/$(1).elf

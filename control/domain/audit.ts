@@ -22,6 +22,7 @@ import {
   FIELD_FROM,
   FIELD_HASH,
   FIELD_HEAD,
+  FIELD_IMAGE,
   FIELD_KIND,
   FIELD_NAME,
   FIELD_NEXT,
@@ -176,7 +177,7 @@ function append(who: string, kind: string, object: string, text: string, code: u
 /** Records a command of somebody and its verdict. */
 export function auditCommand(who: string, op: string, request: Value, outcome: Outcome): void {
   const spec = request.get(FIELD_SPEC);
-  const name = request.getText(FIELD_VM);
+  const name = request.getText(FIELD_VM, request.getText(FIELD_IMAGE));
   const object = name == "" && spec != null ? spec.getText(FIELD_NAME) : name;
   const fault = outcome.fault;
   const now = uptimeMs();

@@ -43,8 +43,10 @@ import {
   OP_STATUS,
   OP_STOP,
   OP_TENANTS,
+  OP_IMAGE_PUT,
   OP_TEST_TRAP,
   OP_TEST_TRAP_MODEL,
+  OP_UPGRADE,
   Protocol,
 } from "../protocol/schema";
 import { auditResult } from "./audit";
@@ -58,6 +60,7 @@ import { Fault, Outcome } from "./outcome";
 import { doctorResult, showResult, statusResult, tenantsResult } from "./reports";
 import { readVmChanges, readVmSpec } from "./spec";
 import { clean, nearest, quoted } from "./text";
+import { upgradeStart, uploadPut } from "./upgrade";
 import { Value } from "./value";
 import { Vm } from "./vm";
 import {
@@ -86,6 +89,7 @@ const CHANGES: string[] = [
   OP_SET,
   OP_START,
   OP_STOP,
+  OP_UPGRADE,
 ];
 
 /** What follows a command's name in the shell. */
@@ -99,6 +103,7 @@ export const enum Words {
   COUNT = 6,
   VM_SIZE = 7,
   CHANGES = 8,
+  IMAGE = 9,
 }
 
 const MAX_ROW_REASON = 60;
@@ -233,6 +238,15 @@ const table: Command[] = [
     "who has done what, chained by hashes",
     auditResult,
   ),
+  new Command(
+    OP_UPGRADE,
+    "upgrade",
+    Words.IMAGE,
+    "upgrade IMAGE",
+    "replace the control component by a boot module; VMs run on",
+    upgradeStart,
+  ),
+  new Command(OP_IMAGE_PUT, "", Words.NONE, "", "", uploadPut),
   new Command(OP_SPEC_PUT, "", Words.NONE, "", "", draftPut),
   new Command(OP_PLAN, "", Words.NONE, "", "", draftPlan),
   new Command(OP_APPLY, "", Words.NONE, "", "", draftApply),

@@ -14,6 +14,7 @@ import { shellEvent, shellNotice, shellReceive, shellSource, shellStart } from "
 import { EVENT_TIMER, EVENT_UART, linkOfEvent, SLOT_TIMER } from "./slots";
 import { stashOpen } from "./stash";
 import { uartEvent, uartQueued, uartStart } from "./uart";
+import { upgradeTick } from "./upgrade";
 import { BUILD, PRODUCT, VERSION } from "./version";
 import { vmsDomainEvent, vmsLinkEvent, vmsTick } from "./vm-watch";
 
@@ -45,7 +46,7 @@ export function init(): void {
   shellNotice('Type "help" for the commands.');
   eventsListen(shellEvent);
   shellStart();
-  finish();
+  finish(u64.MAX_VALUE);
 }
 
 export function onEvents(bits: u64): void {
@@ -57,13 +58,14 @@ export function onEvents(bits: u64): void {
     if (((all >> event) & 1) == 0) continue;
     if (vmsLinkEvent(linkOfEvent(event))) unfinished |= (<u64>1) << event;
   }
-  finish();
+  lineFlush();
+  finish(upgradeTick(uptimeMs()));
 }
 
-/** Does what is due, sends what there is, and sets the timer for what comes next. */
-function finish(): void {
+/** Does what is due, sends what there is, and sets the timer for what comes next, at `due` at the latest. */
+function finish(due: u64): void {
   const time = uptimeMs();
-  let next = min(min(vmsTick(time), portsTick(time)), lineTick(time));
+  let next = min(min(min(vmsTick(time), portsTick(time)), lineTick(time)), due);
   if (unfinished != 0) next = time;
   lineFlush();
   auditTick(time);

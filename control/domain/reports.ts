@@ -13,6 +13,7 @@ import {
   FIELD_AVAILABLE,
   FIELD_CHECKS,
   FIELD_CLEAN,
+  FIELD_CONTROL,
   FIELD_CONTROL_RESTARTS,
   FIELD_COUNTERS,
   FIELD_CPU,
@@ -81,6 +82,7 @@ import { bootProblems } from "./boot";
 import { tenantsAll } from "./tenants";
 import { counted, mib, quoted } from "./text";
 import { uartOverruns } from "./uart";
+import { upgradeStatus } from "./upgrade";
 import { Value } from "./value";
 import { VERSION } from "./version";
 import { Vm } from "./vm";
@@ -125,6 +127,7 @@ export function statusResult(): Value {
     .putUint(FIELD_CPUS, info().cpus)
     .put(FIELD_MEMORY, pages)
     .put(FIELD_VMS, Value.map().putUint(FIELD_TOTAL, vmsAll().length).putUint(FIELD_RUNNING, countRunning()))
+    .put(FIELD_CONTROL, upgradeStatus())
     .putUint(FIELD_CONTROL_RESTARTS, info().restarts)
     .putUint(FIELD_BAD_FRAMES, lineBadFrames())
     .putUint(FIELD_OVERRUNS, uartOverruns())

@@ -6,7 +6,7 @@
 //   events:    256 of 256 bytes       u32 length, u32 crc-32c, CBOR
 //   audit log: 256 of 320 bytes       audit.ts
 //
-// Document 0 is about the host; each VM has one of its own, so that what a change costs does not grow with them.
+// What the documents are: stash-form.ts.
 // A successor takes nothing from here on trust: each piece is checked like a message from a stranger.
 
 import { ObjectType, PAGE_SIZE, Right, CAP_SELF } from "../gen/abi";
@@ -32,7 +32,7 @@ import { Value } from "./value";
 const MAGIC: u32 = 0x31535450; /* "PTS1" */
 const COPY_SIZE: u32 = 0x1400;
 const HEADER_SIZE: u32 = 16;
-const EVENTS: u64 = <u64>(1 + Specification.MAX_VMS) * 2 * COPY_SIZE;
+const EVENTS: u64 = <u64>(2 + Specification.MAX_VMS) * 2 * COPY_SIZE;
 const RECORD_SIZE: u32 = 256;
 const RECORD_HEADER: u32 = 8;
 const AUDIT: u64 = EVENTS + <u64>Protocol.EVENTS_KEPT * RECORD_SIZE;

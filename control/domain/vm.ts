@@ -25,7 +25,7 @@ import { ControlLink } from "../lib/link";
 import { uptimeMs } from "./host";
 import { Port } from "./port";
 import { MAX_NETWORKS } from "./slots";
-import { namesToValue, readVmSpec, VmSpec } from "./spec";
+import { knownFields, namesToValue, readVmSpec, VmSpec } from "./spec";
 import { clean } from "./text";
 import { Value } from "./value";
 
@@ -151,7 +151,7 @@ export class Vm {
 
 /** VM `index` of the predecessor; null when the entry makes no sense. */
 export function vmOfStash(value: Value, index: u32): Vm | null {
-  const read = readVmSpec(value.get(FIELD_SPEC), "stash");
+  const read = readVmSpec(knownFields(value.get(FIELD_SPEC)), "stash");
   if (read.spec == null) return null;
   const vm = new Vm(index, read.spec!);
   vm.order = <u32>value.getUint("order");

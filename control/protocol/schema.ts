@@ -99,6 +99,8 @@ export const OP_EVENTS_WATCH: string = "events.watch";
 export const OP_DOCTOR: string = "doctor";
 export const OP_HARDWARE: string = "hardware";
 export const OP_HARDWARE_PCI: string = "hardware.pci";
+export const OP_IMAGE_PUT: string = "image.put";
+export const OP_UPGRADE: string = "upgrade";
 export const OP_TEST_TRAP: string = "test.trap";
 export const OP_TEST_TRAP_MODEL: string = "test.trapModel";
 
@@ -275,6 +277,11 @@ export const FIELD_CLASS: string = "class";
 export const FIELD_MISSING: string = "missing";
 export const FIELD_COST: string = "cost";
 export const FIELD_PROBLEMS: string = "problems";
+export const FIELD_CONTROL: string = "control";
+/** Whether the control image is on trial: the one before may come back. */
+export const FIELD_TRIAL: string = "trial";
+/** In the stash: the version of the oldest reader. */
+export const FIELD_NEEDS: string = "needs";
 
 /* Ways to start a VM. */
 export const BOOT_AUTO: string = "auto";
@@ -334,6 +341,10 @@ export const EVENT_VM_FAILED: string = "vm-failed";
 export const EVENT_MODEL_FAILED: string = "model-failed";
 export const EVENT_CONTROL_STARTED: string = "control-started";
 export const EVENT_CONTROL_RESTARTED: string = "control-restarted";
+export const EVENT_CONTROL_UPGRADE: string = "control-upgrade";
+export const EVENT_CONTROL_UPGRADED: string = "control-upgraded";
+export const EVENT_CONTROL_CONFIRMED: string = "control-confirmed";
+export const EVENT_CONTROL_ROLLED_BACK: string = "control-rolledback";
 export const EVENT_SPEC_ERROR: string = "spec-error";
 
 /*

@@ -56,6 +56,7 @@ export function complete(before: string): Completion {
       return matching(tenantNames(), word.substring(FIELD_TENANT.length + 1), " ");
     return matching(CREATE_KEYS, word, "=");
   }
+  if (command.words == Words.IMAGE && place == 1) return matching(moduleNames(), word, " ");
   if (command.words == Words.CHANGES && place > 1) return matching(SET_KEYS, word, "=");
   const takesVm =
     command.words == Words.VM ||

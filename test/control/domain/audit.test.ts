@@ -152,7 +152,7 @@ test("the log goes on after a restart", () => {
 const place = (n: number): number =>
   GPA_SHARED +
   0x1000000 +
-  (1 + Specification.MAX_VMS) * 2 * 0x1400 +
+  (2 + Specification.MAX_VMS) * 2 * 0x1400 +
   Protocol.EVENTS_KEPT * 256 +
   n * Protocol.AUDIT_RECORD;
 

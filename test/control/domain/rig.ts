@@ -37,6 +37,8 @@ export interface RigOptions extends KernelOptions {
   deviceModel?: Uint8Array;
   /** One more module, "seabios". */
   firmware?: Uint8Array;
+  /** One more module, "control-new". */
+  control?: Uint8Array;
   /** Modules that the boot image is said to have, with their sizes. */
   manifest?: Record<string, number>;
   /** The control domain traps at its n-th DOMAIN_CREATE, once. */
@@ -72,6 +74,7 @@ export class Rig {
       { name: "linux", data: new Uint8Array(100_000).fill(1) },
       { name: "initrd", data: new Uint8Array(50_000).fill(2) },
       ...(options.firmware ? [{ name: "seabios", data: options.firmware }] : []),
+      ...(options.control ? [{ name: "control-new", data: options.control }] : []),
       ...(options.manifest ? [{ name: "manifest", data: manifest(options.manifest) }] : []),
     ];
     this.kernel = new KernelModel({ ...options, modules });

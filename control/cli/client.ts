@@ -138,6 +138,28 @@ export class Client {
     return (await this.change(schema.OP_APPLY, plan.draft)) as { steps: number };
   }
 
+  /** Sends a control image in pieces; `told` hears how many bytes are there. Returns what `upgrade` wants of it. */
+  async uploadImage(
+    bytes: Uint8Array,
+    told: (at: number) => void,
+  ): Promise<{ session: number; size: number }> {
+    const session = randomInt(1, 2 ** 31);
+    const size = bytes.length;
+    for (let at = 0; at < size; at += schema.Protocol.MAX_CHUNK) {
+      const data = bytes.subarray(at, at + schema.Protocol.MAX_CHUNK);
+      await this.query(schema.OP_IMAGE_PUT, { session, at, size, data });
+      told(at + data.length);
+    }
+    return { session, size };
+  }
+
+  /** Replaces the control component by what was uploaded, or by a boot module; returns the new image's hash. */
+  async upgrade(
+    fields: { session: number; size: number; hash: string } | { image: string },
+  ): Promise<string> {
+    return ((await this.change(schema.OP_UPGRADE, fields)) as { hash: string }).hash;
+  }
+
   async start(vm: string): Promise<result.VmRow> {
     return (await this.change(schema.OP_START, { vm })) as result.VmRow;
   }

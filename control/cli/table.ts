@@ -2,6 +2,7 @@
 
 import type { Command } from "./command";
 import { audit, auditVerify } from "./commands/audit";
+import { controlUpgrade } from "./commands/control";
 import { consoleCommand } from "./commands/console";
 import { decode } from "./commands/decode";
 import { trap, trapModel } from "./commands/hidden";
@@ -46,6 +47,7 @@ export function commandTable(): readonly Command[] {
     free,
     doctor,
     hardware,
+    controlUpgrade,
     decode,
     shell,
     rigUp,

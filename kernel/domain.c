@@ -392,21 +392,37 @@ static bool image_choose(u32 failure) {
     return back || !ends;
 }
 
+static void restart_goes_on(struct timeout *timeout) {
+    (void)timeout;
+    this_cpu()->restart_control = true;
+    this_cpu()->attention = true;
+}
+
+/* In steps, between which others run: to zero its memory takes long. */
 void domain_restart_control(void) {
+    static struct timeout rest = {.fire = restart_goes_on};
+    static bool under_way;
     struct domain *control = control_domain;
+    struct memory *ram = mapping_at(control, gpa(GPA_RAM))->memory;
+    u64 began = rdtsc();
     this_cpu()->restart_control = false;
-    while (!kernel_try_lock())
-        smp_service();
-    bool starts = image_choose(control->failure);
-    kernel_unlock(true);
-    if (!starts) {
-        log_info("the control domain fails again and again: it stays down, VMs run on");
+    if (!under_way) {
+        while (!kernel_try_lock())
+            smp_service();
+        under_way = image_choose(control->failure);
+        kernel_unlock(true);
+        if (!under_way) {
+            log_info("the control domain fails again and again: it stays down, VMs run on");
+            return;
+        }
+        ram->clean = 0;
+    }
+    if (memory_fill(ram) == STATUS_OK && ram->clean < ram->pages) {
+        u64 now = rdtsc();
+        timeout_set(&rest, now + (now - began));
         return;
     }
-    struct memory *ram = mapping_at(control, gpa(GPA_RAM))->memory;
-    ram->clean = 0;
-    while (memory_fill(ram) == STATUS_OK && ram->clean < ram->pages)
-        ;
+    under_way = false;
     memset(control->comm, 0, PAGE_SIZE);
     control->info->restarts++;
     control->info->last_failure = control->failure;

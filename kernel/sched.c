@@ -346,7 +346,9 @@ static void idle(struct cpu *cpu) {
     atomic_or(&idle_cpus, 1ull << cpu->id);
     while (!cpu->queue && !cpu->restart_control) {
         deadline_update(cpu);
-        host_timer_set(cpu->timeouts ? cpu->timeouts->deadline - TIMER_ADVANCE : TIMER_OFF);
+        u64 first = cpu->timeouts ? cpu->timeouts->deadline : TIMER_OFF;
+        if (first < TIMER_OFF) first = first > TIMER_ADVANCE ? first - TIMER_ADVANCE : 1;
+        host_timer_set(first);
         if (clean_memory(cpu)) {
             cpu_take_interrupts();
         } else {

@@ -491,6 +491,9 @@ static void test_timers(void) {
     (void)call(HC_WAIT);
     check(host_tsc >= deadline - TIMER_ADVANCE && entered->gpr[2] == 1ull << 33,
           "one in the future wakes WAIT");
+    (void)call(HC_TIMER_SET, TIMER, 1);
+    (void)call(HC_WAIT);
+    check(entered->gpr[2] == 1ull << 33, "so does one right after power-on");
     (void)call(HC_TIMER_SET, TIMER, host_tsc + 100);
     (void)call(HC_CAP_DROP, TIMER);
     check(!host_cpu.timeouts, "a timer that goes takes its deadline along");

@@ -415,11 +415,12 @@ void domain_restart_control(void) {
             log_info("the control domain fails again and again: it stays down, VMs run on");
             return;
         }
+        control->info->ended_tsc = began;
         ram->clean = 0;
     }
     if (memory_fill(ram) == STATUS_OK && ram->clean < ram->pages) {
         u64 now = rdtsc();
-        timeout_set(&rest, now + (now - began));
+        timeout_set(&rest, now + (now - began) / 2); /* a third of the time is for others */
         return;
     }
     under_way = false;

@@ -9,7 +9,7 @@
 // command waits for that. Each record says which event was the last in the log, so that a successor goes on there.
 
 import { sharedLoad32, sharedRead, sharedStore32, sharedWrite } from "../lib/binding";
-import { CborWriter } from "../lib/cbor";
+import { CborReader, CborWriter } from "../lib/cbor";
 import { crc32c } from "../lib/crc32c";
 import { sha256, SHA256_SIZE } from "../lib/sha256";
 import {
@@ -35,7 +35,6 @@ import {
   FIELD_WHO,
   Protocol,
 } from "../protocol/schema";
-import { decode } from "./codec";
 import { eventAfter, lastEvent } from "./events";
 import { uptimeMs } from "./host";
 import { Outcome } from "./outcome";
@@ -207,10 +206,9 @@ export function auditRestore(): void {
 
 /** A number in the record of a place; 0: there is none. */
 function fieldAt(place: u64, field: string): u64 {
-  const length = readRecord(place);
-  const value = length > 0 ? decode(work + SHA256_SIZE, length) : null;
-  const number = value != null ? value.getUint(field) : 0;
-  return number < 1 << 52 ? number : 0;
+  const reader = new CborReader(work + SHA256_SIZE, readRecord(place));
+  const number = reader.find(field) ? reader.uint() : 0;
+  return reader.ok && number < 1 << 52 ? number : 0;
 }
 
 function numberAt(place: u64): u64 {

@@ -14,7 +14,7 @@ import { shellEvent, shellNotice, shellReceive, shellSource, shellStart } from "
 import { EVENT_TIMER, EVENT_UART, linkOfEvent, SLOT_TIMER } from "./slots";
 import { stashOpen } from "./stash";
 import { uartEvent, uartQueued, uartStart } from "./uart";
-import { upgradeTick } from "./upgrade";
+import { upgradeReady, upgradeTick } from "./upgrade";
 import { BUILD, PRODUCT, VERSION } from "./version";
 import { vmsDomainEvent, vmsLinkEvent, vmsTick } from "./vm-watch";
 
@@ -47,6 +47,7 @@ export function init(): void {
   eventsListen(shellEvent);
   shellStart();
   finish(u64.MAX_VALUE);
+  upgradeReady();
 }
 
 export function onEvents(bits: u64): void {

@@ -41,13 +41,14 @@ import {
   FIELD_DATA,
   FIELD_HASH,
   FIELD_IMAGE,
+  FIELD_PAUSE_US,
   FIELD_SESSION,
   FIELD_SIZE,
   FIELD_TRIAL,
   FIELD_VERSION,
 } from "../protocol/schema";
 import { emit } from "./events";
-import { findModule, info, Module, modules, uptimeMs } from "./host";
+import { findModule, info, Module, modules, uptimeMs, usSince } from "./host";
 import { Fault, Outcome } from "./outcome";
 import { GPA_MODULE, GPA_UPLOAD, SLOT_UPLOAD } from "./slots";
 import { CONTROL_DOCUMENT, stashed, unstash } from "./stash-form";
@@ -88,6 +89,7 @@ let touched: u64 = 0;
 let changeAt: u64 = 0;
 let changeLimit: u64 = 0;
 let startedAt: u64 = 0;
+let pauseUs: u64 = 0;
 
 function short(hash: string): string {
   return hash.substring(0, SHORT);
@@ -134,12 +136,18 @@ export function upgradeFresh(): void {
   save("");
 }
 
+/** This component is ready for its first event. */
+export function upgradeReady(): void {
+  if (info().restarts > 0) pauseUs = usSince(info().ended_tsc);
+}
+
 /** What `status` tells. */
 export function upgradeStatus(): Value {
   const value = Value.map()
     .putText(FIELD_VERSION, VERSION)
     .putText(FIELD_IMAGE, runningHash())
-    .putBool(FIELD_TRIAL, info().trial != 0);
+    .putBool(FIELD_TRIAL, info().trial != 0)
+    .putUint(FIELD_PAUSE_US, pauseUs);
   return before != "" ? value.putText(FIELD_BEFORE, before) : value;
 }
 

@@ -280,6 +280,8 @@ export const FIELD_PROBLEMS: string = "problems";
 export const FIELD_CONTROL: string = "control";
 /** Whether the control image is on trial: the one before may come back. */
 export const FIELD_TRIAL: string = "trial";
+/** Microseconds from the end of the last control component to the start of this one. */
+export const FIELD_PAUSE_US: string = "pauseUs";
 /** In the stash: the version of the oldest reader. */
 export const FIELD_NEEDS: string = "needs";
 

@@ -25,7 +25,11 @@ function upload(rig: Rig, image: Uint8Array, session = 7): Message {
   return { session, size, hash: hashOf(image) };
 }
 
-const status = (rig: Rig): Message => rig.ok("status")["control"] as Message;
+function status(rig: Rig): Message {
+  const { pauseUs, ...rest } = rig.ok("status")["control"] as Message;
+  assert.type(pauseUs, "number");
+  return rest;
+}
 
 /** Kinds of what has happened to the control component, and the last text. */
 function story(rig: Rig): [string[], string] {

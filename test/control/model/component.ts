@@ -163,6 +163,7 @@ export class Component {
     view.setUint32(InfoAt.efi, kernel.options.efi ? 1 : 0, true);
     view.setUint32(InfoAt.features, kernel.features, true);
     view.setUint32(InfoAt.last_failure, failure, true);
+    view.setBigUint64(InfoAt.ended_tsc, restarts > 0 ? kernel.now() : 0n, true);
     view.setUint32(InfoAt.trial, Number(trial), true);
     view.setUint32(InfoAt.rolled_back, Number(rolledBack), true);
     text(this.info, InfoAt.cpu_name, "Model CPU");

@@ -57,6 +57,7 @@ import { emit, eventAfter } from "./events";
 import { kernelLog, modules } from "./host";
 import { hardwareResult, pciResult } from "./hardware";
 import { Fault, Outcome } from "./outcome";
+import { policyAdmit } from "./policy";
 import { doctorResult, showResult, statusResult, tenantsResult } from "./reports";
 import { readVmChanges, readVmSpec } from "./spec";
 import { clean, nearest, quoted } from "./text";
@@ -370,6 +371,8 @@ function set(request: Value): Outcome {
   const changes = request.get(FIELD_SPEC);
   const read = readVmChanges(vm.spec, changes);
   if (read.fault != null) return Outcome.fail(read.fault!);
+  const denied = policyAdmit(vm, read.spec!);
+  if (denied != null) return Outcome.fail(denied);
   vmChange(vm, read.spec!);
   emit(EVENT_VM_CHANGED, vm.name, "changed: " + changes!.keys.join(", "));
   return rowOf(vm);

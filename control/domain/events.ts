@@ -36,6 +36,13 @@ export function eventsListen(heard: (event: Event) => void): void {
   listener = heard;
 }
 
+let follower: ((event: Event) => void) | null = null;
+
+/** The same, for the policy hooks. */
+export function eventsFollow(heard: (event: Event) => void): void {
+  follower = heard;
+}
+
 /** Takes over the events of the predecessor. */
 export function eventsRestore(): void {
   const values = stashEvents();
@@ -62,6 +69,8 @@ export function emit(kind: string, vm: string, text: string): void {
   stashEvent(last, event.toValue());
   const heard = listener;
   if (heard != null) heard(event);
+  const follows = follower;
+  if (follows != null) follows(event);
 }
 
 /** The number of the newest event; 0 before the first. */

@@ -5,9 +5,10 @@ import { capDrop, log, now, timerCreate, timerSet } from "../lib/binding";
 import { auditTick } from "./audit";
 import { clockStart } from "./clock";
 import { bootAgain, bootFresh, bootProblems } from "./boot";
-import { eventsListen } from "./events";
+import { eventsFollow, eventsListen } from "./events";
 import { hostRead, info, tscAt, uptimeMs } from "./host";
 import { lineAdd, lineFill, lineFlush, lineListen, lineReceive, lineTick } from "./line";
+import { policyHear, policyTick } from "./policy";
 import { portsTick } from "./ports";
 import { sessionFrame, sessionProbe, sessionStart } from "./session";
 import { shellEvent, shellNotice, shellReceive, shellSource, shellStart } from "./shell/shell";
@@ -39,6 +40,7 @@ export function init(): void {
   sessionStart();
   shellNotice("\n" + PRODUCT + " " + VERSION + " (" + BUILD + ")");
   if (!line) log("control: there is no COM1, so there is no shell");
+  eventsFollow(policyHear);
   const summary = again ? bootAgain() : bootFresh();
   const problems = bootProblems();
   for (let i = 0; i < problems.length; i++) shellNotice("error: " + problems[i]);
@@ -66,6 +68,7 @@ export function onEvents(bits: u64): void {
 /** Does what is due, sends what there is, and sets the timer for what comes next, at `due` at the latest. */
 function finish(due: u64): void {
   const time = uptimeMs();
+  policyTick(time);
   let next = min(min(min(vmsTick(time), portsTick(time)), lineTick(time)), due);
   if (unfinished != 0) next = time;
   lineFlush();

@@ -1,9 +1,11 @@
 // What the planner is told: this host, and a specification, each VM with what it costs here.
 
 import { FIELD_BALLOON, FIELD_MEMORY, FIELD_NAME } from "../protocol/schema";
-import { exactSize, planChange, Plan, PlanHost, PlanTenant, PlanVm, Refusal } from "../protocol/planner";
+import { planAdmitted } from "../protocol/admission";
+import { exactSize, Plan, PlanHost, PlanTenant, PlanVm, Refusal } from "../protocol/planner";
 import { PAGE_SIZE } from "../gen/abi";
 import { freePages } from "./host";
+import { policyHooks } from "./hooks/chosen";
 import { HostSpec } from "./host-spec";
 import { cablesNeeded } from "./networks";
 import { VmSpec } from "./spec";
@@ -27,6 +29,8 @@ export function planCost(vm: Vm): PlanVm {
   out.tenant = vm.spec.tenant;
   out.vcpus = vm.spec.vcpus;
   out.cost = vm.cost;
+  out.memory = vm.spec.memory;
+  out.tags = vm.spec.tags;
   return out;
 }
 
@@ -98,7 +102,7 @@ export function planSpec(spec: HostSpec): Plan {
   want.tenants = spec.tenants.map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
   const index = vmFreeIndex();
   for (let i = 0; i < spec.vms.length; i++) want.vms.push(planWanted(spec.vms[i], index));
-  const plan = planChange(planHave(), want);
+  const plan = planAdmitted(planHave(), want, policyHooks());
   for (let i = spec.faults.length - 1; i >= 0; i--) {
     const fault = spec.faults[i];
     plan.refusals.unshift(new Refusal(fault.code, fault.message, fault.object, fault.next));

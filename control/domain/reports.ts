@@ -35,6 +35,7 @@ import {
   FIELD_OPEN,
   FIELD_OVERHEAD,
   FIELD_OVERRUNS,
+  FIELD_PLACED,
   FIELD_PORTS,
   FIELD_RESERVED,
   FIELD_RESTARTS,
@@ -297,6 +298,9 @@ export function showResult(vm: Vm): Value {
   const overhead = Value.map()
     .putUint(FIELD_KERNEL_BYTES, (model + domain) * PAGE_SIZE)
     .putUint(FIELD_MODEL_BYTES, vm.alive ? modelBytes(vm) : 0);
+  const placed = Value.list();
+  for (let i = 0; i < vm.placed.length; i++) placed.add(Value.uint(vm.placed[i]));
+  if (vm.placed.length > 0) out.put(FIELD_PLACED, placed);
   return out
     .putUint(FIELD_EXITS, total.exits)
     .putUint(FIELD_INTERRUPTS, total.interrupts)

@@ -40,6 +40,7 @@ import {
   FIELD_BEFORE,
   FIELD_DATA,
   FIELD_HASH,
+  FIELD_HOOKS,
   FIELD_IMAGE,
   FIELD_PAUSE_US,
   FIELD_SESSION,
@@ -48,6 +49,7 @@ import {
   FIELD_VERSION,
 } from "../protocol/schema";
 import { emit } from "./events";
+import { policyHooks } from "./hooks/chosen";
 import { findModule, info, Module, modules, uptimeMs, usSince } from "./host";
 import { Fault, Outcome } from "./outcome";
 import { GPA_MODULE, GPA_UPLOAD, SLOT_UPLOAD } from "./slots";
@@ -147,6 +149,7 @@ export function upgradeStatus(): Value {
     .putText(FIELD_VERSION, VERSION)
     .putText(FIELD_IMAGE, runningHash())
     .putBool(FIELD_TRIAL, info().trial != 0)
+    .putText(FIELD_HOOKS, policyHooks().name())
     .putUint(FIELD_PAUSE_US, pauseUs);
   return before != "" ? value.putText(FIELD_BEFORE, before) : value;
 }

@@ -71,6 +71,8 @@ export class Vm {
   cost: u64 = 0;
   /** What a balloon should leave it of its memory, in bytes. */
   target: u64 = 0;
+  /** The CPUs on which policy hooks want it; none: any. */
+  placed: i32[] = [];
   /** When it was restarted by policy, within the window. */
   restarts: u64[] = [];
   restartCount: u32 = 0;

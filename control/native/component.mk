@@ -86,6 +86,28 @@ build/component-memory.o build/component-trap.o: build/component-%.o: control/na
 $(eval $(call component,control,control/domain/index.ts,$(shell find control/domain -name '*.ts')))
 $(eval $(call component,device-model,control/device-model/index.ts,$(shell find control/device-model -name '*.ts')))
 
+# The control component with other policy hooks, for `plinth control upgrade`: build/control-NAME.bin from NAME.ts.
+HOOKS ?= control/domain/hooks/lab.ts
+TEST_HOOKS := control/domain/hooks/lab.ts test/control/components/hooks/broken.ts
+hooks_name = $(basename $(notdir $(1)))
+
+.PHONY: control-image
+control-image: build/control-$(call hooks_name,$(HOOKS)).bin
+	@echo "next: plinth control upgrade $<"
+
+define hooked
+$(GEN)/hooks-$(call hooks_name,$(1)).ts: control/native/component.mk
+	@mkdir -p $$(@D)
+	@printf '%s\n' '// Made of $(1) by make control-image.' \
+		'import { hooks } from "../../$(1:.ts=)";' \
+		'import { hooksUse } from "../domain/hooks/chosen";' \
+		'hooksUse(hooks());' \
+		'export { init, onEvents } from "../domain/index";' > $$@
+$(call component,control-$(call hooks_name,$(1)),$(GEN)/hooks-$(call hooks_name,$(1)).ts,$(1) $(shell find control/domain -name '*.ts'))
+endef
+$(foreach file,$(sort $(HOOKS) $(TEST_HOOKS)),$(eval $(call hooked,$(file))))
+do-test: $(foreach file,$(TEST_HOOKS),build/control-$(call hooks_name,$(file)).wasm)
+
 build/components/emulator.wasm: $(shell find control/device-model -name '*.ts')
 
 components: build/control.bin build/device-model.bin

@@ -280,6 +280,10 @@ export const FIELD_PROBLEMS: string = "problems";
 export const FIELD_CONTROL: string = "control";
 /** Whether the control image is on trial: the one before may come back. */
 export const FIELD_TRIAL: string = "trial";
+/** The policy hooks of the control image. */
+export const FIELD_HOOKS: string = "hooks";
+/** The CPUs on which they want a VM. */
+export const FIELD_PLACED: string = "placed";
 /** Microseconds from the end of the last control component to the start of this one. */
 export const FIELD_PAUSE_US: string = "pauseUs";
 /** In the stash: the version of the oldest reader. */
@@ -347,6 +351,9 @@ export const EVENT_CONTROL_UPGRADE: string = "control-upgrade";
 export const EVENT_CONTROL_UPGRADED: string = "control-upgraded";
 export const EVENT_CONTROL_CONFIRMED: string = "control-confirmed";
 export const EVENT_CONTROL_ROLLED_BACK: string = "control-rolledback";
+/** Something that policy hooks have asked for. */
+export const EVENT_POLICY: string = "policy";
+export const EVENT_MEMORY_LOW: string = "memory-low";
 export const EVENT_SPEC_ERROR: string = "spec-error";
 
 /*

@@ -39,6 +39,8 @@ export interface RigOptions extends KernelOptions {
   firmware?: Uint8Array;
   /** One more module, "control-new". */
   control?: Uint8Array;
+  /** The control component that boots. */
+  wasm?: Uint8Array;
   /** Modules that the boot image is said to have, with their sizes. */
   manifest?: Record<string, number>;
   /** The control domain traps at its n-th DOMAIN_CREATE, once. */
@@ -80,7 +82,7 @@ export class Rig {
     this.kernel = new KernelModel({ ...options, modules });
     if (options.deafLine) this.kernel.serial.onInterrupt = () => undefined;
     if (options.trapAt !== undefined) this.trapAtCreate(options.trapAt);
-    this.kernel.startControl(controlWasm);
+    this.kernel.startControl(options.wasm ?? controlWasm);
     this.settle();
   }
 

@@ -26,7 +26,7 @@ function upload(rig: Rig, image: Uint8Array, session = 7): Message {
 }
 
 function status(rig: Rig): Message {
-  const { pauseUs, ...rest } = rig.ok("status")["control"] as Message;
+  const { pauseUs, hooks: _, ...rest } = rig.ok("status")["control"] as Message;
   assert.type(pauseUs, "number");
   return rest;
 }

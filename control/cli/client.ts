@@ -108,6 +108,25 @@ export class Client {
     return (await this.query(schema.OP_AUDIT, { from })) as result.AuditPage;
   }
 
+  /** What a decision of the audit log rested on; null: it is no longer kept. */
+  async auditFacts(at: number, size: number): Promise<Uint8Array | null> {
+    const pieces: Uint8Array[] = [];
+    try {
+      for (let from: number | undefined = 0; from !== undefined;) {
+        const page = (await this.query(schema.OP_AUDIT_FACTS, { at, size, from })) as {
+          data: Uint8Array;
+          next?: number;
+        };
+        pieces.push(page.data);
+        from = page.next !== undefined && page.next > from ? page.next : undefined;
+      }
+    } catch (error) {
+      if (error instanceof PlinthError && error.code === ErrorCode.NOT_FOUND) return null;
+      throw error;
+    }
+    return Buffer.concat(pieces);
+  }
+
   async tenants(): Promise<result.TenantRow[]> {
     return ((await this.query(schema.OP_TENANTS)) as { tenants: result.TenantRow[] }).tenants;
   }

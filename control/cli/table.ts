@@ -1,7 +1,7 @@
 // The table of commands, in the order in which help lists them.
 
 import type { Command } from "./command";
-import { audit, auditVerify } from "./commands/audit";
+import { audit, auditReplay, auditVerify } from "./commands/audit";
 import { controlUpgrade } from "./commands/control";
 import { consoleCommand } from "./commands/console";
 import { decode } from "./commands/decode";
@@ -37,6 +37,7 @@ export function commandTable(): readonly Command[] {
     events,
     audit,
     auditVerify,
+    auditReplay,
     exportCommand,
     check,
     diff,

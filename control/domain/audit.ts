@@ -2,7 +2,8 @@
 // chained to the one before. The last 256 are kept; what is older is in the hash before the oldest.
 //
 //   record n, in the stash, at n % 256:   u32 length, u32 crc-32c of the CBOR, u32: 1 when the hash is there,
-//                                         32 bytes: the hash of record n - 1; CBOR
+//                                         32 bytes: the hash of record n - 1,
+//                                         u32: 1 when the hash of its facts is still to come; CBOR
 //   hash of a record:                     SHA-256 of the hash of the one before, and of its CBOR; before the first: zeros
 //
 // What the host decides is taken from the events, and hashes are computed, when the host is idle or somebody asks: no
@@ -18,6 +19,7 @@ import {
   FIELD_BEFORE,
   FIELD_CODE,
   FIELD_EVENT,
+  FIELD_FACTS,
   FIELD_FORCE,
   FIELD_FROM,
   FIELD_HASH,
@@ -36,6 +38,8 @@ import {
   Protocol,
 } from "../protocol/schema";
 import { eventAfter, lastEvent } from "./events";
+import { factsTake } from "./facts";
+import { factsHash, FactsPlace, factsPlace, factsRestore, factsStore, factsTaken } from "./facts-log";
 import { uptimeMs } from "./host";
 import { Outcome } from "./outcome";
 import { stashAudit } from "./stash";
@@ -48,7 +52,8 @@ const LENGTH_AT: u32 = 0;
 const CRC_AT: u32 = 4;
 const CHAINED_AT: u32 = 8;
 const BEFORE_AT: u32 = 12;
-const CBOR_AT: u32 = 44;
+const FACTS_AT: u32 = 44;
+const CBOR_AT: u32 = 48;
 const MAX_CBOR: u32 = SLOT_SIZE - CBOR_AT;
 const MAX_TEXT = 110;
 /** Bytes of records in one reply. */
@@ -60,8 +65,9 @@ const MAX_BEHIND: u64 = 64;
 const KEPT: u64 = Protocol.AUDIT_KEPT;
 
 /** What is hashed: the hash before, and the record. */
-const work: usize = memory.data(320, 16);
+const work: usize = memory.data(384, 16);
 const head: usize = memory.data(32, 16);
+const noHash: usize = memory.data(32, 16);
 let last: u64 = 0;
 let oldest: u64 = 1;
 /** The last record whose hash is known: `head`. */
@@ -90,11 +96,32 @@ function chain(number: u64): void {
   sharedStore32(addressOf(number) + CHAINED_AT, 1);
 }
 
+/** Puts the hash of its facts to the end of a record. */
+function hashFacts(number: u64): void {
+  const base = addressOf(number);
+  const length = readRecord(number);
+  const place = placeOf(work + SHA256_SIZE, length);
+  sharedStore32(base + FACTS_AT, 0);
+  if (length == 0 || place == null) return;
+  factsHash(place, work + SHA256_SIZE + length - SHA256_SIZE);
+  sharedWrite(base + CBOR_AT, work + SHA256_SIZE, length);
+  sharedStore32(base + CRC_AT, crc32c(work + SHA256_SIZE, length));
+}
+
+/** Where the facts of a record are, or null. */
+function placeOf(at: usize, length: u32): FactsPlace | null {
+  const reader = new CborReader(at, length);
+  if (!reader.find(FIELD_FACTS) || reader.array() != 3) return null;
+  const place = new FactsPlace(reader.uint(), reader.uint());
+  return reader.ok ? place : null;
+}
+
 /** Computes the hashes that are missing. */
 function settle(): void {
   while (hashed < last) {
     const number = hashed + 1;
     chain(number);
+    if (sharedLoad32(addressOf(number) + FACTS_AT) == 1) hashFacts(number);
     const length = readRecord(number);
     memory.copy(work, head, SHA256_SIZE);
     sha256(head, work, SHA256_SIZE + length);
@@ -102,8 +129,8 @@ function settle(): void {
   }
 }
 
-/** Records the events that are not in the log yet; before a command, so that it comes behind what was before it. */
-export function auditFollow(): void {
+/** Records the events that are not in the log yet. */
+function auditFollow(): void {
   for (;;) {
     const event = eventAfter(followed);
     if (event == null) return;
@@ -132,9 +159,10 @@ function encodeRecord(
   object: string,
   text: string,
   code: u32,
+  facts: FactsPlace | null,
 ): u32 {
   const writer = new CborWriter(work, MAX_CBOR);
-  writer.map(8);
+  writer.map(facts != null ? 9 : 8);
   writer.text(FIELD_SEQ);
   writer.uint(number);
   writer.text(FIELD_AT);
@@ -151,26 +179,52 @@ function encodeRecord(
   writer.uint(code);
   writer.text(FIELD_EVENT);
   writer.uint(followed);
+  if (facts != null) {
+    memory.fill(noHash, 0, SHA256_SIZE);
+    writer.text(FIELD_FACTS);
+    writer.array(3);
+    writer.uint(facts.at);
+    writer.uint(facts.size);
+    writer.bytes(noHash, SHA256_SIZE);
+  }
   return writer.ok ? writer.length : 0;
 }
 
-function append(who: string, kind: string, object: string, text: string, code: u32, at: u64): void {
+function append(
+  who: string,
+  kind: string,
+  object: string,
+  text: string,
+  code: u32,
+  at: u64,
+  document: Value | null = null,
+): void {
   if (stashAudit() == 0) return;
   if (last - hashed >= KEPT - 1) settle();
+  const facts = document != null ? factsPlace(document) : null;
+  if (facts != null && factsTaken(facts)) settle();
+  if (facts != null) factsStore(facts);
   const number = last + 1;
   lastAt = at;
-  let length = encodeRecord(number, at, who, kind, object, clean(text, MAX_TEXT), code);
+  let length = encodeRecord(number, at, who, kind, object, clean(text, MAX_TEXT), code, facts);
   // Letters of several bytes: the text is the one part that can be spared.
-  if (length == 0) length = encodeRecord(number, at, who, kind, object, "", code);
+  if (length == 0) length = encodeRecord(number, at, who, kind, object, "", code, facts);
   const base = addressOf(number);
   sharedStore32(base + LENGTH_AT, 0);
   sharedStore32(base + CHAINED_AT, 0);
+  sharedStore32(base + FACTS_AT, facts != null ? 1 : 0);
   sharedWrite(base + CBOR_AT, work, length);
   sharedStore32(base + CRC_AT, crc32c(work, length));
   sharedStore32(base + LENGTH_AT, length);
   last = number;
   if (hashed == number - 1) chain(number);
   if (last - oldest >= KEPT) oldest = last - KEPT + 1;
+}
+
+/** Before a command: what was before it comes before it. */
+export function auditBegin(): void {
+  auditFollow();
+  factsTake();
 }
 
 /** Records a command of somebody and its verdict. */
@@ -180,16 +234,21 @@ export function auditCommand(who: string, op: string, request: Value, outcome: O
   const object = name == "" && spec != null ? spec.getText(FIELD_NAME) : name;
   const fault = outcome.fault;
   const now = uptimeMs();
-  if (fault != null) append(who, op, object, fault.message, fault.code, now);
-  else append(who, op, object, request.getBool(FIELD_FORCE) ? "done, by force" : "done", 0, now);
+  const facts = factsTake();
+  if (fault != null) append(who, op, object, fault.message, fault.code, now, facts);
+  else append(who, op, object, request.getBool(FIELD_FORCE) ? "done, by force" : "done", 0, now, facts);
 }
 
 /** Takes over the log of the predecessor: the unbroken run up to its newest record. */
 export function auditRestore(): void {
   if (stashAudit() == 0) return;
   for (let i: u64 = 0; i < KEPT; i++) {
-    const number = numberAt(i);
-    if (number % KEPT == i && number > last) last = number;
+    const length = readRecord(i);
+    const number = fieldIn(length, FIELD_SEQ);
+    if (number == 0 || number % KEPT != i) continue;
+    if (number > last) last = number;
+    const place = placeOf(work + SHA256_SIZE, length);
+    if (place != null) factsRestore(place);
   }
   followed = eventOf(last);
   oldest = last + 1;
@@ -206,7 +265,12 @@ export function auditRestore(): void {
 
 /** A number in the record of a place; 0: there is none. */
 function fieldAt(place: u64, field: string): u64 {
-  const reader = new CborReader(work + SHA256_SIZE, readRecord(place));
+  return fieldIn(readRecord(place), field);
+}
+
+/** The same of the record in `work`. */
+function fieldIn(length: u32, field: string): u64 {
+  const reader = new CborReader(work + SHA256_SIZE, length);
   const number = reader.find(field) ? reader.uint() : 0;
   return reader.ok && number < 1 << 52 ? number : 0;
 }

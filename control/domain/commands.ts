@@ -22,6 +22,7 @@ import {
   STATE_RUNNING,
   OP_APPLY,
   OP_AUDIT,
+  OP_AUDIT_FACTS,
   OP_BALLOON,
   OP_CREATE,
   OP_DOCTOR,
@@ -55,6 +56,7 @@ import { Cursor } from "./cursor";
 import { draftApply, draftPlan, draftPut } from "./draft";
 import { emit, eventAfter } from "./events";
 import { kernelLog, modules } from "./host";
+import { factsResult } from "./facts-log";
 import { hardwareResult, pciResult } from "./hardware";
 import { Fault, Outcome } from "./outcome";
 import { policyAdmit } from "./policy";
@@ -247,6 +249,7 @@ const table: Command[] = [
     "replace the control component by a boot module; VMs run on",
     upgradeStart,
   ),
+  new Command(OP_AUDIT_FACTS, "", Words.NONE, "", "", factsResult),
   new Command(OP_IMAGE_PUT, "", Words.NONE, "", "", uploadPut),
   new Command(OP_SPEC_PUT, "", Words.NONE, "", "", draftPut),
   new Command(OP_PLAN, "", Words.NONE, "", "", draftPlan),

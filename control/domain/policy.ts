@@ -1,8 +1,10 @@
 // Where the policy hooks (hooks/) are asked, and what follows from their answers.
 
 import { hooksRefuse } from "../protocol/admission";
+import { Plan } from "../protocol/planner";
 import { EVENT_MEMORY_LOW, EVENT_POLICY } from "../protocol/schema";
 import { emit, Event } from "./events";
+import { factsOfSet } from "./facts";
 import { freePages, hostNow, info } from "./host";
 import { policyHooks } from "./hooks/chosen";
 import { HOOK_START, HOOK_STOP, HookAction, HookVm } from "./hooks/hooks";
@@ -39,8 +41,11 @@ function factsOf(spec: VmSpec, restarts: u32): HookVm {
 
 /** Why the hooks forbid a VM to be like this, or null. */
 export function policyAdmit(vm: Vm, spec: VmSpec): Fault | null {
-  const wanted = new Vm(vm.index, spec);
-  const refusal = hooksRefuse(planCost(wanted), policyHooks());
+  const wanted = planCost(new Vm(vm.index, spec));
+  const plan = new Plan();
+  const refusal = hooksRefuse(wanted, policyHooks());
+  if (refusal != null) plan.refusals.push(refusal);
+  factsOfSet(spec, wanted, plan);
   return refusal != null ? new Fault(refusal.code, refusal.message, refusal.object, refusal.next) : null;
 }
 

@@ -42,7 +42,7 @@ import {
   PUSH_EVENT,
   PUSH_READY,
 } from "../protocol/schema";
-import { auditCommand, auditFollow } from "./audit";
+import { auditBegin, auditCommand } from "./audit";
 import { commandRun, isCommand, noSuchVm } from "./commands";
 import { Cursor } from "./cursor";
 import { eventAfter } from "./events";
@@ -184,7 +184,7 @@ export function sessionFrame(at: usize, length: u32): bool {
     replies.push(before);
     return true;
   }
-  if (isCommand(op)) auditFollow();
+  if (isCommand(op)) auditBegin();
   const outcome = isLate(op, request) ? Outcome.fail(lostFault(op, request)) : dispatch(op, request);
   if (isCommand(op)) auditCommand(AUDIT_PROGRAM, op, request, outcome);
   const reply = replyOf(id, outcome);

@@ -4,7 +4,8 @@
 //   documents: two copies of each     u32 magic, u32 sequence, u32 length, u32 crc-32c of the CBOR, CBOR
 //              the valid copy with the higher sequence counts; the other is written
 //   events:    256 of 256 bytes       u32 length, u32 crc-32c, CBOR
-//   audit log: 256 of 320 bytes       audit.ts
+//   audit log: 256 of 384 bytes       audit.ts
+//   facts: 256 KiB                    facts-log.ts
 //
 // What the documents are: stash-form.ts.
 // A successor takes nothing from here on trust: each piece is checked like a message from a stranger.
@@ -36,7 +37,8 @@ const EVENTS: u64 = <u64>(2 + Specification.MAX_VMS) * 2 * COPY_SIZE;
 const RECORD_SIZE: u32 = 256;
 const RECORD_HEADER: u32 = 8;
 const AUDIT: u64 = EVENTS + <u64>Protocol.EVENTS_KEPT * RECORD_SIZE;
-const PAGES: u64 = (AUDIT + <u64>Protocol.AUDIT_KEPT * Protocol.AUDIT_RECORD + PAGE_SIZE - 1) / PAGE_SIZE;
+const FACTS: u64 = AUDIT + <u64>Protocol.AUDIT_KEPT * Protocol.AUDIT_RECORD;
+const PAGES: u64 = (FACTS + Protocol.FACTS_KEPT + PAGE_SIZE - 1) / PAGE_SIZE;
 
 const scratch: usize = memory.data(0x1400, 16);
 const capPage: usize = memory.data(96, 16);
@@ -145,6 +147,11 @@ export function stashEvents(): Value[] {
 /** Where the audit log is; 0: there is no stash. */
 export function stashAudit(): u64 {
   return usable ? GPA_STASH + AUDIT : 0;
+}
+
+/** Where is what decisions rested on; 0: there is no stash. */
+export function stashFacts(): u64 {
+  return usable ? GPA_STASH + FACTS : 0;
 }
 
 /** Gives the stash up. */

@@ -31,6 +31,7 @@ import { admitNew } from "../protocol/admission";
 import { PlanVm } from "../protocol/planner";
 import { encode } from "./codec";
 import { emit } from "./events";
+import { factsOfNew } from "./facts";
 import { uptimeMs } from "./host";
 import { Fault } from "./outcome";
 import { disksForget } from "./disks";
@@ -59,6 +60,7 @@ function tenantAdmit(vm: Vm): Fault | null {
   for (let i = 0; limited && i < vmsAll().length; i++)
     if (vmsAll()[i].spec.tenant == tenant.name) vms.push(planCost(vmsAll()[i]));
   const plan = admitNew(planTenant(tenant), vms, planCost(vm), policyHooks());
+  factsOfNew(vm.spec, planTenant(tenant), vms, planCost(vm), plan);
   if (plan.refusals.length == 0) return null;
   const refusal = plan.refusals[0];
   return new Fault(refusal.code, refusal.message, refusal.object, refusal.next);

@@ -92,7 +92,7 @@ TEST_HOOKS := control/domain/hooks/lab.ts test/control/components/hooks/broken.t
 hooks_name = $(basename $(notdir $(1)))
 
 .PHONY: control-image
-control-image: build/control-$(call hooks_name,$(HOOKS)).bin
+control-image: build/control-$(call hooks_name,$(HOOKS)).bin build/control-$(call hooks_name,$(HOOKS)).cjs
 	@echo "next: plinth control upgrade $<"
 
 define hooked
@@ -103,10 +103,12 @@ $(GEN)/hooks-$(call hooks_name,$(1)).ts: control/native/component.mk
 		'import { hooksUse } from "../domain/hooks/chosen";' \
 		'hooksUse(hooks());' \
 		'export { init, onEvents } from "../domain/index";' > $$@
+build/control-$(call hooks_name,$(1)).cjs: $(1) control/domain/hooks/hooks.ts
+	@$(BIN)/esbuild --bundle --platform=node --format=cjs --log-level=warning $(1) --outfile=$$@
 $(call component,control-$(call hooks_name,$(1)),$(GEN)/hooks-$(call hooks_name,$(1)).ts,$(1) $(shell find control/domain -name '*.ts'))
 endef
 $(foreach file,$(sort $(HOOKS) $(TEST_HOOKS)),$(eval $(call hooked,$(file))))
-do-test: $(foreach file,$(TEST_HOOKS),build/control-$(call hooks_name,$(file)).wasm)
+do-test: $(foreach file,$(TEST_HOOKS),build/control-$(call hooks_name,$(file)).wasm build/control-$(call hooks_name,$(file)).cjs)
 
 build/components/emulator.wasm: $(shell find control/device-model -name '*.ts')
 

@@ -47,3 +47,13 @@ export function planAdmitted(have: PlanHost, want: PlanHost, hooks: Hooks): Plan
   }
   return plan;
 }
+
+/** The steps of a plan as text, of which its digest is made. */
+export function stepsText(plan: Plan): string {
+  let text = "";
+  for (let i = 0; i < plan.steps.length; i++) {
+    const step = at(plan.steps, i);
+    text += step.action + " " + step.object + " " + step.reason + "\n";
+  }
+  return text;
+}

@@ -27,7 +27,10 @@ export const enum Protocol {
   EVENTS_KEPT = 256,
   /** Records the audit log keeps, and bytes of each with its hash. */
   AUDIT_KEPT = 256,
-  AUDIT_RECORD = 320,
+  AUDIT_RECORD = 384,
+  /** Bytes that are kept of what decisions rested on, and of one decision. */
+  FACTS_KEPT = 262144,
+  FACTS_SIZE = 131072,
   /** Bytes of console output kept per VM. */
   SCROLLBACK = 65536,
 }
@@ -99,6 +102,7 @@ export const OP_EVENTS_WATCH: string = "events.watch";
 export const OP_DOCTOR: string = "doctor";
 export const OP_HARDWARE: string = "hardware";
 export const OP_HARDWARE_PCI: string = "hardware.pci";
+export const OP_AUDIT_FACTS: string = "audit.facts";
 export const OP_IMAGE_PUT: string = "image.put";
 export const OP_UPGRADE: string = "upgrade";
 export const OP_TEST_TRAP: string = "test.trap";
@@ -280,6 +284,15 @@ export const FIELD_PROBLEMS: string = "problems";
 export const FIELD_CONTROL: string = "control";
 /** Whether the control image is on trial: the one before may come back. */
 export const FIELD_TRIAL: string = "trial";
+/* What a decision rested on. */
+/** In a record: where that document is, its size and its hash. */
+export const FIELD_FACTS: string = "facts";
+export const FIELD_VERDICT: string = "verdict";
+export const FIELD_HAVE: string = "have";
+export const FIELD_WANT: string = "want";
+export const FIELD_FAULTS: string = "faults";
+export const FIELD_FIELDS: string = "fields";
+export const FIELD_FREES: string = "frees";
 /** The policy hooks of the control image. */
 export const FIELD_HOOKS: string = "hooks";
 /** The CPUs on which they want a VM. */

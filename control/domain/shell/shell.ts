@@ -23,7 +23,7 @@ import {
   OP_STATUS,
 } from "../../protocol/schema";
 import { ByteQueue } from "../byte-queue";
-import { auditCommand, auditFollow, auditResult } from "../audit";
+import { auditBegin, auditCommand, auditResult } from "../audit";
 import { Command, commandRun, isCommand, noSuchVm, Words } from "../commands";
 import { Event, lastEvent } from "../events";
 import { kernelVersion } from "../host";
@@ -255,7 +255,7 @@ function perform(command: Command, words: string[], request: Value): void {
   else if (command.op == OP_EVENTS) printEvents(words.length > 1 ? parseNumber(words[1]) : EVENTS_SHOWN);
   else {
     if (command.op == OP_HARDWARE) log = Value.map().putText(FIELD_OP, OP_HARDWARE_PCI);
-    if (isCommand(command.op)) auditFollow();
+    if (isCommand(command.op)) auditBegin();
     const outcome = command.run(request);
     if (isCommand(command.op)) auditCommand(AUDIT_SHELL, command.op, request, outcome);
     if (outcome.fault != null) printFault(outcome.fault!);

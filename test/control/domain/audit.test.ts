@@ -163,9 +163,9 @@ test("a record that was changed, even with its checksum, is found", async () => 
     await readAudit(client);
     const { space } = rig.kernel.domain("control");
     const length = new DataView(space.read(place(2), 4).buffer).getUint32(0, true);
-    const cbor = Buffer.from(space.read(place(2) + 44, length));
+    const cbor = Buffer.from(space.read(place(2) + 48, length));
     cbor.write("X", cbor.indexOf("created") + 1);
-    space.write(place(2) + 44, cbor);
+    space.write(place(2) + 48, cbor);
     const sum = Buffer.alloc(4);
     sum.writeUInt32LE(crc32c(cbor));
     if (mended) space.write(place(2) + 4, sum);

@@ -14,7 +14,7 @@ export interface Command extends Syntax {
   examples?: readonly string[];
   /** Not listed in help. */
   hidden?: boolean;
-  /** What an operand completes to: "vm", or fixed words. */
+  /** What an operand completes to: "vm", fixed words, or ["file"]. */
   completes?: "vm" | readonly string[];
   /** Words that complete further operands: "tags=". */
   keys?: readonly string[];

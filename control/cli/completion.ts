@@ -29,14 +29,16 @@ _plinth() {
     case \${COMP_WORDS[n]} in
       --socket|--tcp|--device|--timeout|--color) ((n++)) ;;
       -*) ;;
-      *) command="\${command:+$command }\${COMP_WORDS[n]}"; [[ $command == rig || $command == help ]] || break ;;
+      *) command="\${command:+$command }\${COMP_WORDS[n]}"; [[ ${[...groupWords(table), "help"].map((word) => `$command == ${word}`).join(" || ")} ]] || break ;;
     esac
   done
   case "$command|$before" in
 ${valueCases(table)}
     *) case "$command" in
       "") words="${firstWords(table).join(" ")}" ;;
-      rig) words="${secondWords(table, "rig").join(" ")}" ;;
+${groupWords(table)
+  .map((group) => `      ${group}) words="${secondWords(table, group).join(" ")}" ;;`)
+  .join("\n")}
 ${operandCases(table)}
     esac
     if [[ $word == -* ]]; then
@@ -80,7 +82,9 @@ function operandCases(table: readonly Command[]): string {
   for (const command of table) {
     if (command.completes === "vm" && command.keys)
       cases.push(`      "${command.name}") words="$(${LIST_VMS}) ${command.keys.join(" ")}" ;;`);
-    if (Array.isArray(command.completes))
+    if (command.completes?.[0] === "file")
+      cases.push(`      "${command.name}") COMPREPLY=($(compgen -f -- "$word")); return ;;`);
+    else if (Array.isArray(command.completes))
       cases.push(`      "${command.name}") words="${command.completes.join(" ")}" ;;`);
   }
   return cases.join("\n");
@@ -102,7 +106,7 @@ function fish(table: readonly Command[]): string {
     "complete -c plinth -f",
   ];
   for (const word of firstWords(table)) {
-    const summary = table.find((command) => command.name === word)?.summary ?? "start, end or show the rig";
+    const summary = table.find(({ name }) => name === word)?.summary ?? secondWords(table, word).join(", ");
     lines.push(`complete -c plinth -n __fish_use_subcommand -a ${word} -d ${quote(summary)}`);
   }
   for (const command of table) {
@@ -111,6 +115,7 @@ function fish(table: readonly Command[]): string {
     if (second) lines.push(`complete -c plinth -n ${quote(seen)} -a ${second} -d ${quote(command.summary)}`);
     if (command.completes === "vm")
       lines.push(`complete -c plinth -n ${quote(seen)} -a ${quote(`(${LIST_VMS})`)}`);
+    else if (command.completes?.[0] === "file") lines.push(`complete -c plinth -n ${quote(seen)} -F`);
     else if (command.completes)
       lines.push(`complete -c plinth -n ${quote(seen)} -a ${quote(command.completes.join(" "))}`);
     if (command.keys) lines.push(`complete -c plinth -n ${quote(seen)} -a ${quote(command.keys.join(" "))}`);
@@ -130,6 +135,11 @@ function fishOption(option: Option, condition: string, quote: (text: string) => 
 
 function firstWords(table: readonly Command[]): string[] {
   return [...new Set(table.map((command) => command.name.split(" ")[0]!))];
+}
+
+/** First words that are no commands by themselves: "rig". */
+function groupWords(table: readonly Command[]): string[] {
+  return firstWords(table).filter((word) => !table.some(({ name }) => name === word));
 }
 
 function secondWords(table: readonly Command[], first: string): string[] {

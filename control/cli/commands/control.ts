@@ -31,6 +31,7 @@ export const controlUpgrade: Command = {
   name: "control upgrade",
   operands: "IMAGE",
   options: [],
+  completes: ["file"],
   summary: "replace the running control component by another image; VMs run on",
   details: [
     "IMAGE is a file (build/control.bin), or the name of a boot module. The image is on trial until it says that it",

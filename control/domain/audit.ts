@@ -243,16 +243,22 @@ export function auditCommand(who: string, op: string, request: Value, outcome: O
 export function auditRestore(): void {
   if (stashAudit() == 0) return;
   for (let i: u64 = 0; i < KEPT; i++) {
-    const length = readRecord(i);
-    const number = fieldIn(length, FIELD_SEQ);
-    if (number == 0 || number % KEPT != i) continue;
-    if (number > last) last = number;
-    const place = placeOf(work + SHA256_SIZE, length);
-    if (place != null) factsRestore(place);
+    sharedRead(work, addressOf(i) + CBOR_AT, 32); /* which begin with the number */
+    const number = fieldIn(work, 32, FIELD_SEQ);
+    if (number % KEPT == i && sharedLoad32(addressOf(i) + LENGTH_AT) != 0) last = max(last, number);
   }
+  const limit = last > KEPT ? last - KEPT : 0;
+  while (last > limit && numberAt(last % KEPT) != last) last--;
+  if (last == limit) last = 0;
   followed = eventOf(last);
   oldest = last + 1;
   while (oldest > 1 && last - oldest + 1 < KEPT && numberAt((oldest - 1) % KEPT) == oldest - 1) oldest--;
+  for (let number = last; number >= oldest; number--) {
+    const place = placeOf(work + SHA256_SIZE, readRecord(number));
+    if (place == null) continue;
+    factsRestore(place);
+    break;
+  }
   hashed = oldest - 1;
   memory.fill(head, 0, SHA256_SIZE);
   for (let number = last; number >= oldest; number--) {
@@ -265,12 +271,11 @@ export function auditRestore(): void {
 
 /** A number in the record of a place; 0: there is none. */
 function fieldAt(place: u64, field: string): u64 {
-  return fieldIn(readRecord(place), field);
+  return fieldIn(work + SHA256_SIZE, readRecord(place), field);
 }
 
-/** The same of the record in `work`. */
-function fieldIn(length: u32, field: string): u64 {
-  const reader = new CborReader(work + SHA256_SIZE, length);
+function fieldIn(at: usize, length: u32, field: string): u64 {
+  const reader = new CborReader(at, length);
   const number = reader.find(field) ? reader.uint() : 0;
   return reader.ok && number < 1 << 52 ? number : 0;
 }

@@ -67,7 +67,8 @@ export function factsRestore(place: FactsPlace): void {
 }
 
 function isKept(place: FactsPlace): bool {
-  return place.size <= LIMIT && place.at + place.size <= end && place.at + KEPT >= end;
+  if (place.size > LIMIT || place.at > end || place.size > end - place.at) return false;
+  return place.at + KEPT >= end && (place.at % KEPT) + place.size <= KEPT;
 }
 
 /** Writes the SHA-256 of a document to `to`. */

@@ -23,9 +23,9 @@ import {
   sharedStore32,
   sharedWrite,
 } from "../lib/binding";
-import { CborWriter } from "../lib/cbor";
+import { CborReader, CborWriter } from "../lib/cbor";
 import { crc32c } from "../lib/crc32c";
-import { Protocol, Specification } from "../protocol/schema";
+import { FIELD_SEQ, Protocol, Specification } from "../protocol/schema";
 import { decode, encode } from "./codec";
 import { GPA_STASH, SLOT_STASH } from "./slots";
 import { Value } from "./value";
@@ -128,20 +128,31 @@ export function stashEvent(number: u64, value: Value): void {
   sharedStore32(base, length);
 }
 
-/** All events that are kept, in no order. */
-export function stashEvents(): Value[] {
-  const out: Value[] = [];
-  if (!usable) return out;
-  for (let i = 0; i < Protocol.EVENTS_KEPT; i++) {
-    const base = recordAddress(i);
-    const length = sharedLoad32(base);
-    if (length == 0 || length > RECORD_SIZE - RECORD_HEADER) continue;
-    sharedRead(scratch, base + RECORD_HEADER, length);
-    if (crc32c(scratch, length) != sharedLoad32(base + 4)) continue;
-    const value = decode(scratch, length);
-    if (value != null) out.push(value);
+/** Reads the event of a place into `scratch`; returns its length, 0: there is none. */
+function readEvent(place: u64): u32 {
+  const base = recordAddress(place);
+  const length = sharedLoad32(base);
+  if (length == 0 || length > RECORD_SIZE - RECORD_HEADER) return 0;
+  sharedRead(scratch, base + RECORD_HEADER, length);
+  return crc32c(scratch, length) == sharedLoad32(base + 4) ? length : 0;
+}
+
+/** The number of the newest event that is kept; 0: there is none. */
+export function stashLastEvent(): u64 {
+  let last: u64 = 0;
+  for (let place: u64 = 0; usable && place < <u64>Protocol.EVENTS_KEPT; place++) {
+    const reader = new CborReader(scratch, readEvent(place));
+    const number = reader.find(FIELD_SEQ) ? reader.uint() : 0;
+    if (reader.ok && number % Protocol.EVENTS_KEPT == place && number < 1 << 52) last = max(last, number);
   }
-  return out;
+  return last;
+}
+
+/** An event that a predecessor has kept, or null. */
+export function stashEventOf(number: u64): Value | null {
+  const length = usable ? readEvent(number) : 0;
+  const value = length > 0 ? decode(scratch, length) : null;
+  return value != null && value.getUint(FIELD_SEQ) == number ? value : null;
 }
 
 /** Where the audit log is; 0: there is no stash. */

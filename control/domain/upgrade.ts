@@ -286,7 +286,8 @@ export function upgradeStart(request: Value): Outcome {
     const fault = takeModule(name);
     if (fault != null) return fault;
   } else if (request.getUint(FIELD_SESSION) != session || session == 0 || length != size) {
-    return refuse(ErrorCode.WRONG_STATE, "is not whole here: send it again");
+    const text = "the image is not whole here: send it again";
+    return Outcome.fail(new Fault(ErrorCode.WRONG_STATE, text, "control", NEXT));
   }
   const hash = hashOf(GPA_UPLOAD, size);
   if (name == "" && request.getText(FIELD_HASH) != hash)

@@ -153,6 +153,20 @@ test("facts that were changed are found, and decisions that should have been oth
   );
 });
 
+test("nothing but facts is read", () => {
+  const rig = new Rig();
+  decide(rig);
+  for (const [at, size, from] of [
+    [0, 2 ** 20, 0],
+    [Protocol.FACTS_KEPT - 10, 100, 0],
+    [2 ** 52, 100, 0],
+    [0, 100, 100],
+    [0, 100, 2 ** 52],
+  ] as const)
+    assert.is(rig.error("audit.facts", { at, size, from })["code"], 3);
+  assert.is(rig.kernel.traps.length, 0);
+});
+
 test("facts that are changed on the host", async () => {
   const host = new ModelHost();
   await host.start();

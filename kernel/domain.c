@@ -21,7 +21,8 @@ struct domain *domains;
 struct domain *control_domain;
 u64 kernel_pages_reserved;
 
-#define RESTART_LIMIT 8 /* restarts of the control domain in ten seconds, then it stays down */
+#define RESTART_LIMIT 8  /* restarts of the control domain in ten seconds, then it stays down */
+#define TRIAL_SECONDS 10 /* in which a new image says that it is up */
 
 static const char *const role_names[] = {"control", "device model", "driver", "VM"};
 static const char *const failure_names[] = {
@@ -34,6 +35,7 @@ static const char *const failure_names[] = {
     "does not come back",
     "lost its device model",
     "no memory for a page of it",
+    "replaced",
 };
 
 /* --- the account --- */
@@ -155,7 +157,7 @@ void domain_destroy(struct domain *domain) {
     for (u32 i = 0; i < MAX_VCPUS; i++)
         if (domain->vcpus[i]) object_delete(&domain->vcpus[i]->object);
     delete_caps(domain);
-    memory_unmap_domain(domain);
+    memory_unmap_below(domain, gpa(EPT_ADDRESS_LIMIT));
     struct domain *vm = domain->vm, *model = domain->model;
     pair_take(domain);
     if (vm) vm->model = NULL;
@@ -311,29 +313,124 @@ void component_info(struct domain *domain) {
     memcpy(info->kernel_version, PLINTH_VERSION, sizeof(PLINTH_VERSION));
 }
 
-void domain_restart_control(void) {
-    struct domain *control = control_domain;
+/* --- the control domain --- */
+
+struct control_images control_images;
+
+/* It needs no page for tables, so it cannot fail: the table for the first 2 MiB has the info page.
+ */
+static u32 image_map(struct memory *image) {
+    u64 pages = image->pages < IMAGE_MAX >> PAGE_SHIFT ? image->pages : IMAGE_MAX >> PAGE_SHIFT;
+    memory_unmap_below(control_domain, gpa(GPA_RAM));
+    return memory_map(control_domain, image, NULL, gpa(GPA_IMAGE), 0, pages,
+                      RIGHT_READ | RIGHT_EXECUTE);
+}
+
+u32 control_boot(struct memory *image) {
+    control_images = (struct control_images){image, image, image, false};
+    return image_map(image);
+}
+
+/* Nobody else can name an image that was taken (control_upgrade). */
+static void image_drop(struct memory *image) {
+    if (image != control_images.booted) memory_destroy(image);
+}
+
+static void trial_over(struct timeout *timeout) {
+    (void)timeout;
+    domain_fail(control_domain, FAILURE_HANG, 0);
+}
+static struct timeout trial = {.fire = trial_over};
+
+bool control_upgrade(struct cap *cap) {
+    struct memory *image = memory_of(cap->object);
+    if (control_images.trial || cap->parent || image->clean != image->pages) return false;
+    image->object.references++; /* it outlives its capabilities */
+    cap_delete(cap);
+    control_images.before = control_images.current;
+    control_images.current = image;
+    domain_fail(control_domain, FAILURE_REPLACED, 0);
+    return true;
+}
+
+bool control_confirm(void) {
+    if (!control_images.trial) return false;
+    timeout_cancel(&trial);
+    control_images.trial = false;
+    control_domain->info->trial = 0;
+    image_drop(control_images.before);
+    control_images.before = control_images.booted;
+    return true;
+}
+
+/* The image for the next start; false: the same failed too often, and there is no other. */
+static bool image_choose(u32 failure) {
+    struct control_images *images = &control_images;
     static u64 window_start;
     static u32 in_window;
-    this_cpu()->restart_control = false;
     if (rdtsc() - window_start > 10 * tsc_hz) {
         window_start = rdtsc();
         in_window = 0;
     }
-    if (++in_window > RESTART_LIMIT) {
-        log_info("the control domain failed %u times in ten seconds: it stays down, VMs run on",
-                 in_window);
+    bool ends = images->trial || (failure != FAILURE_REPLACED && ++in_window > RESTART_LIMIT);
+    bool back = ends && images->current != images->before;
+    images->trial = failure == FAILURE_REPLACED;
+    control_domain->info->trial = images->trial;
+    control_domain->info->rolled_back = back;
+    timeout_cancel(&trial);
+    if (images->trial) timeout_set(&trial, rdtsc() + TRIAL_SECONDS * tsc_hz);
+    if (back) {
+        log_info("the control domain goes back to the image before");
+        in_window = 0;
+        struct memory *failed = images->current;
+        images->current = images->before;
+        images->before = images->booted;
+        (void)image_map(images->current);
+        image_drop(failed);
+    } else if (images->trial) {
+        (void)image_map(images->current);
+    }
+    return back || !ends;
+}
+
+static void restart_goes_on(struct timeout *timeout) {
+    (void)timeout;
+    this_cpu()->restart_control = true;
+    this_cpu()->attention = true;
+}
+
+/* In steps, between which others run: to zero its memory takes long. */
+void domain_restart_control(void) {
+    static struct timeout rest = {.fire = restart_goes_on};
+    static bool under_way;
+    struct domain *control = control_domain;
+    struct memory *ram = mapping_at(control, gpa(GPA_RAM))->memory;
+    u64 began = rdtsc();
+    this_cpu()->restart_control = false;
+    if (!under_way) {
+        while (!kernel_try_lock())
+            smp_service();
+        under_way = image_choose(control->failure);
+        kernel_unlock(true);
+        if (!under_way) {
+            log_info("the control domain fails again and again: it stays down, VMs run on");
+            return;
+        }
+        control->info->ended_tsc = began;
+        ram->clean = 0;
+    }
+    if (memory_fill(ram) == STATUS_OK && ram->clean < ram->pages) {
+        u64 now = rdtsc();
+        timeout_set(&rest, now + (now - began) / 2); /* a third of the time is for others */
         return;
     }
-    struct memory *ram = mapping_at(control, gpa(GPA_RAM))->memory;
-    ram->clean = 0;
-    while (memory_fill(ram) == STATUS_OK && ram->clean < ram->pages)
-        ;
+    under_way = false;
     memset(control->comm, 0, PAGE_SIZE);
     control->info->restarts++;
     control->info->last_failure = control->failure;
     control->state = DOMAIN_ACTIVE;
     control->failure = FAILURE_NONE;
+    component_info(control);
     component_reset(control);
     vcpu_start(control->vcpus[0]);
     log_info("control domain started again (%u)", control->info->restarts);

@@ -604,6 +604,16 @@ static u32 hc_host_reset(struct call *c) {
     return STATUS_OK;
 }
 
+/* The caller ends here, unless it confirms. */
+static u32 hc_upgrade(struct call *c) {
+    struct cap *cap;
+    TRY(get_root(c));
+    if (!c->a[0]) return control_confirm() ? STATUS_OK : STATUS_BAD_STATE;
+    TRY(cap_get(c->domain, c->a[0], OBJECT_MEMORY, RIGHT_ALL, &cap)); /* no boot module */
+    if (memory_of(cap->object)->pages > IMAGE_MAX >> PAGE_SHIFT) return STATUS_BAD_ARGUMENT;
+    return control_upgrade(cap) ? STATUS_OK : STATUS_BAD_STATE;
+}
+
 typedef u32 (*handler)(struct call *);
 static const handler handlers[HC_COUNT] = {
     [HC_LOG] = hc_log,
@@ -647,6 +657,7 @@ static const handler handlers[HC_COUNT] = {
     [HC_ENTROPY] = hc_entropy,
     [HC_MEM_RELEASE] = hc_mem_release,
     [HC_VCPU_SHARE] = hc_vcpu_share,
+    [HC_UPGRADE] = hc_upgrade,
 };
 
 /* Those that only read what capabilities lead to, and are on the way of every device's work. */

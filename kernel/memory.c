@@ -166,9 +166,11 @@ void memory_unmap_through(struct memory *memory, struct cap *cap) {
     }
 }
 
-void memory_unmap_domain(struct domain *domain) {
-    while (domain->mappings)
-        mapping_delete(domain->mappings);
+void memory_unmap_below(struct domain *domain, struct gpa end) {
+    for (struct mapping *next, *m = domain->mappings; m; m = next) {
+        next = m->next_in_domain;
+        if (m->start.v < end.v) mapping_delete(m);
+    }
 }
 
 /* --- pages without frames --- */

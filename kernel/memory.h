@@ -42,7 +42,7 @@ MUST_USE u32 memory_map(struct domain *domain, struct memory *memory, struct cap
                         struct gpa start, u64 first, u64 pages, u32 access);
 MUST_USE u32 memory_unmap(struct domain *domain, struct gpa start, u64 pages);
 void memory_unmap_through(struct memory *memory, struct cap *cap);
-void memory_unmap_domain(struct domain *domain);
+void memory_unmap_below(struct domain *domain, struct gpa end); /* what starts below */
 
 /* Gives the frames of pages back, wherever they are mapped. */
 MUST_USE u32 memory_release(struct memory *memory, u64 first, u64 pages);

@@ -288,7 +288,9 @@ static void idle(struct cpu *cpu) {
     if (!cpu->queue && !cpu->dedicated) atomic_or(&idle_cpus, 1ull << cpu->id);
     while (!cpu->attention && !cpu->restart_control) {
         deadline_update(cpu);
-        host_timer_set(cpu->deadline == ~0ull ? TIMER_OFF : cpu->deadline - TIMER_ADVANCE);
+        u64 first = cpu->deadline;
+        if (first < TIMER_OFF) first = first > TIMER_ADVANCE ? first - TIMER_ADVANCE : 1;
+        host_timer_set(first);
         if (clean_memory(cpu)) {
             cpu_take_interrupts();
         } else {

@@ -73,10 +73,7 @@ static struct domain *create_control(const struct boot_info *boot) {
     need(memory_create(control, CONTROL_RAM >> PAGE_SHIFT, &ram), "no memory for it");
     while (ram->clean < ram->pages)
         need(memory_fill(ram), "no memory for it");
-    struct cap *image_cap = &control->caps[CAP_MODULE];
-    need(memory_map(control, &modules[0], image_cap, gpa(GPA_IMAGE), 0, modules[0].pages,
-                    RIGHT_READ | RIGHT_EXECUTE),
-         "its image does not fit");
+    need(control_boot(&modules[0]), "its image does not fit");
     need(memory_map(control, ram, NULL, gpa(GPA_RAM), 0, ram->pages, RIGHT_READ | RIGHT_WRITE),
          "no memory for its tables");
     need(vcpu_create(control, 0, NULL, &vcpu), "no memory for its vCPU");

@@ -15,6 +15,8 @@ export interface AuditRecord {
   text: string;
   /** 0: done. */
   code: number;
+  /** Where that is on which the decision rested, its size, and its hash. */
+  facts?: [at: number, size: number, hash: Uint8Array];
   hash: string;
 }
 

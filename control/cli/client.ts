@@ -129,6 +129,25 @@ export class Client {
     return sample;
   }
 
+  /** What a decision of the audit log rested on; null: it is no longer kept. */
+  async auditFacts(at: number, size: number): Promise<Uint8Array | null> {
+    const pieces: Uint8Array[] = [];
+    try {
+      for (let from: number | undefined = 0; from !== undefined;) {
+        const page = (await this.query(schema.OP_AUDIT_FACTS, { at, size, from })) as {
+          data: Uint8Array;
+          next?: number;
+        };
+        pieces.push(page.data);
+        from = page.next !== undefined && page.next > from ? page.next : undefined;
+      }
+    } catch (error) {
+      if (error instanceof PlinthError && error.code === ErrorCode.NOT_FOUND) return null;
+      throw error;
+    }
+    return Buffer.concat(pieces);
+  }
+
   async tenants(): Promise<result.TenantRow[]> {
     return ((await this.query(schema.OP_TENANTS)) as { tenants: result.TenantRow[] }).tenants;
   }
@@ -158,6 +177,28 @@ export class Client {
   /** Does the steps of a plan: all, or none. */
   async apply(plan: result.PlanResult): Promise<{ steps: number }> {
     return (await this.change(schema.OP_APPLY, plan.draft)) as { steps: number };
+  }
+
+  /** Sends a control image in pieces; `told` hears how many bytes are there. Returns what `upgrade` wants of it. */
+  async uploadImage(
+    bytes: Uint8Array,
+    told: (at: number) => void,
+  ): Promise<{ session: number; size: number }> {
+    const session = randomInt(1, 2 ** 31);
+    const size = bytes.length;
+    for (let at = 0; at < size; at += schema.Protocol.MAX_CHUNK) {
+      const data = bytes.subarray(at, at + schema.Protocol.MAX_CHUNK);
+      await this.query(schema.OP_IMAGE_PUT, { session, at, size, data });
+      told(at + data.length);
+    }
+    return { session, size };
+  }
+
+  /** Replaces the control component by what was uploaded, or by a boot module; returns the new image's hash. */
+  async upgrade(
+    fields: { session: number; size: number; hash: string } | { image: string },
+  ): Promise<string> {
+    return ((await this.change(schema.OP_UPGRADE, fields)) as { hash: string }).hash;
   }
 
   async start(vm: string): Promise<result.VmRow> {

@@ -15,7 +15,7 @@ export interface Command extends Syntax {
   examples?: readonly string[];
   /** Not listed in help. */
   hidden?: boolean;
-  /** What an operand completes to: "vm", "tenant", or fixed words. */
+  /** What an operand completes to: "vm", "tenant", fixed words, or ["file"]. */
   completes?: "vm" | "tenant" | readonly string[];
   /** Words that complete further operands: "tags=". */
   keys?: readonly string[];

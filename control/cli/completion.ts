@@ -81,6 +81,10 @@ function operandWords({ completes }: Command): string {
 function operandCases(table: readonly Command[]): string {
   const cases = [`      help) words="${[...firstWords(table), ...TOPIC_NAMES].join(" ")}" ;;`];
   for (const command of table) {
+    if (command.completes?.[0] === "file") {
+      cases.push(`      "${command.name}") COMPREPLY=($(compgen -f -- "$word")); return ;;`);
+      continue;
+    }
     const words = [operandWords(command), ...(command.keys ?? [])].filter((word) => word !== "").join(" ");
     if (words !== "") cases.push(`      "${command.name}") words="${words}" ;;`);
   }
@@ -128,7 +132,8 @@ function fish(table: readonly Command[]): string {
       lines.push(`complete -c plinth -n ${quote(open)} -a ${second} -d ${quote(command.summary)}`);
     }
     const words = operandWords(command).replace(/^\$/, "");
-    if (words !== "") lines.push(`complete -c plinth -n ${quote(seen)} -a ${quote(words)}`);
+    if (words === "file") lines.push(`complete -c plinth -n ${quote(seen)} -F`);
+    else if (words !== "") lines.push(`complete -c plinth -n ${quote(seen)} -a ${quote(words)}`);
     if (command.keys) lines.push(`complete -c plinth -n ${quote(seen)} -a ${quote(command.keys.join(" "))}`);
     for (const option of command.options) lines.push(fishOption(option, `-n ${quote(seen)} `, quote));
   }

@@ -185,6 +185,11 @@ export interface HostStatus {
   memory: { total: number; free: number; clean: number; kernel: number; reserved: number };
   vms: { total: number; running: number };
   controlRestarts: number;
+  /**
+   * The control component: the hash of its image, and of the one before while it is on trial; how long there was none
+   * before it started.
+   */
+  control?: { version: string; image: string; trial: boolean; pauseUs: number; before?: string };
   badFrames: number;
   /** Times that the host's serial port lost what it received. */
   overruns?: number;

@@ -1,7 +1,8 @@
 // The table of commands, in the order in which help lists them.
 
 import type { Command } from "./command";
-import { audit, auditVerify } from "./commands/audit";
+import { audit, auditReplay, auditVerify } from "./commands/audit";
+import { controlUpgrade } from "./commands/control";
 import { consoleCommand } from "./commands/console";
 import { decode } from "./commands/decode";
 import { trap, trapModel } from "./commands/hidden";
@@ -39,6 +40,7 @@ export function commandTable(): readonly Command[] {
     top,
     audit,
     auditVerify,
+    auditReplay,
     exportCommand,
     check,
     diff,
@@ -51,6 +53,7 @@ export function commandTable(): readonly Command[] {
     free,
     doctor,
     hardware,
+    controlUpgrade,
     decode,
     shell,
     rigUp,

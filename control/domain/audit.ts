@@ -2,14 +2,15 @@
 // chained to the one before. The last 256 are kept; what is older is in the hash before the oldest.
 //
 //   record n, in the stash, at n % 256:   u32 length, u32 crc-32c of the CBOR, u32: 1 when the hash is there,
-//                                         32 bytes: the hash of record n - 1; CBOR
+//                                         32 bytes: the hash of record n - 1,
+//                                         u32: 1 when the hash of its facts is still to come; CBOR
 //   hash of a record:                     SHA-256 of the hash of the one before, and of its CBOR; before the first: zeros
 //
 // What the host decides is taken from the events, and hashes are computed, when the host is idle or somebody asks: no
 // command waits for that. Each record says which event was the last in the log, so that a successor goes on there.
 
 import { sharedLoad32, sharedRead, sharedStore32, sharedWrite } from "../lib/binding";
-import { CborWriter } from "../lib/cbor";
+import { CborReader, CborWriter } from "../lib/cbor";
 import { crc32c } from "../lib/crc32c";
 import { sha256, SHA256_SIZE } from "../lib/sha256";
 import {
@@ -18,10 +19,12 @@ import {
   FIELD_BEFORE,
   FIELD_CODE,
   FIELD_EVENT,
+  FIELD_FACTS,
   FIELD_FORCE,
   FIELD_FROM,
   FIELD_HASH,
   FIELD_HEAD,
+  FIELD_IMAGE,
   FIELD_KIND,
   FIELD_NAME,
   FIELD_NEXT,
@@ -35,8 +38,9 @@ import {
   FIELD_WHO,
   Protocol,
 } from "../protocol/schema";
-import { decode } from "./codec";
 import { eventAfter, lastEvent } from "./events";
+import { factsTake } from "./facts";
+import { factsHash, FactsPlace, factsPlace, factsRestore, factsStore, factsTaken } from "./facts-log";
 import { uptimeMs } from "./host";
 import { Outcome } from "./outcome";
 import { stashAudit } from "./stash";
@@ -49,7 +53,8 @@ const LENGTH_AT: u32 = 0;
 const CRC_AT: u32 = 4;
 const CHAINED_AT: u32 = 8;
 const BEFORE_AT: u32 = 12;
-const CBOR_AT: u32 = 44;
+const FACTS_AT: u32 = 44;
+const CBOR_AT: u32 = 48;
 const MAX_CBOR: u32 = SLOT_SIZE - CBOR_AT;
 const MAX_TEXT = 110;
 /** Bytes of records in one reply. */
@@ -61,8 +66,9 @@ const MAX_BEHIND: u64 = 64;
 const KEPT: u64 = Protocol.AUDIT_KEPT;
 
 /** What is hashed: the hash before, and the record. */
-const work: usize = memory.data(320, 16);
+const work: usize = memory.data(384, 16);
 const head: usize = memory.data(32, 16);
+const noHash: usize = memory.data(32, 16);
 let last: u64 = 0;
 let oldest: u64 = 1;
 /** The last record whose hash is known: `head`. */
@@ -91,11 +97,32 @@ function chain(number: u64): void {
   sharedStore32(addressOf(number) + CHAINED_AT, 1);
 }
 
+/** Puts the hash of its facts to the end of a record. */
+function hashFacts(number: u64): void {
+  const base = addressOf(number);
+  const length = readRecord(number);
+  const place = placeOf(work + SHA256_SIZE, length);
+  sharedStore32(base + FACTS_AT, 0);
+  if (length == 0 || place == null) return;
+  factsHash(place, work + SHA256_SIZE + length - SHA256_SIZE);
+  sharedWrite(base + CBOR_AT, work + SHA256_SIZE, length);
+  sharedStore32(base + CRC_AT, crc32c(work + SHA256_SIZE, length));
+}
+
+/** Where the facts of a record are, or null. */
+function placeOf(at: usize, length: u32): FactsPlace | null {
+  const reader = new CborReader(at, length);
+  if (!reader.find(FIELD_FACTS) || reader.array() != 3) return null;
+  const place = new FactsPlace(reader.uint(), reader.uint());
+  return reader.ok ? place : null;
+}
+
 /** Computes the hashes that are missing. */
 function settle(): void {
   while (hashed < last) {
     const number = hashed + 1;
     chain(number);
+    if (sharedLoad32(addressOf(number) + FACTS_AT) == 1) hashFacts(number);
     const length = readRecord(number);
     memory.copy(work, head, SHA256_SIZE);
     sha256(head, work, SHA256_SIZE + length);
@@ -103,8 +130,8 @@ function settle(): void {
   }
 }
 
-/** Records the events that are not in the log yet; before a command, so that it comes behind what was before it. */
-export function auditFollow(): void {
+/** Records the events that are not in the log yet. */
+function auditFollow(): void {
   for (;;) {
     const event = eventAfter(followed);
     if (event == null) return;
@@ -133,9 +160,10 @@ function encodeRecord(
   object: string,
   text: string,
   code: u32,
+  facts: FactsPlace | null,
 ): u32 {
   const writer = new CborWriter(work, MAX_CBOR);
-  writer.map(8);
+  writer.map(facts != null ? 9 : 8);
   writer.text(FIELD_SEQ);
   writer.uint(number);
   writer.text(FIELD_AT);
@@ -152,20 +180,40 @@ function encodeRecord(
   writer.uint(code);
   writer.text(FIELD_EVENT);
   writer.uint(followed);
+  if (facts != null) {
+    memory.fill(noHash, 0, SHA256_SIZE);
+    writer.text(FIELD_FACTS);
+    writer.array(3);
+    writer.uint(facts.at);
+    writer.uint(facts.size);
+    writer.bytes(noHash, SHA256_SIZE);
+  }
   return writer.ok ? writer.length : 0;
 }
 
-function append(who: string, kind: string, object: string, text: string, code: u32, at: u64): void {
+function append(
+  who: string,
+  kind: string,
+  object: string,
+  text: string,
+  code: u32,
+  at: u64,
+  document: Value | null = null,
+): void {
   if (stashAudit() == 0) return;
   if (last - hashed >= KEPT - 1) settle();
+  const facts = document != null ? factsPlace(document) : null;
+  if (facts != null && factsTaken(facts)) settle();
+  if (facts != null) factsStore(facts);
   const number = last + 1;
   lastAt = at;
-  let length = encodeRecord(number, at, who, kind, object, clean(text, MAX_TEXT), code);
+  let length = encodeRecord(number, at, who, kind, object, clean(text, MAX_TEXT), code, facts);
   // Letters of several bytes: the text is the one part that can be spared.
-  if (length == 0) length = encodeRecord(number, at, who, kind, object, "", code);
+  if (length == 0) length = encodeRecord(number, at, who, kind, object, "", code, facts);
   const base = addressOf(number);
   sharedStore32(base + LENGTH_AT, 0);
   sharedStore32(base + CHAINED_AT, 0);
+  sharedStore32(base + FACTS_AT, facts != null ? 1 : 0);
   sharedWrite(base + CBOR_AT, work, length);
   sharedStore32(base + CRC_AT, crc32c(work, length));
   sharedStore32(base + LENGTH_AT, length);
@@ -174,27 +222,44 @@ function append(who: string, kind: string, object: string, text: string, code: u
   if (last - oldest >= KEPT) oldest = last - KEPT + 1;
 }
 
+/** Before a command: what was before it comes before it. */
+export function auditBegin(): void {
+  auditFollow();
+  factsTake();
+}
+
 /** Records a command of somebody and its verdict. */
 export function auditCommand(who: string, op: string, request: Value, outcome: Outcome): void {
   const spec = request.get(FIELD_SPEC);
-  const name = request.getText(FIELD_VM, request.getText(FIELD_TENANT));
+  const name = request.getText(FIELD_VM, request.getText(FIELD_TENANT, request.getText(FIELD_IMAGE)));
   const object = name == "" && spec != null ? spec.getText(FIELD_NAME) : name;
   const fault = outcome.fault;
   const now = uptimeMs();
-  if (fault != null) append(who, op, object, fault.message, fault.code, now);
-  else append(who, op, object, request.getBool(FIELD_FORCE) ? "done, by force" : "done", 0, now);
+  const facts = factsTake();
+  if (fault != null) append(who, op, object, fault.message, fault.code, now, facts);
+  else append(who, op, object, request.getBool(FIELD_FORCE) ? "done, by force" : "done", 0, now, facts);
 }
 
 /** Takes over the log of the predecessor: the unbroken run up to its newest record. */
 export function auditRestore(): void {
   if (stashAudit() == 0) return;
   for (let i: u64 = 0; i < KEPT; i++) {
-    const number = numberAt(i);
-    if (number % KEPT == i && number > last) last = number;
+    sharedRead(work, addressOf(i) + CBOR_AT, 32); /* which begin with the number */
+    const number = fieldIn(work, 32, FIELD_SEQ);
+    if (number % KEPT == i && sharedLoad32(addressOf(i) + LENGTH_AT) != 0) last = max(last, number);
   }
+  const limit = last > KEPT ? last - KEPT : 0;
+  while (last > limit && numberAt(last % KEPT) != last) last--;
+  if (last == limit) last = 0;
   followed = eventOf(last);
   oldest = last + 1;
   while (oldest > 1 && last - oldest + 1 < KEPT && numberAt((oldest - 1) % KEPT) == oldest - 1) oldest--;
+  for (let number = last; number >= oldest; number--) {
+    const place = placeOf(work + SHA256_SIZE, readRecord(number));
+    if (place == null) continue;
+    factsRestore(place);
+    break;
+  }
   hashed = oldest - 1;
   memory.fill(head, 0, SHA256_SIZE);
   for (let number = last; number >= oldest; number--) {
@@ -207,10 +272,13 @@ export function auditRestore(): void {
 
 /** A number in the record of a place; 0: there is none. */
 function fieldAt(place: u64, field: string): u64 {
-  const length = readRecord(place);
-  const value = length > 0 ? decode(work + SHA256_SIZE, length) : null;
-  const number = value != null ? value.getUint(field) : 0;
-  return number < 1 << 52 ? number : 0;
+  return fieldIn(work + SHA256_SIZE, readRecord(place), field);
+}
+
+function fieldIn(at: usize, length: u32, field: string): u64 {
+  const reader = new CborReader(at, length);
+  const number = reader.find(field) ? reader.uint() : 0;
+  return reader.ok && number < 1 << 52 ? number : 0;
 }
 
 function numberAt(place: u64): u64 {

@@ -8,7 +8,6 @@ import {
   BOOT_AUTO,
   CONSOLE_SERIAL,
   CONSOLE_VIRTIO,
-  EVENT_CONTROL_RESTARTED,
   EVENT_CONTROL_STARTED,
   EVENT_SPEC_ERROR,
   FIELD_BOOT,
@@ -42,14 +41,26 @@ import { networksHold, networksOfLink, networksSweep } from "./networks";
 import { linkAddress, MAX_DISKS, vmSlot, VmSlot, vmsThatFit } from "./slots";
 import { HostSpec, readHostSpec } from "./host-spec";
 import { DiskSpec, isName, ModuleSpec, VmSpec } from "./spec";
+import { stashProblem } from "./stash-form";
 import { tenantsSet } from "./tenants";
 import { clean, counted, fieldText, grouped, quoted } from "./text";
+import { upgradeFresh, upgradeRestore } from "./upgrade";
 import { Value } from "./value";
 import { Vm } from "./vm";
 import { vmAttachLink, vmCost, vmForgetLink, vmTearDown } from "./vm-builder";
 import { vmCreate, vmStartSoon } from "./vm-actions";
 import { failureName, vmsDomainEvent, vmsLinkEvent, lastWords } from "./vm-watch";
-import { hostNameSet, hostUnstash, vmAdopt, vmFind, vmHolds, vmsAll, vmSave, vmUnstash } from "./vms";
+import {
+  hostNameSet,
+  hostSave,
+  hostUnstash,
+  vmAdopt,
+  vmFind,
+  vmHolds,
+  vmsAll,
+  vmSave,
+  vmUnstash,
+} from "./vms";
 
 const SPEC_MODULE: string = "spec";
 
@@ -75,6 +86,8 @@ function problem(vm: string, text: string, next: string): void {
 /** A first start: creates and starts the VMs of the host specification. Returns a line for people. */
 export function bootFresh(): string {
   emit(EVENT_CONTROL_STARTED, "", "control domain started");
+  hostSave();
+  upgradeFresh();
   manifestCheck();
   for (let i = 0; i < damages().length; i++) problem("", damages()[i], DAMAGE_NEXT);
   const spec = readSpecModule();
@@ -118,6 +131,8 @@ function readSpecModule(): HostSpec | null {
 
 /** A restart: takes over the predecessor's VMs. Returns a line for people. */
 export function bootAgain(): string {
+  const refused = stashProblem();
+  assert(refused == "" || info().trial == 0, refused); /* the image before takes over again */
   eventsRestore();
   auditRestore();
   manifestCheck();
@@ -130,8 +145,8 @@ export function bootAgain(): string {
   const words = info().last_failure == Failure.TRAP ? lastWords("control") : "";
   const reason = words != "" ? "trap: " + clean(words, 110) : cause;
   const count = vmsAll().length;
-  const text = "control domain restarted (" + reason + "); found " + counted(count, "VM");
-  emit(EVENT_CONTROL_RESTARTED, "", text);
+  const text = upgradeRestore(reason, counted(count, "VM"));
+  if (refused != "") problem("", refused, "ls");
   for (let i = 0; i < count; i++) vmSave(vmsAll()[i]);
   for (let i = 0; i < count && i < vmsAll().length; i++) vmsLinkEvent(vmsAll()[i].index);
   vmsDomainEvent();

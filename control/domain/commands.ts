@@ -22,6 +22,7 @@ import {
   STATE_RUNNING,
   OP_APPLY,
   OP_AUDIT,
+  OP_AUDIT_FACTS,
   OP_BALLOON,
   OP_CREATE,
   OP_DOCTOR,
@@ -46,8 +47,10 @@ import {
   OP_TENANT_SET,
   OP_TENANTS,
   OP_TOP,
+  OP_IMAGE_PUT,
   OP_TEST_TRAP,
   OP_TEST_TRAP_MODEL,
+  OP_UPGRADE,
   Protocol,
 } from "../protocol/schema";
 import { auditResult } from "./audit";
@@ -56,13 +59,16 @@ import { Cursor } from "./cursor";
 import { draftApply, draftPlan, draftPut } from "./draft";
 import { emit, eventAfter } from "./events";
 import { kernelLog, modules } from "./host";
+import { factsResult } from "./facts-log";
 import { hardwareResult, pciResult } from "./hardware";
 import { Fault, Outcome } from "./outcome";
+import { policyAdmit } from "./policy";
 import { doctorResult, showResult, statusResult, tenantsResult } from "./reports";
 import { readVmChanges, readVmSpec } from "./spec";
 import { clean, nearest, quoted } from "./text";
 import { tenantRemove, tenantSet } from "./tenant-actions";
 import { topResult } from "./top";
+import { upgradeStart, uploadPut } from "./upgrade";
 import { Value } from "./value";
 import { Vm } from "./vm";
 import {
@@ -93,6 +99,7 @@ const CHANGES: string[] = [
   OP_STOP,
   OP_TENANT_RM,
   OP_TENANT_SET,
+  OP_UPGRADE,
 ];
 
 /** What follows a command's name in the shell. */
@@ -110,6 +117,7 @@ export const enum Words {
   TENANT = 10,
   EVENTS = 11,
   CONSOLE = 12,
+  IMAGE = 13,
 }
 
 const MAX_ROW_REASON = 60;
@@ -261,6 +269,16 @@ const table: Command[] = [
     "who has done what, chained by hashes",
     auditResult,
   ),
+  new Command(
+    OP_UPGRADE,
+    "upgrade",
+    Words.IMAGE,
+    "upgrade IMAGE",
+    "replace the control component by a boot module; VMs run on",
+    upgradeStart,
+  ),
+  new Command(OP_AUDIT_FACTS, "", Words.NONE, "", "", factsResult),
+  new Command(OP_IMAGE_PUT, "", Words.NONE, "", "", uploadPut),
   new Command(OP_SPEC_PUT, "", Words.NONE, "", "", draftPut),
   new Command(OP_PLAN, "", Words.NONE, "", "", draftPlan),
   new Command(OP_APPLY, "", Words.NONE, "", "", draftApply),
@@ -384,6 +402,8 @@ function set(request: Value): Outcome {
   const changes = request.get(FIELD_SPEC);
   const read = readVmChanges(vm.spec, changes);
   if (read.fault != null) return Outcome.fail(read.fault!);
+  const denied = policyAdmit(vm, read.spec!);
+  if (denied != null) return Outcome.fail(denied);
   vmChange(vm, read.spec!);
   emit(EVENT_VM_CHANGED, vm.name, "changed: " + changes!.keys.join(", "));
   return rowOf(vm);

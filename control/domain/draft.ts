@@ -1,6 +1,5 @@
 // A specification that a program sends in pieces, since it is longer than a frame; what it would change; applying it.
 
-import { crc32c } from "../lib/crc32c";
 import { Plan, Step } from "../protocol/planner";
 import {
   ErrorCode,
@@ -28,8 +27,8 @@ import { decode } from "./codec";
 import { documentBuffer, freePages } from "./host";
 import { HostSpec, readHostSpec } from "./host-spec";
 import { Fault, Outcome } from "./outcome";
-import { planSpec } from "./planning";
-import { clean, counted, utf8 } from "./text";
+import { digestOf, planSpec } from "./planning";
+import { clean, counted } from "./text";
 import { Kind, Value } from "./value";
 
 /** Bytes of steps and refusals in one reply. */
@@ -76,17 +75,6 @@ function draftOf(request: Value): HostSpec | null {
   return readHostSpec(decode(documentBuffer, length));
 }
 
-/** A number that differs when the steps do: what is applied is what was shown. */
-function digestOf(plan: Plan): u32 {
-  let text = "";
-  for (let i = 0; i < plan.steps.length; i++) {
-    const step = plan.steps[i];
-    text += step.action + " " + step.object + " " + step.reason + "\n";
-  }
-  const bytes = utf8(text);
-  return crc32c(changetype<usize>(bytes), bytes.length);
-}
-
 function stepToValue(step: Step): Value {
   return Value.map()
     .putText(FIELD_ACTION, step.action)
@@ -108,7 +96,7 @@ function refusalToValue(plan: Plan, index: i32): Value {
 export function draftPlan(request: Value): Outcome {
   const spec = draftOf(request);
   if (spec == null) return Outcome.fail(lost());
-  const plan = planSpec(spec);
+  const plan = planSpec(spec, false);
   const steps = Value.list();
   const refusals = Value.list();
   const result = Value.map()
@@ -133,7 +121,7 @@ export function draftPlan(request: Value): Outcome {
 export function draftApply(request: Value): Outcome {
   const spec = draftOf(request);
   if (spec == null) return Outcome.fail(lost());
-  const plan = planSpec(spec);
+  const plan = planSpec(spec, true);
   if (plan.refusals.length > 0) return Outcome.fail(refused(plan));
   if (request.getUint(FIELD_DIGEST) != digestOf(plan)) {
     const text = "the host has changed since the plan was made: nothing was done";

@@ -2,7 +2,7 @@
 
 import { FIELD_AT, FIELD_KIND, FIELD_SEQ, FIELD_TEXT, FIELD_VM, Protocol } from "../protocol/schema";
 import { uptimeMs } from "./host";
-import { stashEvent, stashEvents } from "./stash";
+import { stashEvent, stashEventOf, stashLastEvent } from "./stash";
 import { clean } from "./text";
 import { Value } from "./value";
 
@@ -36,22 +36,32 @@ export function eventsListen(heard: (event: Event) => void): void {
   listener = heard;
 }
 
-/** Takes over the events of the predecessor. */
+let follower: ((event: Event) => void) | null = null;
+
+/** The same, for the policy hooks. */
+export function eventsFollow(heard: (event: Event) => void): void {
+  follower = heard;
+}
+
+/** Takes over the events of the predecessor: each is read when somebody asks for it. */
 export function eventsRestore(): void {
-  const values = stashEvents();
-  for (let i = 0; i < values.length; i++) {
-    const value = values[i];
-    const seq = value.getUint(FIELD_SEQ);
-    if (seq == 0 || seq > 1 << 52) continue;
-    kept[<i32>(seq % Protocol.EVENTS_KEPT)] = new Event(
-      seq,
-      value.getUint(FIELD_AT),
-      clean(value.getText(FIELD_KIND)),
-      clean(value.getText(FIELD_VM)),
-      clean(value.getText(FIELD_TEXT)),
-    );
-    last = max(last, seq);
-  }
+  last = stashLastEvent();
+}
+
+function eventOf(seq: u64): Event | null {
+  const event = kept[<i32>(seq % Protocol.EVENTS_KEPT)];
+  if (event != null && event.seq == seq) return event;
+  const value = stashEventOf(seq);
+  if (value == null) return null;
+  const read = new Event(
+    seq,
+    value.getUint(FIELD_AT),
+    clean(value.getText(FIELD_KIND)),
+    clean(value.getText(FIELD_VM)),
+    clean(value.getText(FIELD_TEXT)),
+  );
+  kept[<i32>(seq % Protocol.EVENTS_KEPT)] = read;
+  return read;
 }
 
 /** Records an event. `vm` is "" when it is about the host. */
@@ -62,6 +72,8 @@ export function emit(kind: string, vm: string, text: string): void {
   stashEvent(last, event.toValue());
   const heard = listener;
   if (heard != null) heard(event);
+  const follows = follower;
+  if (follows != null) follows(event);
 }
 
 /** The number of the newest event; 0 before the first. */
@@ -73,8 +85,8 @@ export function lastEvent(): u64 {
 export function eventAfter(since: u64): Event | null {
   const oldest: u64 = last > <u64>Protocol.EVENTS_KEPT ? last - Protocol.EVENTS_KEPT + 1 : 1;
   for (let seq = max(since + 1, oldest); seq <= last; seq++) {
-    const event = kept[<i32>(seq % Protocol.EVENTS_KEPT)];
-    if (event != null && event.seq == seq) return event;
+    const event = eventOf(seq);
+    if (event != null) return event;
   }
   return null;
 }

@@ -25,6 +25,12 @@ export function info(): Info {
   return changetype<Info>(infoPage);
 }
 
+/** Microseconds since a time-stamp. */
+export function usSince(tsc: u64): u64 {
+  const time = now();
+  return time > tsc ? ((time - tsc) * 1000) / ticksPerMs : 0;
+}
+
 /** Milliseconds since the boot loader's hand-over. */
 export function uptimeMs(): u64 {
   const time = now();

@@ -5,15 +5,17 @@ import { capDrop, log, now, timerCreate, timerSet } from "../lib/binding";
 import { auditTick } from "./audit";
 import { clockStart } from "./clock";
 import { bootAgain, bootFresh, bootProblems } from "./boot";
-import { eventsListen } from "./events";
+import { eventsFollow, eventsListen } from "./events";
 import { hostRead, info, tscAt, uptimeMs } from "./host";
 import { lineAdd, lineFill, lineFlush, lineListen, lineReceive, lineTick } from "./line";
+import { policyHear, policyTick } from "./policy";
 import { portsTick } from "./ports";
 import { sessionFrame, sessionProbe, sessionStart } from "./session";
 import { shellEvent, shellNotice, shellReceive, shellSource, shellStart, shellTick } from "./shell/shell";
 import { EVENT_TIMER, EVENT_UART, linkOfEvent, SLOT_TIMER } from "./slots";
 import { stashOpen } from "./stash";
 import { uartEvent, uartQueued, uartStart } from "./uart";
+import { upgradeReady, upgradeTick } from "./upgrade";
 import { BUILD, PRODUCT, VERSION } from "./version";
 import { vmsDomainEvent, vmsLinkEvent, vmsTick } from "./vm-watch";
 
@@ -38,6 +40,7 @@ export function init(): void {
   sessionStart();
   shellNotice("\n" + PRODUCT + " " + VERSION + " (" + BUILD + ")");
   if (!line) log("control: there is no COM1, so there is no shell");
+  eventsFollow(policyHear);
   const summary = again ? bootAgain() : bootFresh();
   const problems = bootProblems();
   for (let i = 0; i < problems.length; i++) shellNotice("error: " + problems[i]);
@@ -45,7 +48,8 @@ export function init(): void {
   shellNotice('Type "help" for the commands.');
   eventsListen(shellEvent);
   shellStart();
-  finish();
+  finish(u64.MAX_VALUE);
+  upgradeReady();
 }
 
 export function onEvents(bits: u64): void {
@@ -57,13 +61,15 @@ export function onEvents(bits: u64): void {
     if (((all >> event) & 1) == 0) continue;
     if (vmsLinkEvent(linkOfEvent(event))) unfinished |= (<u64>1) << event;
   }
-  finish();
+  lineFlush();
+  finish(upgradeTick(uptimeMs()));
 }
 
-/** Does what is due, sends what there is, and sets the timer for what comes next. */
-function finish(): void {
+/** Does what is due, sends what there is, and sets the timer for what comes next, at `due` at the latest. */
+function finish(due: u64): void {
   const time = uptimeMs();
-  let next = min(min(vmsTick(time), portsTick(time)), min(lineTick(time), shellTick(time)));
+  policyTick(time);
+  let next = min(min(vmsTick(time), portsTick(time)), min(min(lineTick(time), shellTick(time)), due));
   if (unfinished != 0) next = time;
   lineFlush();
   auditTick(time);

@@ -1,13 +1,19 @@
 // What the planner is told: this host, and a specification, each VM with what it costs here.
 
 import { FIELD_BALLOON, FIELD_MEMORY, FIELD_NAME } from "../protocol/schema";
-import { exactSize, planChange, Plan, PlanHost, PlanTenant, PlanVm, Refusal } from "../protocol/planner";
+import { crc32c } from "../lib/crc32c";
+import { planAdmitted, stepsText } from "../protocol/admission";
+import { exactSize, Plan, PlanHost, PlanTenant, PlanVm, Refusal } from "../protocol/planner";
 import { PAGE_SIZE } from "../gen/abi";
+import { factsOfPlan } from "./facts";
 import { freePages } from "./host";
+import { policyHooks } from "./hooks/chosen";
 import { HostSpec } from "./host-spec";
 import { cablesNeeded } from "./networks";
+import { Fault } from "./outcome";
 import { VmSpec } from "./spec";
 import { Tenant, tenantsAll } from "./tenants";
+import { utf8 } from "./text";
 import { Kind, Value } from "./value";
 import { Vm } from "./vm";
 import { imagesAdmit, vmCost, vmFrees, vmNeeds } from "./vm-builder";
@@ -27,6 +33,8 @@ export function planCost(vm: Vm): PlanVm {
   out.tenant = vm.spec.tenant;
   out.vcpus = vm.spec.vcpus;
   out.cost = vm.cost;
+  out.memory = vm.spec.memory;
+  out.tags = vm.spec.tags;
   return out;
 }
 
@@ -91,17 +99,25 @@ function planHave(): PlanHost {
   return out;
 }
 
-/** The steps from what this host is to a specification, or what forbids it. */
-export function planSpec(spec: HostSpec): Plan {
+/** A number that differs when the steps do: what is applied is what was shown. */
+export function digestOf(plan: Plan): u32 {
+  const bytes = utf8(stepsText(plan));
+  return crc32c(changetype<usize>(bytes), bytes.length);
+}
+
+/** The steps from what this host is to a specification, or what forbids it. `decides`: it is to be done. */
+export function planSpec(spec: HostSpec, decides: bool): Plan {
   const want = new PlanHost();
   want.name = spec.name;
   want.tenants = spec.tenants.map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
   const index = vmFreeIndex();
   for (let i = 0; i < spec.vms.length; i++) want.vms.push(planWanted(spec.vms[i], index));
-  const plan = planChange(planHave(), want);
-  for (let i = spec.faults.length - 1; i >= 0; i--) {
-    const fault = spec.faults[i];
-    plan.refusals.unshift(new Refusal(fault.code, fault.message, fault.object, fault.next));
-  }
+  const have = planHave();
+  const plan = planAdmitted(have, want, policyHooks());
+  const faults = spec.faults.map<Refusal>(
+    (fault: Fault): Refusal => new Refusal(fault.code, fault.message, fault.object, fault.next),
+  );
+  plan.refusals = faults.concat(plan.refusals);
+  if (decides) factsOfPlan(have, want, faults, plan, digestOf(plan));
   return plan;
 }

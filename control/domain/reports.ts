@@ -13,6 +13,7 @@ import {
   FIELD_AVAILABLE,
   FIELD_CHECKS,
   FIELD_CLEAN,
+  FIELD_CONTROL,
   FIELD_CONTROL_RESTARTS,
   FIELD_COUNTERS,
   FIELD_CPU,
@@ -34,6 +35,7 @@ import {
   FIELD_OPEN,
   FIELD_OVERHEAD,
   FIELD_OVERRUNS,
+  FIELD_PLACED,
   FIELD_PORTS,
   FIELD_RESERVED,
   FIELD_RESTARTS,
@@ -81,6 +83,7 @@ import { bootProblems } from "./boot";
 import { Tenant, tenantsAll } from "./tenants";
 import { counted, mib, quoted } from "./text";
 import { uartOverruns } from "./uart";
+import { upgradeStatus } from "./upgrade";
 import { Value } from "./value";
 import { VERSION } from "./version";
 import { Vm } from "./vm";
@@ -125,6 +128,7 @@ export function statusResult(): Value {
     .putUint(FIELD_CPUS, info().cpus)
     .put(FIELD_MEMORY, pages)
     .put(FIELD_VMS, Value.map().putUint(FIELD_TOTAL, vmsAll().length).putUint(FIELD_RUNNING, countRunning()))
+    .put(FIELD_CONTROL, upgradeStatus())
     .putUint(FIELD_CONTROL_RESTARTS, info().restarts)
     .putUint(FIELD_BAD_FRAMES, lineBadFrames())
     .putUint(FIELD_OVERRUNS, uartOverruns())
@@ -298,6 +302,9 @@ export function showResult(vm: Vm): Value {
   const overhead = Value.map()
     .putUint(FIELD_KERNEL_BYTES, (model + domain) * PAGE_SIZE)
     .putUint(FIELD_MODEL_BYTES, vm.alive ? modelBytes(vm) : 0);
+  const placed = Value.list();
+  for (let i = 0; i < vm.placed.length; i++) placed.add(Value.uint(vm.placed[i]));
+  if (vm.placed.length > 0) out.put(FIELD_PLACED, placed);
   return out
     .putUint(FIELD_EXITS, total.exits)
     .putUint(FIELD_INTERRUPTS, total.interrupts)

@@ -46,7 +46,7 @@ import {
   PUSH_EVENT,
   PUSH_READY,
 } from "../protocol/schema";
-import { auditCommand, auditFollow } from "./audit";
+import { auditBegin, auditCommand } from "./audit";
 import { commandRun, isCommand, noSuchVm } from "./commands";
 import { consoleHold, consoleRefuses, consoleRelease } from "./console-hold";
 import { Cursor } from "./cursor";
@@ -222,7 +222,7 @@ export function sessionFrame(at: usize, length: u32): bool {
     replies.push(before);
     return true;
   }
-  if (isCommand(op)) auditFollow();
+  if (isCommand(op)) auditBegin();
   const outcome = isLate(op, request) ? Outcome.fail(lostFault(op, request)) : dispatch(op, request);
   if (isCommand(op)) auditCommand(AUDIT_PROGRAM, op, request, outcome);
   const reply = replyOf(id, outcome);

@@ -8,6 +8,8 @@ import { CAP_FREE, EVENT_FREE, GPA_SHARED, MAX_VCPUS } from "../gen/abi";
 export const SLOT_STASH: u32 = CAP_FREE;
 export const SLOT_UART: u32 = CAP_FREE + 1;
 export const SLOT_TIMER: u32 = CAP_FREE + 2;
+/** A control image that is being sent. */
+export const SLOT_UPLOAD: u32 = CAP_FREE + 3;
 const SLOT_NETWORKS: u32 = CAP_FREE + 8;
 /** Networks of the host, at most. */
 export const MAX_NETWORKS: u32 = Specification.MAX_HOST_NETWORKS;
@@ -28,6 +30,7 @@ const GPA_LINK_STEP: u64 = 0x20000;
 /** Where the memory of a network is mapped for a moment. */
 export const GPA_CABLE: u64 = GPA_SHARED + 0x800000;
 export const GPA_STASH: u64 = GPA_SHARED + 0x1000000;
+export const GPA_UPLOAD: u64 = GPA_SHARED + 0x1800000;
 export const GPA_MODULE: u64 = GPA_SHARED + 0x2000000;
 
 /** What the slots of a VM hold, from its first on. */

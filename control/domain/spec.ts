@@ -459,6 +459,15 @@ export function readVmChanges(spec: VmSpec, changes: Value | null): SpecResult {
   return readVmSpec(value, "set");
 }
 
+/** A specification without the fields that are none: what a newer component may have written. */
+export function knownFields(value: Value | null): Value | null {
+  if (value == null || value.kind != Kind.MAP) return value;
+  const known = Value.map();
+  for (let i = 0; i < value.keys.length; i++)
+    if (VM_FIELDS.indexOf(value.keys[i]) >= 0) known.put(value.keys[i], value.items[i]);
+  return known;
+}
+
 /** Reads the specification of one VM. `position` names it while it has no name: "vms[2]". */
 export function readVmSpec(value: Value | null, position: string): SpecResult {
   problem = "";

@@ -4,9 +4,10 @@
 //   documents: two copies of each     u32 magic, u32 sequence, u32 length, u32 crc-32c of the CBOR, CBOR
 //              the valid copy with the higher sequence counts; the other is written
 //   events:    256 of 256 bytes       u32 length, u32 crc-32c, CBOR
-//   audit log: 256 of 320 bytes       audit.ts
+//   audit log: 256 of 384 bytes       audit.ts
+//   facts: 256 KiB                    facts-log.ts
 //
-// Document 0 is about the host; each VM has one of its own, so that what a change costs does not grow with them.
+// What the documents are: stash-form.ts.
 // A successor takes nothing from here on trust: each piece is checked like a message from a stranger.
 
 import { ObjectType, PAGE_SIZE, Right, CAP_SELF } from "../gen/abi";
@@ -22,9 +23,9 @@ import {
   sharedStore32,
   sharedWrite,
 } from "../lib/binding";
-import { CborWriter } from "../lib/cbor";
+import { CborReader, CborWriter } from "../lib/cbor";
 import { crc32c } from "../lib/crc32c";
-import { Protocol, Specification } from "../protocol/schema";
+import { FIELD_SEQ, Protocol, Specification } from "../protocol/schema";
 import { decode, encode } from "./codec";
 import { GPA_STASH, SLOT_STASH } from "./slots";
 import { Value } from "./value";
@@ -32,11 +33,12 @@ import { Value } from "./value";
 const MAGIC: u32 = 0x31535450; /* "PTS1" */
 const COPY_SIZE: u32 = 0x1400;
 const HEADER_SIZE: u32 = 16;
-const EVENTS: u64 = <u64>(1 + Specification.MAX_VMS) * 2 * COPY_SIZE;
+const EVENTS: u64 = <u64>(2 + Specification.MAX_VMS) * 2 * COPY_SIZE;
 const RECORD_SIZE: u32 = 256;
 const RECORD_HEADER: u32 = 8;
 const AUDIT: u64 = EVENTS + <u64>Protocol.EVENTS_KEPT * RECORD_SIZE;
-const PAGES: u64 = (AUDIT + <u64>Protocol.AUDIT_KEPT * Protocol.AUDIT_RECORD + PAGE_SIZE - 1) / PAGE_SIZE;
+const FACTS: u64 = AUDIT + <u64>Protocol.AUDIT_KEPT * Protocol.AUDIT_RECORD;
+const PAGES: u64 = (FACTS + Protocol.FACTS_KEPT + PAGE_SIZE - 1) / PAGE_SIZE;
 
 const scratch: usize = memory.data(0x1400, 16);
 const capPage: usize = memory.data(96, 16);
@@ -126,25 +128,41 @@ export function stashEvent(number: u64, value: Value): void {
   sharedStore32(base, length);
 }
 
-/** All events that are kept, in no order. */
-export function stashEvents(): Value[] {
-  const out: Value[] = [];
-  if (!usable) return out;
-  for (let i = 0; i < Protocol.EVENTS_KEPT; i++) {
-    const base = recordAddress(i);
-    const length = sharedLoad32(base);
-    if (length == 0 || length > RECORD_SIZE - RECORD_HEADER) continue;
-    sharedRead(scratch, base + RECORD_HEADER, length);
-    if (crc32c(scratch, length) != sharedLoad32(base + 4)) continue;
-    const value = decode(scratch, length);
-    if (value != null) out.push(value);
+/** Reads the event of a place into `scratch`; returns its length, 0: there is none. */
+function readEvent(place: u64): u32 {
+  const base = recordAddress(place);
+  const length = sharedLoad32(base);
+  if (length == 0 || length > RECORD_SIZE - RECORD_HEADER) return 0;
+  sharedRead(scratch, base + RECORD_HEADER, length);
+  return crc32c(scratch, length) == sharedLoad32(base + 4) ? length : 0;
+}
+
+/** The number of the newest event that is kept; 0: there is none. */
+export function stashLastEvent(): u64 {
+  let last: u64 = 0;
+  for (let place: u64 = 0; usable && place < <u64>Protocol.EVENTS_KEPT; place++) {
+    const reader = new CborReader(scratch, readEvent(place));
+    const number = reader.find(FIELD_SEQ) ? reader.uint() : 0;
+    if (reader.ok && number % Protocol.EVENTS_KEPT == place && number < 1 << 52) last = max(last, number);
   }
-  return out;
+  return last;
+}
+
+/** An event that a predecessor has kept, or null. */
+export function stashEventOf(number: u64): Value | null {
+  const length = usable ? readEvent(number) : 0;
+  const value = length > 0 ? decode(scratch, length) : null;
+  return value != null && value.getUint(FIELD_SEQ) == number ? value : null;
 }
 
 /** Where the audit log is; 0: there is no stash. */
 export function stashAudit(): u64 {
   return usable ? GPA_STASH + AUDIT : 0;
+}
+
+/** Where is what decisions rested on; 0: there is no stash. */
+export function stashFacts(): u64 {
+  return usable ? GPA_STASH + FACTS : 0;
 }
 
 /** Gives the stash up. */

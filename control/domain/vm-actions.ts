@@ -27,12 +27,16 @@ import {
   LINK_VALUE,
   REASON_PRESSED,
 } from "../protocol/schema";
-import { checkQuota, Plan, PlanVm } from "../protocol/planner";
+import { admitNew } from "../protocol/admission";
+import { PlanVm } from "../protocol/planner";
 import { encode } from "./codec";
 import { emit } from "./events";
+import { factsOfNew } from "./facts";
 import { uptimeMs } from "./host";
 import { Fault } from "./outcome";
 import { disksForget } from "./disks";
+import { policyHooks } from "./hooks/chosen";
+import { policyPlace } from "./policy";
 import { flashForget } from "./flash";
 import { networksAssign } from "./networks";
 import { vmSlot, VmSlot } from "./slots";
@@ -51,15 +55,15 @@ const message: usize = memory.data(4096, 16);
 function tenantAdmit(vm: Vm): Fault | null {
   const tenant = tenantFind(vm.spec.tenant);
   if (tenant == null) return noSuchTenant(vm.name, vm.spec.tenant);
-  if (tenant.memory == 0 && tenant.vms == 0 && tenant.vcpus == 0) return null;
-  const plan = new Plan();
-  const vms = vmsAll().map<PlanVm>((one: Vm): PlanVm => planCost(one));
-  vms.push(planCost(vm));
-  checkQuota(planTenant(tenant), vms, plan);
+  const limited = tenant.memory > 0 || tenant.vms > 0 || tenant.vcpus > 0;
+  const vms: PlanVm[] = [];
+  for (let i = 0; limited && i < vmsAll().length; i++)
+    if (vmsAll()[i].spec.tenant == tenant.name) vms.push(planCost(vmsAll()[i]));
+  const plan = admitNew(planTenant(tenant), vms, planCost(vm), policyHooks());
+  factsOfNew(vm.spec, planTenant(tenant), vms, planCost(vm), plan);
   if (plan.refusals.length == 0) return null;
   const refusal = plan.refusals[0];
-  const text = "VM " + quoted(vm.name) + ": " + refusal.message;
-  return new Fault(refusal.code, text, vm.name, refusal.next);
+  return new Fault(refusal.code, refusal.message, refusal.object, refusal.next);
 }
 
 /** Adds a VM, stopped; it does not have to fit yet. */
@@ -122,6 +126,7 @@ export function vmLaunch(vm: Vm, reason: string): Fault | null {
   vm.stopping = false;
   vm.state = STATE_STOPPED;
   vm.enter(STATE_STARTING, reason);
+  policyPlace(vm);
   vmSave(vm);
   let fault = vmAdmit(vm);
   if (fault == null) fault = vmBuild(vm);

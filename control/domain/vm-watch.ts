@@ -162,6 +162,8 @@ function failureText(failure: u32): string {
       return "it did not answer in time";
     case Failure.ORPHAN:
       return "its device model is gone";
+    case Failure.REPLACED:
+      return "replaced";
     default:
       return "unknown failure";
   }

@@ -25,7 +25,7 @@ import { ControlLink } from "../lib/link";
 import { uptimeMs } from "./host";
 import { Port } from "./port";
 import { MAX_NETWORKS } from "./slots";
-import { namesToValue, readVmSpec, VmSpec } from "./spec";
+import { knownFields, namesToValue, readVmSpec, VmSpec } from "./spec";
 import { clean } from "./text";
 import { Value } from "./value";
 
@@ -90,6 +90,8 @@ export class Vm {
   cost: u64 = 0;
   /** What a balloon should leave it of its memory, in bytes. */
   target: u64 = 0;
+  /** The CPUs on which policy hooks want it; none: any. */
+  placed: i32[] = [];
   /** When it was restarted by policy, within the window. */
   restarts: u64[] = [];
   restartCount: u32 = 0;
@@ -170,7 +172,7 @@ export class Vm {
 
 /** VM `index` of the predecessor; null when the entry makes no sense. */
 export function vmOfStash(value: Value, index: u32): Vm | null {
-  const read = readVmSpec(value.get(FIELD_SPEC), "stash");
+  const read = readVmSpec(knownFields(value.get(FIELD_SPEC)), "stash");
   if (read.spec == null) return null;
   const vm = new Vm(index, read.spec!);
   vm.order = <u32>value.getUint("order");

@@ -3,17 +3,14 @@
 import { CAP_SELF, ObjectType } from "../gen/abi";
 import { CapInfo } from "../gen/layout";
 import { capInfo } from "../lib/binding";
-import { FIELD_HOST, FIELD_TENANTS, FIELD_VERSION, Specification } from "../protocol/schema";
+import { FIELD_HOST, FIELD_TENANTS, Specification } from "../protocol/schema";
 import { vmSlot, VmSlot, vmsThatFit } from "./slots";
-import { stashErase, stashRead, stashWrite } from "./stash";
+import { stashErase, stashWrite } from "./stash";
+import { HOST_DOCUMENT, stashed, unstash, vmDocument } from "./stash-form";
 import { readTenants, tenantsSet, tenantsToValue } from "./tenants";
 import { isName, takeProblem } from "./spec";
 import { Value } from "./value";
 import { Vm, vmOfStash } from "./vm";
-
-/** The form of what is in the stash. */
-const STASH_VERSION: u64 = 1;
-const HOST_DOCUMENT: u32 = 0;
 
 const capPage: usize = memory.data(96, 16);
 
@@ -76,27 +73,14 @@ export function vmAdopt(vm: Vm): bool {
   return true;
 }
 
-function stashed(value: Value): Value {
-  return value.putUint(FIELD_VERSION, STASH_VERSION);
-}
-
-function unstash(document: u32): Value | null {
-  const value = stashRead(document);
-  return value != null && value.getUint(FIELD_VERSION) == STASH_VERSION ? value : null;
-}
-
-function documentOf(index: u32): u32 {
-  return HOST_DOCUMENT + 1 + index;
-}
-
 /** Writes what a successor must know of a VM. */
 export function vmSave(vm: Vm): void {
-  stashWrite(documentOf(vm.index), stashed(vm.toStash()));
+  stashWrite(vmDocument(vm.index), stashed(vm.toStash()));
 }
 
 /** The VM of this index that a predecessor knew; null: there is none, or its entry makes no sense. */
 export function vmUnstash(index: u32): Vm | null {
-  const value = unstash(documentOf(index));
+  const value = unstash(vmDocument(index));
   return value != null ? vmOfStash(value, index) : null;
 }
 
@@ -133,7 +117,7 @@ export function vmUnpark(vm: Vm): void {
 
 /** Takes a VM off the list. */
 export function vmForget(vm: Vm): void {
-  stashErase(documentOf(vm.index));
+  stashErase(vmDocument(vm.index));
   if (vms.includes(vm)) vms.splice(vms.indexOf(vm), 1);
   else parked.splice(parked.indexOf(vm), 1);
 }

@@ -339,6 +339,16 @@ export function entropy(out: usize, length: u32): i64 {
   return status;
 }
 
+/** Gives a memory object to the kernel as this domain's next image, and ends here. Returns only if it is refused. */
+export function upgrade(memory: u32): i64 {
+  return call(Hypercall.UPGRADE, memory);
+}
+
+/** This image is up: the one before is not needed any more. */
+export function upgradeConfirm(): i64 {
+  return call(Hypercall.UPGRADE, 0);
+}
+
 /** out: Info, the whole page. */
 export function readInfo(out: usize): void {
   infoRead(out, 0, InfoAt.SIZE);

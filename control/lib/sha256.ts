@@ -23,7 +23,8 @@ function bigEndian(at: usize): u32 {
   return bswap(load<u32>(at));
 }
 
-function start(): void {
+/** Begins a hash of several pieces. */
+export function sha256Start(): void {
   // prettier-ignore
   const first: StaticArray<u32> = [
     0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
@@ -77,17 +78,26 @@ function takeBlock(at: usize): void {
   store<u32>(state, load<u32>(state, 28) + h, 28);
 }
 
-/** Writes the hash of `length` bytes, 32 bytes, to `to`; it may lie in what is hashed. */
-export function sha256(to: usize, at: usize, length: u32): void {
-  start();
-  let done: u32 = 0;
-  for (; length - done >= BLOCK; done += BLOCK) takeBlock(at + done);
-  const rest = length - done;
+/** A piece that is whole blocks of 64 bytes. */
+export function sha256Blocks(at: usize, length: u32): void {
+  for (let done: u32 = 0; done < length; done += BLOCK) takeBlock(at + done);
+}
+
+/** The last piece, of any length; writes the hash of all `total` bytes, 32 bytes, to `to`. */
+export function sha256End(to: usize, at: usize, length: u32, total: u64): void {
+  const rest = length % BLOCK;
+  sha256Blocks(at, length - rest);
   memory.fill(tail, 0, 2 * BLOCK);
-  memory.copy(tail, at + done, rest);
+  memory.copy(tail, at + length - rest, rest);
   store<u8>(tail + rest, 0x80);
   const end: u32 = rest + 9 > BLOCK ? 2 * BLOCK : BLOCK;
-  store<u64>(tail + end - 8, bswap((<u64>length) << 3));
-  for (let block: u32 = 0; block < end; block += BLOCK) takeBlock(tail + block);
+  store<u64>(tail + end - 8, bswap(total << 3));
+  sha256Blocks(tail, end);
   for (let i = 0; i < 8; i++) store<u32>(to + i * 4, bswap(load<u32>(state + i * 4)));
+}
+
+/** Writes the hash of `length` bytes, 32 bytes, to `to`; it may lie in what is hashed. */
+export function sha256(to: usize, at: usize, length: u32): void {
+  sha256Start();
+  sha256End(to, at, length, length);
 }

@@ -64,6 +64,7 @@ build/$(1).elf: build/component-start.o build/component-memory.o build/component
 		build/$(1).o control/native/component.ld
 	@echo "  LD    $$@"
 	@ld -nostdlib -static --gc-sections -z noexecstack -z max-page-size=4096 --no-warn-rwx-segments \
+		--defsym image_role="$$$$(grep -q w2c_component_exitBuffer build/$(1).raw.h; echo $$$$((1 - $$$$?)))" \
 		-T control/native/component.ld -o $$@ $$(filter %.o,$$^)
 
 build/$(1).bin: build/$(1).elf
@@ -84,6 +85,30 @@ build/component-memory.o build/component-trap.o: build/component-%.o: control/na
 .PRECIOUS: build/%.c build/%.o
 $(eval $(call component,control,control/domain/index.ts,$(shell find control/domain -name '*.ts')))
 $(eval $(call component,device-model,control/device-model/index.ts,$(shell find control/device-model -name '*.ts')))
+
+# The control component with other policy hooks, for `plinth control upgrade`: build/control-NAME.bin from NAME.ts.
+HOOKS ?= control/domain/hooks/lab.ts
+TEST_HOOKS := control/domain/hooks/lab.ts test/control/components/hooks/broken.ts
+hooks_name = $(basename $(notdir $(1)))
+
+.PHONY: control-image
+control-image: build/control-$(call hooks_name,$(HOOKS)).bin build/control-$(call hooks_name,$(HOOKS)).cjs
+	@echo "next: plinth control upgrade $<"
+
+define hooked
+$(GEN)/hooks-$(call hooks_name,$(1)).ts: control/native/component.mk
+	@mkdir -p $$(@D)
+	@printf '%s\n' '// Made of $(1) by make control-image.' \
+		'import { hooks } from "../../$(1:.ts=)";' \
+		'import { hooksUse } from "../domain/hooks/chosen";' \
+		'hooksUse(hooks());' \
+		'export { init, onEvents } from "../domain/index";' > $$@
+build/control-$(call hooks_name,$(1)).cjs: $(1) control/domain/hooks/hooks.ts
+	@$(BIN)/esbuild --bundle --platform=node --format=cjs --log-level=warning $(1) --outfile=$$@
+$(call component,control-$(call hooks_name,$(1)),$(GEN)/hooks-$(call hooks_name,$(1)).ts,$(1) $(shell find control/domain -name '*.ts'))
+endef
+$(foreach file,$(sort $(HOOKS) $(TEST_HOOKS)),$(eval $(call hooked,$(file))))
+do-test: $(foreach file,$(TEST_HOOKS),build/control-$(call hooks_name,$(file)).wasm build/control-$(call hooks_name,$(file)).cjs)
 
 build/components/emulator.wasm: $(shell find control/device-model -name '*.ts')
 

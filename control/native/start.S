@@ -48,6 +48,10 @@ component_entry:
     jmp 1f
     .org component_entry + IMAGE_SIZE_OFFSET
     .long image_end - GPA_IMAGE
+    .org component_entry + IMAGE_ABI_OFFSET
+    .long IMAGE_MAGIC + ABI_VERSION
+    .org component_entry + IMAGE_ROLE_OFFSET
+    .long image_role
 1:  cld
     movl $(pdpt_low + TABLE), pml4
     movl $(pdpt_linear + TABLE), pml4 + 32 * 8

@@ -72,6 +72,9 @@ export class PlanVm {
   fields: string[] = [];
   texts: string[] = [];
   networks: string[] = [];
+  /** For policy hooks: its memory in bytes, and its tags. */
+  memory: i64 = 0;
+  tags: string[] = [];
   /** What makes it impossible on this host, whatever else there is: an image that is missing. */
   refusal: Refusal | null = null;
 

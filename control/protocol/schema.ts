@@ -29,7 +29,10 @@ export const enum Protocol {
   EVENTS_KEPT = 256,
   /** Records the audit log keeps, and bytes of each with its hash. */
   AUDIT_KEPT = 256,
-  AUDIT_RECORD = 320,
+  AUDIT_RECORD = 384,
+  /** Bytes that are kept of what decisions rested on, and of one decision. */
+  FACTS_KEPT = 262144,
+  FACTS_SIZE = 131072,
   /** Bytes of console output kept per VM. */
   SCROLLBACK = 65536,
 }
@@ -105,6 +108,9 @@ export const OP_EVENTS_WATCH: string = "events.watch";
 export const OP_DOCTOR: string = "doctor";
 export const OP_HARDWARE: string = "hardware";
 export const OP_HARDWARE_PCI: string = "hardware.pci";
+export const OP_AUDIT_FACTS: string = "audit.facts";
+export const OP_IMAGE_PUT: string = "image.put";
+export const OP_UPGRADE: string = "upgrade";
 export const OP_TEST_TRAP: string = "test.trap";
 export const OP_TEST_TRAP_MODEL: string = "test.trapModel";
 
@@ -287,6 +293,26 @@ export const FIELD_IDLE: string = "idle";
 export const FIELD_RUN: string = "run";
 export const FIELD_READY: string = "ready";
 export const FIELD_STARTS: string = "starts";
+export const FIELD_CONTROL: string = "control";
+/** Whether the control image is on trial: the one before may come back. */
+export const FIELD_TRIAL: string = "trial";
+/* What a decision rested on. */
+/** In a record: where that document is, its size and its hash. */
+export const FIELD_FACTS: string = "facts";
+export const FIELD_VERDICT: string = "verdict";
+export const FIELD_HAVE: string = "have";
+export const FIELD_WANT: string = "want";
+export const FIELD_FAULTS: string = "faults";
+export const FIELD_FIELDS: string = "fields";
+export const FIELD_FREES: string = "frees";
+/** The policy hooks of the control image. */
+export const FIELD_HOOKS: string = "hooks";
+/** The CPUs on which they want a VM. */
+export const FIELD_PLACED: string = "placed";
+/** Microseconds from the end of the last control component to the start of this one. */
+export const FIELD_PAUSE_US: string = "pauseUs";
+/** In the stash: the version of the oldest reader. */
+export const FIELD_NEEDS: string = "needs";
 
 /* Ways to start a VM. */
 export const BOOT_AUTO: string = "auto";
@@ -346,6 +372,13 @@ export const EVENT_VM_FAILED: string = "vm-failed";
 export const EVENT_MODEL_FAILED: string = "model-failed";
 export const EVENT_CONTROL_STARTED: string = "control-started";
 export const EVENT_CONTROL_RESTARTED: string = "control-restarted";
+export const EVENT_CONTROL_UPGRADE: string = "control-upgrade";
+export const EVENT_CONTROL_UPGRADED: string = "control-upgraded";
+export const EVENT_CONTROL_CONFIRMED: string = "control-confirmed";
+export const EVENT_CONTROL_ROLLED_BACK: string = "control-rolledback";
+/** Something that policy hooks have asked for. */
+export const EVENT_POLICY: string = "policy";
+export const EVENT_MEMORY_LOW: string = "memory-low";
 export const EVENT_SPEC_ERROR: string = "spec-error";
 export const EVENT_CONSOLE_TAKEN: string = "console-taken";
 export const EVENT_TENANT_CHANGED: string = "tenant-changed";

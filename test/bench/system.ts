@@ -4,7 +4,10 @@ import { join } from "node:path";
 import { chooseRig } from "../../boot/rigs/choose";
 import { ICOUNT_TURNS, type RigOptions } from "../../boot/rigs/rig";
 import { Host } from "../boot/host";
-import { kib, type Row } from "./row";
+import { inMillions, kib, type Row } from "./row";
+
+/** Of Bochs's TSC, each of which is an instruction. */
+const TICKS_PER_US = 100;
 
 /** Lines of the bench guest (test/guest/bench) and their budgets in instructions. */
 const EXITS: [name: string, what: string, budget: string][] = [
@@ -234,11 +237,49 @@ async function virtioRows(host: Host): Promise<Row[]> {
   return rows;
 }
 
+/** Median milliseconds, and instructions, for which there was no control component. */
+function pauseText(pauses: number[]): string {
+  const us = [...pauses].sort((a, b) => a - b)[pauses.length >> 1]!;
+  return `${(us / 1000).toFixed(1)} ms, ${inMillions(us * TICKS_PER_US)}`;
+}
+
+/** From the end of a control component to the first event of the next, beside a VM. */
+async function controlRows(host: Host): Promise<Row[]> {
+  const { client } = host;
+  await host.ok("create", "bench", "--memory", "64M", "--kernel", "bench", "--start");
+  const pause = async (): Promise<number> => {
+    for (;;) {
+      const { control } = await client.status();
+      if (!control!.trial) return control!.pauseUs;
+    }
+  };
+  const restarts: number[] = [];
+  const upgrades: number[] = [];
+  for (let n = 0; n < 3; n++) {
+    const before = (await client.status()).controlRestarts;
+    await client.trap();
+    restarts.push(await pause());
+    await client.upgrade({ image: "control" });
+    while ((await client.status()).controlRestarts < before + 2);
+    upgrades.push(await pause());
+  }
+  await host.ok("rm", "bench", "--force");
+  return [
+    { what: "control domain's restart after a trap", measured: pauseText(restarts), budget: "50 ms" },
+    { what: "control domain's pause at an upgrade", measured: pauseText(upgrades), budget: "50 ms" },
+  ];
+}
+
 /** Boots the bench image and measures on it. */
 export async function systemRows(amd: Ticks): Promise<Row[]> {
   const host = await Host.boot("bench", join("build", "bench.iso"));
   try {
-    return [...(await exitRows(host, amd)), ...(await virtioRows(host)), ...(await memoryRows(host))];
+    return [
+      ...(await exitRows(host, amd)),
+      ...(await virtioRows(host)),
+      ...(await memoryRows(host)),
+      ...(await controlRows(host)),
+    ];
   } finally {
     await host.stop();
   }

@@ -41,6 +41,15 @@ $(BUILD)/chips.iso: $(CHIP_IMAGES)
 $(BUILD)/guests.iso $(BUILD)/chips.iso: $(HOST_PARTS) $(GUEST_OUT)/spec.cbor
 	@$(MAKE_IMAGE) $(filter-out $<,$^)
 
+# Other images of the control component: one that is as good, and one that traps on trial.
+$(GUEST_OUT)/control-next: $(BUILD)/control.bin
+	@mkdir -p $(@D)
+	@{ cat $<; echo next; } > $@
+
+$(BUILD)/upgrade.iso: $(HOST_PARTS) $(GUEST_OUT)/spec.cbor $(GUEST_OUT)/ticker $(GUEST_OUT)/control-next \
+		$(BUILD)/components/image-late.bin
+	@$(MAKE_IMAGE) $(filter-out $<,$^)
+
 $(BUILD)/bad-entry.iso: $(filter-out %/device-model.bin,$(HOST_PARTS)) $(BUILD)/components/bad-entry.bin $(GUEST_OUT)/spec.cbor
 	@$(MAKE_IMAGE) $(patsubst %/bad-entry.bin,device-model=%/bad-entry.bin,$(filter-out $<,$^))
 
@@ -49,5 +58,5 @@ $(BUILD)/guests-apicv-%.iso: $(HOST_PARTS) $(GUEST_OUT)/spec.cbor $(CPU_IMAGES)
 	@$(MAKE_IMAGE) --options apicv=$* $(filter-out $<,$^)
 
 do-test: $(BUILD)/guests-apicv-off.iso $(BUILD)/guests-apicv-registers.iso $(BUILD)/guests-apicv-on.iso
-do-test: $(BUILD)/guests.iso $(BUILD)/chips.iso $(BUILD)/bad-entry.iso
-do-test-long: $(BUILD)/guests.iso
+do-test: $(BUILD)/guests.iso $(BUILD)/chips.iso $(BUILD)/bad-entry.iso $(BUILD)/upgrade.iso
+do-test-long: $(BUILD)/guests.iso $(BUILD)/upgrade.iso

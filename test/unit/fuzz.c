@@ -246,6 +246,7 @@ static void component_acts(void) {
         break;
     case HC_IRQ_CREATE: a[0] = empty_slot(d), a[1] = unit_random() % 17, a[2] = any_event(); break;
     case HC_IRQ_ACK: a[0] = slot_of(d, OBJECT_IRQ); break;
+    case HC_UPGRADE: a[0] = one_in(3) ? slot_of(d, OBJECT_MEMORY) : 0; break;
     }
     call_random(d, number, a);
 }
@@ -354,6 +355,13 @@ static void finish(u64 free_before, u64 fixed) {
     for (u32 slot = 3; slot < CAP_FREE; slot++)
         if (slot != CAP_MODULE && control_domain->caps[slot].object)
             cap_delete(&control_domain->caps[slot]);
+    bool trial = control_confirm();
+    (void)trial;
+    if (control_images.current != control_images.booted) {
+        memory_unmap_below(control_domain, gpa(GPA_RAM));
+        memory_destroy(control_images.current);
+        control_images.current = control_images.booted;
+    }
     check(domains == control_domain && !domains->next, "all domains are gone");
     const char *wrong = kernel_wrong(fixed);
     check(!wrong, wrong ? wrong : "the kernel is sound when all is destroyed");

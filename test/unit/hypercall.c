@@ -168,6 +168,11 @@ static const struct row rows[] = {
     {"FIRMWARE_READ: across a page", STATUS_BAD_ARGUMENT, HC_FIRMWARE_READ, {0xf0ff8, 9}},
     {"FIRMWARE_READ: across all", STATUS_BAD_ARGUMENT, HC_FIRMWARE_READ, {0xf0000, ~0ull}},
     {"FIRMWARE_READ: no such address", STATUS_BAD_ARGUMENT, HC_FIRMWARE_READ, {1ull << 46, 8}},
+    {"UPGRADE: empty", STATUS_BAD_CAP, HC_UPGRADE, {EMPTY}},
+    {"UPGRADE: a domain", STATUS_BAD_CAP, HC_UPGRADE, {VM}},
+    {"UPGRADE: a slot of 64 bits", STATUS_BAD_CAP, HC_UPGRADE, {1ull << 32}},
+    {"UPGRADE: a boot module", STATUS_NO_RIGHT, HC_UPGRADE, {CAP_MODULE}},
+    {"UPGRADE: nothing to confirm", STATUS_BAD_STATE, HC_UPGRADE, {0}},
     {"PORTS_MAP: none", STATUS_BAD_ARGUMENT, HC_PORTS_MAP, {MODEL, 0x80, 0}},
     {"PORTS_MAP: past the last", STATUS_BAD_ARGUMENT, HC_PORTS_MAP, {MODEL, 0xffff, 2}},
     {"PORTS_MAP: count wraps", STATUS_BAD_ARGUMENT, HC_PORTS_MAP, {MODEL, 0x80, ~0ull}},
@@ -195,9 +200,10 @@ static void test_bad_arguments(void) {
 
 /* A device model has none of what makes objects or rules others. */
 static void test_no_rights(void) {
-    static const u64 for_root[] = {HC_DOMAIN_CREATE, HC_MEM_CREATE,   HC_VCPU_CREATE, HC_IRQ_CREATE,
-                                   HC_PORTS_MAP,     HC_HOST_INFO,    HC_HOST_CPUID,  HC_HOST_LOG,
-                                   HC_HOST_RESET,    HC_FIRMWARE_READ};
+    static const u64 for_root[] = {HC_DOMAIN_CREATE, HC_MEM_CREATE, HC_VCPU_CREATE,
+                                   HC_IRQ_CREATE,    HC_PORTS_MAP,  HC_HOST_INFO,
+                                   HC_HOST_CPUID,    HC_HOST_LOG,   HC_HOST_RESET,
+                                   HC_FIRMWARE_READ, HC_UPGRADE};
     pair_create();
     (void)call(HC_VCPU_START, VCPU);
     struct domain *model = domain_in(MODEL);
@@ -485,6 +491,9 @@ static void test_timers(void) {
     (void)call(HC_WAIT);
     check(host_tsc >= deadline - TIMER_ADVANCE && entered->gpr[2] == 1ull << 33,
           "one in the future wakes WAIT");
+    (void)call(HC_TIMER_SET, TIMER, 1);
+    (void)call(HC_WAIT);
+    check(entered->gpr[2] == 1ull << 33, "so does one right after power-on");
     (void)call(HC_TIMER_SET, TIMER, host_tsc + 100);
     (void)call(HC_CAP_DROP, TIMER);
     check(!host_cpu.timeouts, "a timer that goes takes its deadline along");
@@ -535,6 +544,97 @@ static void test_restart(void) {
     check(!entered && control->state == DOMAIN_FAILED, "then it stays down");
 }
 
+/* The image that control runs from: as its mapping says. */
+static const struct memory *image_mapped(void) {
+    return mapping_at(control_domain, gpa(GPA_IMAGE))->memory;
+}
+
+/* Gives the kernel a new image; the memory that it was, which nobody may name any more. */
+static const struct memory *upgrade(void) {
+    (void)call(HC_MEM_CREATE, MEMORY, 5);
+    const struct memory *image = memory_of(control_domain->caps[MEMORY].object);
+    (void)call(HC_UPGRADE, MEMORY);
+    check(image_mapped() == image && !control_domain->caps[MEMORY].object &&
+              control_domain->info->image_size == 5 * PAGE_SIZE &&
+              control_domain->info->last_failure == FAILURE_REPLACED,
+          "an upgrade enters the new image, whose capability is gone");
+    sound("sound on trial");
+    return image;
+}
+
+static void trap_control(void) {
+    host_tsc += 2 * tsc_hz; /* not too often */
+    (void)call(HC_TRAP, 0);
+}
+
+static void test_upgrade(void) {
+    const struct memory *booted = image_mapped();
+    struct info *info = control_domain->info;
+    u64 free_before = frame_free_count();
+    (void)call(HC_MEM_CREATE, MEMORY, (IMAGE_MAX >> PAGE_SHIFT) + 1);
+    check(call(HC_UPGRADE, MEMORY) == STATUS_BAD_ARGUMENT, "an image may not be too large");
+    (void)call(HC_CAP_DROP, MEMORY);
+    (void)call(HC_DOMAIN_CREATE, OTHER, ROLE_DRIVER, 60, 16);
+    (void)call(HC_MEM_CREATE, MEMORY, 5, OTHER);
+    check(call(HC_UPGRADE, MEMORY) == STATUS_BAD_STATE, "nor be another domain's memory");
+    (void)call(HC_DOMAIN_DESTROY, OTHER);
+
+    check(call(HC_MEM_UNMAP, CAP_SELF, GPA_IMAGE, booted->pages) == STATUS_BAD_ARGUMENT &&
+              call(HC_CAP_DROP, CAP_MODULE) == STATUS_OK && image_mapped() == booted,
+          "control cannot lose the image that it was booted with");
+
+    (void)upgrade();
+    check(info->trial && !info->rolled_back, "it is on trial");
+    (void)call(HC_MEM_CREATE, MEMORY, 5);
+    check(call(HC_UPGRADE, MEMORY) == STATUS_BAD_STATE, "nothing can replace it meanwhile");
+    (void)call(HC_CAP_DROP, MEMORY);
+    trap_control();
+    check(image_mapped() == booted && info->rolled_back && !info->trial &&
+              info->last_failure == FAILURE_TRAP,
+          "a trap on trial brings the image before back");
+    check(frame_free_count() == free_before, "and all memory");
+    trap_control();
+    check(image_mapped() == booted && !info->rolled_back, "after which it is as at first");
+
+    (void)upgrade();
+    for (u64 end = host_tsc + 11 * tsc_hz; host_tsc < end && info->trial;)
+        (void)call(HC_WAIT);
+    check(image_mapped() == booted && info->rolled_back && info->last_failure == FAILURE_HANG,
+          "so does a trial without a word");
+
+    const struct memory *first = upgrade();
+    check(call(HC_UPGRADE, 0) == STATUS_OK && !info->trial, "it says that it is up");
+    check(call(HC_UPGRADE, 0) == STATUS_BAD_STATE, "once");
+    trap_control();
+    check(image_mapped() == first && !info->rolled_back, "and is started again after a trap");
+    check(call(HC_MEM_UNMAP, CAP_SELF, GPA_IMAGE, 5) == STATUS_BAD_ARGUMENT, "it stays mapped");
+
+    (void)call(HC_MEM_CREATE, OTHER, 3);
+    check(call(HC_MEM_MAP, CAP_SELF, OTHER, GPA_IMAGE + 5 * PAGE_SIZE, 0, 3, 1) == STATUS_OK,
+          "something lies where a larger image would");
+    (void)call(HC_MEM_CREATE, MEMORY, 7);
+    (void)call(HC_UPGRADE, MEMORY);
+    check(image_mapped() != first && info->image_size == 7 * PAGE_SIZE, "it gives way");
+    trap_control();
+    check(image_mapped() == first && info->rolled_back, "an image before is not the first one");
+    (void)call(HC_CAP_DROP, OTHER);
+
+    (void)call(HC_MEM_CREATE, MEMORY, 5);
+    control_domain->kernel_quota = control_domain->kernel_pages; /* nothing is left of it */
+    (void)call(HC_UPGRADE, MEMORY);
+    check(image_mapped() != first, "an upgrade needs no kernel memory");
+    trap_control();
+    check(image_mapped() == first, "nor does the way back");
+    control_domain->kernel_quota = CONTROL_KERNEL_PAGES;
+
+    for (unsigned i = 0; i <= RESTART_LIMIT; i++)
+        (void)call(HC_TRAP, 0);
+    check(image_mapped() == booted && info->rolled_back, "the first one is the last resort");
+    check(frame_free_count() == free_before, "no frame is lost");
+    host_tsc += 20 * tsc_hz;
+    sound("sound after upgrades");
+}
+
 int main(void) {
     machine_start();
     check(entered && entered->domain == control_domain, "the control domain is entered");
@@ -557,6 +657,7 @@ int main(void) {
     test_timers();
     test_times();
     check(frame_free_count() == free_at_start, "every frame has come back");
+    test_upgrade();
     test_restart();
     return unit_result();
 }

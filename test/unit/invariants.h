@@ -184,9 +184,16 @@ static const char *kernel_wrong(u64 fixed) {
                     if (wrong) return wrong;
                 }
             }
-        if (d == control_domain) { /* its RAM has no capability */
+        if (d == control_domain) { /* its RAM has no capability, nor have its images */
             cells++;
             memory_pages += CONTROL_RAM >> PAGE_SHIFT;
+            struct memory *images[] = {control_images.current, control_images.before};
+            for (unsigned i = 0; i < 2; i++) {
+                if (images[i] == control_images.booted) continue;
+                cells++;
+                wrong = memory_wrong(images[i], &memory_pages);
+                if (wrong) return wrong;
+            }
         }
         REQUIRE(cells == cells_used(d));
     }

@@ -1,16 +1,21 @@
 // `plinth audit`, which lists the audit log, and `plinth audit verify`.
 
+import { createRequire } from "node:module";
+import { join, resolve } from "node:path";
 import kleur from "kleur";
+import { Hooks } from "../../domain/hooks/hooks";
 import { checkNoted, readAudit, type AuditRecord } from "../audit";
 import type { Command, Context } from "../command";
+import { ErrorCode, PlinthError, usageError } from "../errors";
 import { counted, oneLine } from "../output";
+import { type Replay, replayRecord } from "../replay";
 import { formatTime, parseNumber } from "../values";
 
 export const audit: Command = {
   name: "audit",
   operands: "",
   options: [{ name: "since", value: "N", summary: "only records after number N" }],
-  completes: ["verify"],
+  completes: ["verify", "replay"],
   summary: "who has done what, and with which verdict: the host's audit log",
   details: "'cli' is a program on the line, 'shell' a person there, 'host' what the host did by itself.",
   examples: ["plinth audit", "plinth audit --json --since 17", "plinth audit verify"],
@@ -43,6 +48,61 @@ export const auditVerify: Command = {
     context.out.talk(`the chain of ${counted(records.length, "record")} is whole${older}`);
   },
 };
+
+export const auditReplay: Command = {
+  name: "audit replay",
+  operands: "",
+  options: [
+    {
+      name: "hooks",
+      value: "FILE",
+      choices: ["file"],
+      summary:
+        "the policy hooks of the control image, as 'make control-image' builds them for Node (NAME.cjs)",
+    },
+  ],
+  summary: "decide again what the host has decided: by its planner and policy hooks, from the facts it kept",
+  details:
+    "Of create, set and apply. Fails with 7 if a record was changed, or decided in another way than it should.",
+  examples: ["plinth audit replay", "plinth audit replay --hooks build/control-lab.cjs"],
+  run: async (context) => {
+    const { out, args } = context;
+    const hooks = loadHooks(args.value("hooks"));
+    const client = await context.connect();
+    const { records } = await readAudit(client);
+    const replays: Replay[] = [];
+    for (const record of records) {
+      if (!record.facts) continue;
+      const [at, size] = record.facts;
+      replays.push(replayRecord(record, await client.auditFacts(at, size), hooks));
+    }
+    const wrong = replays.filter(({ problem }) => problem !== "");
+    const skipped = replays.filter((replay) => replay.skipped !== "");
+    if (out.json) out.object({ decisions: replays.length, skipped, wrong });
+    for (const { seq, problem } of wrong) out.talk(`record ${seq}: ${oneLine(problem)}`);
+    for (const { seq, skipped: why } of skipped) if (!out.json) out.talk(`record ${seq}: ${oneLine(why)}`);
+    const same = replays.length - wrong.length - skipped.length;
+    if (wrong.length > 0)
+      throw new PlinthError({
+        code: ErrorCode.INTEGRITY,
+        message: `${counted(wrong.length, "decision")} of ${replays.length} cannot have been made so`,
+        object: "audit",
+        next: "plinth audit",
+      });
+    if (!out.json) out.talk(`${counted(same, "decision")} of ${replays.length} made again: the same`);
+  },
+};
+
+/** Hooks that were bundled for Node, or those that decide nothing. */
+function loadHooks(file: string | undefined): Hooks {
+  if (file === undefined) return new Hooks();
+  try {
+    const module = createRequire(join(process.cwd(), "plinth"))(resolve(file)) as { hooks: () => Hooks };
+    return module.hooks();
+  } catch (error) {
+    throw usageError(`--hooks: ${oneLine((error as Error).message)}`, "plinth help audit replay");
+  }
+}
 
 function printRecord({ out }: Context, record: AuditRecord): void {
   if (out.json) return out.record(record);

@@ -5,7 +5,7 @@ import * as schema from "../../protocol/schema";
 import type { Command, Context } from "../command";
 import { ErrorCode, PlinthError } from "../errors";
 import { colourState, counted, oneLine, since } from "../output";
-import type { BalloonRow, PortRow, VmDetails, VmRow } from "../results";
+import type { BalloonRow, HostStatus, PortRow, VmDetails, VmRow } from "../results";
 import { FILTER_KEYS, filterVms } from "../filter";
 import { formatSize } from "../values";
 
@@ -28,12 +28,17 @@ export const status: Command = {
       ["memory", `${formatSize(memory.free)} free of ${formatSize(memory.total)}`],
       ["", `${formatSize(memory.kernel)} kernel, ${formatSize(memory.reserved)} reserved`],
       ["vms", `${vms.running} running of ${vms.total}`],
-      ["restarts", `${host.controlRestarts} of the control domain`],
+      ["control", `image ${controlText(host.control)}, ${counted(host.controlRestarts, "restart")}`],
       ["bad frames", `${host.badFrames}, ${host.overruns ?? 0} overruns`],
       ["features", (host.features ?? []).map(oneLine).join(" ")],
     ]);
   },
 };
+
+/** "3fa9c1d2e4b5", and whether it is on trial. */
+function controlText(control: HostStatus["control"]): string {
+  return `${oneLine(control?.image).slice(0, 12)}${control?.trial ? " (on trial)" : ""}`;
+}
 
 export const free: Command = {
   name: "free",

@@ -77,6 +77,7 @@ export function complete(before: string): Completion {
   if (command.words == Words.CONSOLE && word.startsWith("-"))
     return matching([READ_ONLY, "--force"], word, " ");
   if (command.words == Words.TOP && place == 1) return matching([FIELD_TENANTS], word, " ");
+  if (command.words == Words.IMAGE && place == 1) return matching(moduleNames(), word, " ");
   if (command.words == Words.CHANGES && place > 1) return matching(SET_KEYS, word, "=");
   const takesVm =
     command.words == Words.VM ||

@@ -13,6 +13,7 @@ import {
   FIELD_CHECKS,
   FIELD_CLEAN,
   FIELD_CMDLINE,
+  FIELD_CONTROL,
   FIELD_CONTROL_RESTARTS,
   FIELD_COUNTERS,
   FIELD_CPU,
@@ -34,7 +35,9 @@ import {
   FIELD_FORWARDED,
   FIELD_FIRMWARE,
   FIELD_FREE,
+  FIELD_HASH,
   FIELD_HOST,
+  FIELD_IMAGE,
   FIELD_IMAGES,
   FIELD_INITRD,
   FIELD_INTERRUPTS,
@@ -63,6 +66,7 @@ import {
   FIELD_STATE,
   FIELD_TEXT,
   FIELD_TOTAL,
+  FIELD_TRIAL,
   FIELD_UPTIME_MS,
   FIELD_VCPUS,
   FIELD_VERSION,
@@ -118,6 +122,7 @@ import {
   OP_TENANT_RM,
   OP_TENANT_SET,
   OP_TENANTS,
+  OP_UPGRADE,
   POLICY_NEVER,
 } from "../../protocol/schema";
 import { counted, duration, fit, grouped, kib, mib, row, stamp } from "../text";
@@ -135,6 +140,7 @@ export function formatResult(op: string, value: Value): string {
   if (op == OP_IMAGES) return formatImages(value);
   if (op == OP_DOCTOR) return formatDoctor(value);
   if (op == OP_HARDWARE) return formatHardware(value);
+  if (op == OP_UPGRADE) return "control image " + value.getText(FIELD_HASH) + " takes over\n";
   return formatDone(op, value);
 }
 
@@ -186,9 +192,15 @@ function formatStatus(value: Value): string {
     line("memory", formatFreeShort(value.get(FIELD_MEMORY)!)) +
     line("VMs", vms.getUint(FIELD_TOTAL).toString() + ", " + vms.getUint(FIELD_RUNNING).toString() + " up") +
     line("control", counted(restarts, "restart") + ", " + counted(damaged, "damaged frame")) +
+    line("", formatImage(value.get(FIELD_CONTROL)!)) +
     (overruns > 0 ? line("line", counted(overruns, "overrun") + " of the serial port: input was lost") : "") +
     wrapped("CPU features", value.getList(FIELD_FEATURES))
   );
+}
+
+function formatImage(control: Value): string {
+  const trial = control.getBool(FIELD_TRIAL) ? ", on trial" : "";
+  return "image " + control.getText(FIELD_IMAGE).substring(0, 12) + trial;
 }
 
 function formatFreeShort(memory: Value): string {

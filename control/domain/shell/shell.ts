@@ -32,7 +32,7 @@ import {
   OP_TOP,
 } from "../../protocol/schema";
 import { ByteQueue } from "../byte-queue";
-import { auditCommand, auditFollow, auditResult } from "../audit";
+import { auditBegin, auditCommand, auditResult } from "../audit";
 import { consoleHold, SHELL_SESSION } from "../console-hold";
 import { Command, commandRun, isCommand, noSuchVm, Words } from "../commands";
 import { Event, eventAfter, lastEvent } from "../events";
@@ -341,7 +341,7 @@ function perform(command: Command, words: string[], request: Value): void {
   else {
     if (command.op == OP_HARDWARE) log = Value.map().putText(FIELD_OP, OP_HARDWARE_PCI);
     const op = command.op == OP_TENANT_SET && request.get(FIELD_SPEC) == null ? OP_TENANT_RM : command.op;
-    if (isCommand(op)) auditFollow();
+    if (isCommand(op)) auditBegin();
     const outcome = commandRun(op, request)!;
     if (isCommand(op)) auditCommand(AUDIT_SHELL, op, request, outcome);
     if (outcome.fault != null) printFault(outcome.fault!);

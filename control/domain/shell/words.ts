@@ -119,6 +119,10 @@ export function requestOf(command: Command, words: string[]): Outcome {
     (command.words == Words.VM || command.words == Words.VM_FORCE || command.words == Words.CONSOLE)
   )
     return usage(command, "it needs a VM");
+  if (command.words == Words.IMAGE) {
+    if (name == "") return usage(command, "it needs an image");
+    return Outcome.of(request.putText(FIELD_IMAGE, name));
+  }
   if (command.words == Words.VM_SIZE && request.get(FIELD_SIZE) == null)
     return usage(command, "it needs a VM and a size");
   if (name != "") request.putText(FIELD_VM, name);

@@ -152,7 +152,7 @@ test("the log goes on after a restart", () => {
 const place = (n: number): number =>
   GPA_SHARED +
   0x1000000 +
-  (1 + Specification.MAX_VMS) * 2 * 0x1400 +
+  (2 + Specification.MAX_VMS) * 2 * 0x1400 +
   Protocol.EVENTS_KEPT * 256 +
   n * Protocol.AUDIT_RECORD;
 
@@ -163,9 +163,9 @@ test("a record that was changed, even with its checksum, is found", async () => 
     await readAudit(client);
     const { space } = rig.kernel.domain("control");
     const length = new DataView(space.read(place(2), 4).buffer).getUint32(0, true);
-    const cbor = Buffer.from(space.read(place(2) + 44, length));
+    const cbor = Buffer.from(space.read(place(2) + 48, length));
     cbor.write("X", cbor.indexOf("created") + 1);
-    space.write(place(2) + 44, cbor);
+    space.write(place(2) + 48, cbor);
     const sum = Buffer.alloc(4);
     sum.writeUInt32LE(crc32c(cbor));
     if (mended) space.write(place(2) + 4, sum);

@@ -40,6 +40,10 @@ export interface RigOptions extends KernelOptions {
   deviceModel?: Uint8Array;
   /** One more module, "seabios". */
   firmware?: Uint8Array;
+  /** One more module, "control-new". */
+  control?: Uint8Array;
+  /** The control component that boots. */
+  wasm?: Uint8Array;
   /** Modules that the boot image is said to have, with their sizes. */
   manifest?: Record<string, number>;
   /** The control domain traps at its n-th DOMAIN_CREATE, once. */
@@ -77,12 +81,13 @@ export class Rig {
       { name: "linux", data: new Uint8Array(100_000).fill(1) },
       { name: "initrd", data: new Uint8Array(50_000).fill(2) },
       ...(options.firmware ? [{ name: "seabios", data: options.firmware }] : []),
+      ...(options.control ? [{ name: "control-new", data: options.control }] : []),
       ...(options.manifest ? [{ name: "manifest", data: manifest(options.manifest) }] : []),
     ];
     this.kernel = new KernelModel({ ...options, modules });
     if (options.deafLine) this.kernel.serial.onInterrupt = () => undefined;
     if (options.trapAt !== undefined) this.trapAtCreate(options.trapAt);
-    this.kernel.startControl(controlWasm);
+    this.kernel.startControl(options.wasm ?? controlWasm);
     this.settle();
   }
 

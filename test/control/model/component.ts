@@ -17,6 +17,14 @@ import { ComponentFault } from "./faults";
 import type { KernelModel } from "./kernel-model";
 import type { Domain, Vcpu } from "./objects";
 
+/** What a component is told of its start. */
+export interface Start {
+  restarts: number;
+  failure: number;
+  trial: boolean;
+  rolledBack: boolean;
+}
+
 type Handler = (...args: never[]) => unknown;
 
 interface Exports {
@@ -61,9 +69,9 @@ export class Component {
   }
 
   /** Instantiates the module and runs it up to its first wait. Throws ComponentFault. */
-  start(restarts: number, failure: number): void {
+  start(why: Start): void {
     this.pending = 0n;
-    this.fillInfo(restarts, failure);
+    this.fillInfo(why);
     this.guard(() => {
       this.exports = new WebAssembly.Instance(this.module, this.imports()).exports as unknown as Exports;
       this.exports._start();
@@ -138,7 +146,7 @@ export class Component {
     }
   }
 
-  private fillInfo(restarts: number, failure: number): void {
+  private fillInfo({ restarts, failure, trial, rolledBack }: Start): void {
     const { kernel, domain } = this;
     const view = new DataView(this.info.buffer);
     this.info.fill(0);
@@ -155,6 +163,9 @@ export class Component {
     view.setUint32(InfoAt.efi, kernel.options.efi ? 1 : 0, true);
     view.setUint32(InfoAt.features, kernel.features, true);
     view.setUint32(InfoAt.last_failure, failure, true);
+    view.setBigUint64(InfoAt.ended_tsc, restarts > 0 ? kernel.now() : 0n, true);
+    view.setUint32(InfoAt.trial, Number(trial), true);
+    view.setUint32(InfoAt.rolled_back, Number(rolledBack), true);
     text(this.info, InfoAt.cpu_name, "Model CPU");
     text(this.info, InfoAt.rig, "model");
     text(this.info, InfoAt.kernel_version, "model");

@@ -12,7 +12,7 @@ export class Refusal extends Error {
 /** A component ends: it trapped, touched what is not mapped, or used a port that is not its own. */
 export class ComponentFault extends Error {
   constructor(
-    readonly cause_: "trap" | "memory" | "exit",
+    readonly cause_: "trap" | "memory" | "exit" | "hang" | "replaced",
     readonly detail: number,
     text?: string,
   ) {

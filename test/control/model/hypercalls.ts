@@ -12,6 +12,7 @@ import {
   GPA_RAM,
   HostInfoAt,
   Hypercall,
+  IMAGE_MAX,
   InterruptKind,
   LABEL_SIZE,
   MAX_CPUID_ROWS,
@@ -122,6 +123,17 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     call.kernel.remove(cap);
   },
 
+  [Hypercall.UPGRADE]: (call, slot) => {
+    needRoot(call.caller);
+    if (slot === 0) return refuseIf(!call.kernel.confirmControl(), Status.BAD_STATE);
+    const memory = call.caller.object(slot, "memory", Right.ALL);
+    refuseIf(memory.pages * PAGE_SIZE > IMAGE_MAX, Status.BAD_ARGUMENT);
+    const cap = call.caller.cap(slot);
+    refuseIf(call.kernel.trial || cap.parent !== undefined, Status.BAD_STATE);
+    call.kernel.upgradeControl(memory, cap);
+    throw new ComponentFault("replaced", 0, "replaced");
+  },
+
   [Hypercall.DOMAIN_CREATE]: (call, slot, role, quota, slots, tenant) => {
     needRoot(call.caller);
     refuseIf(role > Role.VM || slots === 0 || slots > 1024, Status.BAD_ARGUMENT);
@@ -193,6 +205,7 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     refuseIf(first + pages > memory.pages, Status.BAD_ARGUMENT);
     refuseIf(domain.space.overlaps(gpa, pages), Status.IN_USE);
     domain.map(gpa, memory, first, pages, access);
+    domain.space.at(gpa)!.through = call.caller.cap(memorySlot);
   },
 
   [Hypercall.MEM_UNMAP]: (call, slot, gpa, pages) => {

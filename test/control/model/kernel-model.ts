@@ -21,6 +21,7 @@ import {
   GPA_IMAGE,
   GPA_RAM,
   Hypercall,
+  IMAGE_SIZE_OFFSET,
   PAGE_SIZE,
   Right,
   Role,
@@ -122,6 +123,7 @@ export class KernelModel {
       memory.write(0, module.data);
       domain.put(CAP_MODULE + n, memory, Right.READ | Right.EXECUTE | Right.GRANT);
     });
+    this.image = { booted: wasm, current: wasm, before: wasm };
     domain.map(GPA_IMAGE, this.addMemory(64, wasm), 0, 64, Right.READ | Right.EXECUTE);
     domain.map(GPA_RAM, this.addMemory(this.controlPages), 0, this.controlPages, Right.READ | Right.WRITE);
     this.startComponent(domain);
@@ -143,6 +145,7 @@ export class KernelModel {
     const end = this.tsc + (this.tscHz * BigInt(Math.round(milliseconds * 1000))) / 1_000_000n;
     this.run();
     for (;;) {
+      if (this.trialOver !== 0n && this.trialOver <= end) this.endTrial();
       const due = [...this.timers]
         .filter((timer) => timer.deadline !== 0n && timer.deadline <= end)
         .sort((a, b) => (a.deadline < b.deadline ? -1 : 1))[0];
@@ -250,7 +253,8 @@ export class KernelModel {
     }
     const component = new Component(this, domain, wasm);
     domain.component = component;
-    this.protect(domain, () => component.start(0, Failure.NONE));
+    const info = { restarts: 0, failure: Failure.NONE, trial: false, rolledBack: false };
+    this.protect(domain, () => component.start(info));
   }
 
   portIn(domain: Domain, port: number, size: number): number {
@@ -329,7 +333,14 @@ export class KernelModel {
     cap.holder.caps.delete(cap.slot);
     cap.parent?.children.delete(cap);
     const { object } = cap;
-    if (object.kind === "memory") this.release(object);
+    if (object.kind === "memory") {
+      for (const { space } of this.domains) {
+        const kept = space.mappings.filter((mapping) => mapping.through !== cap);
+        for (let n = kept.length; n < space.mappings.length; n++) this.release(object);
+        space.mappings.splice(0, space.mappings.length, ...kept);
+      }
+      this.release(object);
+    }
     if (object.kind === "timer") this.timers.delete(object);
     if (object.kind === "irq") this.irqs.delete(object.line);
     if (object.kind === "channel" && object.channel.listeners[object.end]?.domain === cap.holder) {
@@ -347,6 +358,7 @@ export class KernelModel {
         if (from >= to) return;
         const first = mapping.first + (from - mapping.gpa) / PAGE_SIZE;
         domain.map(from, mapping.memory, first, (to - from) / PAGE_SIZE, mapping.access);
+        mappings.at(-1)!.through = mapping.through;
       };
       keep(mapping.gpa, Math.min(mappingEnd, gpa));
       keep(Math.max(mapping.gpa, end), mappingEnd);
@@ -403,18 +415,77 @@ export class KernelModel {
   private protect(domain: Domain, run: () => void): void {
     try {
       run();
+      if (domain === this.control) this.failing = 0;
     } catch (error) {
       if (!(error instanceof ComponentFault)) throw error;
-      const failure = { trap: Failure.TRAP, memory: Failure.MEMORY, exit: Failure.EXIT }[error.cause_];
-      this.fail(domain, failure, error.detail, error.message);
+      const failure = {
+        trap: Failure.TRAP,
+        memory: Failure.MEMORY,
+        exit: Failure.EXIT,
+        hang: Failure.HANG,
+        replaced: Failure.REPLACED,
+      }[error.cause_];
+      if (failure !== Failure.REPLACED) this.fail(domain, failure, error.detail, error.message);
       if (domain === this.control) this.restartControl(domain, failure);
     }
   }
 
   private restarts = 0;
+  /** Its ends without an event that it has handled. */
+  private failing = 0;
+  /** The WebAssembly of the control domain's images; kept: the memory that an upgrade gave. */
+  private image!: { booted: Uint8Array; current: Uint8Array; before: Uint8Array };
+  private readonly kept = new Map<Uint8Array, MemoryObject>();
+  private trialOver = 0n;
+  trial = false;
+
+  /** An image of the model is a head of 16 bytes, as of a real one, and WebAssembly. */
+  upgradeControl(memory: MemoryObject, cap: Capability): void {
+    const head = new DataView(memory.read(0, 16).buffer);
+    const wasm = memory.read(16, head.getUint32(IMAGE_SIZE_OFFSET, true) - 16);
+    memory.references++;
+    this.kept.set(wasm, memory);
+    this.revoke(cap);
+    this.remove(cap);
+    this.image = { ...this.image, current: wasm, before: this.image.current };
+  }
+
+  /** False: no image is on trial. */
+  confirmControl(): boolean {
+    if (!this.trial) return false;
+    this.forgetImage(this.image.before);
+    this.image.before = this.image.booted;
+    this.trial = false;
+    this.trialOver = 0n;
+    return true;
+  }
+
+  private forgetImage(wasm: Uint8Array): void {
+    const memory = this.kept.get(wasm);
+    if (memory) this.release(memory);
+    this.kept.delete(wasm);
+  }
+
+  private endTrial(): void {
+    if (this.trialOver > this.tsc) this.tsc = this.trialOver;
+    this.protect(this.control!, () => {
+      throw new ComponentFault("hang", 0, "it is not up in time");
+    });
+  }
 
   private restartControl(domain: Domain, failure: Failure): void {
-    if (++this.restarts > 10) throw new Error(`control fails again and again: ${this.traps.at(-1)?.text}`);
-    this.protect(domain, () => domain.component!.start(this.restarts, failure));
+    this.restarts++;
+    if (++this.failing > 10) throw new Error(`control fails again and again: ${this.traps.at(-1)?.text}`);
+    const { image } = this;
+    const back = this.trial && failure !== Failure.REPLACED;
+    this.trial = failure === Failure.REPLACED;
+    this.trialOver = this.trial ? this.tsc + 10n * this.tscHz : 0n;
+    if (back) {
+      this.forgetImage(image.current);
+      this.image = { booted: image.booted, current: image.before, before: image.booted };
+    }
+    if (back || this.trial) domain.component = new Component(this, domain, this.image.current);
+    const info = { restarts: this.restarts, failure, trial: this.trial, rolledBack: back };
+    this.protect(domain, () => domain.component!.start(info));
   }
 }

@@ -73,6 +73,8 @@ export class MemoryObject {
 }
 
 export interface Mapping {
+  /** What it was mapped through: it goes with that. */
+  through?: object | undefined;
   gpa: number;
   pages: number;
   memory: MemoryObject;

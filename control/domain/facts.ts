@@ -1,0 +1,163 @@
+// What a decision rested on: the request and the facts that the planner and the policy hooks were given, and what they
+// said. A document of its own beside the audit log, whose record has its hash; `plinth audit replay` decides again.
+
+import { Plan, PlanHost, PlanTenant, PlanVm, Refusal } from "../protocol/planner";
+import {
+  FIELD_CODE,
+  FIELD_COST,
+  FIELD_DIGEST,
+  FIELD_FAULTS,
+  FIELD_FIELDS,
+  FIELD_FREE,
+  FIELD_FREES,
+  FIELD_HAVE,
+  FIELD_HOOKS,
+  FIELD_MEMORY,
+  FIELD_MESSAGE,
+  FIELD_NAME,
+  FIELD_NEEDS,
+  FIELD_NETWORKS,
+  FIELD_NEXT,
+  FIELD_OBJECT,
+  FIELD_OP,
+  FIELD_PROTECTED,
+  FIELD_REFUSALS,
+  FIELD_RUNNING,
+  FIELD_SPEC,
+  FIELD_START,
+  FIELD_TAGS,
+  FIELD_TENANT,
+  FIELD_TENANTS,
+  FIELD_VCPUS,
+  FIELD_VERDICT,
+  FIELD_VM,
+  FIELD_VMS,
+  FIELD_WANT,
+  OP_APPLY,
+  OP_CREATE,
+  OP_SET,
+} from "../protocol/schema";
+import { policyHooks } from "./hooks/chosen";
+import { namesToValue, VmSpec } from "./spec";
+import { clean } from "./text";
+import { Value } from "./value";
+
+const MAX_TEXT = 200;
+
+/** Of the first decision of a command. */
+let pending: Value | null = null;
+
+/** The facts of the decision of this command, once; null: it rested on none that are kept. */
+export function factsTake(): Value | null {
+  const facts = pending;
+  pending = null;
+  return facts;
+}
+
+function begin(op: string): Value {
+  return Value.map().putText(FIELD_OP, op).putText(FIELD_HOOKS, policyHooks().name());
+}
+
+function refusalToValue(refusal: Refusal): Value {
+  return Value.map()
+    .putUint(FIELD_CODE, refusal.code)
+    .putText(FIELD_MESSAGE, refusal.message)
+    .putText(FIELD_OBJECT, refusal.object)
+    .putText(FIELD_NEXT, refusal.next);
+}
+
+function verdictOf(plan: Plan, digest: u32): Value {
+  const verdict = Value.map()
+    .putUint(FIELD_REFUSALS, plan.refusals.length)
+    .putUint(FIELD_DIGEST, digest)
+    .putUint(FIELD_CODE, 0);
+  if (plan.refusals.length == 0) return verdict;
+  const first = plan.refusals[0];
+  verdict.items[2].number = first.code;
+  return verdict.putText(FIELD_MESSAGE, clean(first.message, MAX_TEXT));
+}
+
+function tenantToValue(tenant: PlanTenant): Value {
+  return Value.map()
+    .putText(FIELD_NAME, tenant.name)
+    .putUint(FIELD_MEMORY, tenant.memory)
+    .putUint(FIELD_VMS, tenant.vms)
+    .putUint(FIELD_VCPUS, tenant.vcpus);
+}
+
+function vmToValue(vm: PlanVm): Value {
+  const value = Value.map()
+    .putText(FIELD_NAME, vm.name)
+    .putText(FIELD_TENANT, vm.tenant)
+    .putUint(FIELD_VCPUS, vm.vcpus)
+    .putUint(FIELD_MEMORY, vm.memory)
+    .putUint(FIELD_COST, vm.cost);
+  if (vm.tags.length > 0) value.put(FIELD_TAGS, namesToValue(vm.tags));
+  return value;
+}
+
+/** A VM of a plan, with all that the planner looks at. */
+function planVmToValue(vm: PlanVm): Value {
+  const fields = Value.map();
+  for (let i = 0; i < vm.fields.length; i++) fields.putText(vm.fields[i], vm.texts[i]);
+  const value = vmToValue(vm)
+    .putUint(FIELD_NEEDS, vm.needs)
+    .putUint(FIELD_FREES, vm.frees)
+    .putBool(FIELD_PROTECTED, vm.guarded)
+    .putBool(FIELD_START, vm.start)
+    .putBool(FIELD_RUNNING, vm.up)
+    .put(FIELD_FIELDS, fields);
+  if (vm.networks.length > 0) value.put(FIELD_NETWORKS, namesToValue(vm.networks));
+  const refusal = vm.refusal;
+  return refusal != null ? value.put(FIELD_REFUSALS, refusalToValue(refusal)) : value;
+}
+
+function hostToValue(host: PlanHost): Value {
+  const tenants = Value.list();
+  const vms = Value.list();
+  for (let i = 0; i < host.tenants.length; i++) tenants.add(tenantToValue(host.tenants[i]));
+  for (let i = 0; i < host.vms.length; i++) vms.add(planVmToValue(host.vms[i]));
+  return Value.map()
+    .putText(FIELD_NAME, host.name)
+    .putUint(FIELD_FREE, host.free)
+    .put(FIELD_TENANTS, tenants)
+    .put(FIELD_VMS, vms);
+}
+
+/** Of a new VM: its tenant, and the VMs that this has already. */
+export function factsOfNew(spec: VmSpec, tenant: PlanTenant, vms: PlanVm[], vm: PlanVm, plan: Plan): void {
+  if (pending != null) return;
+  const others = Value.list();
+  for (let i = 0; i < vms.length; i++) others.add(vmToValue(vms[i]));
+  pending = begin(OP_CREATE)
+    .put(FIELD_SPEC, spec.toValue())
+    .put(FIELD_TENANT, tenantToValue(tenant))
+    .put(FIELD_VMS, others)
+    .put(FIELD_VM, vmToValue(vm))
+    .put(FIELD_VERDICT, verdictOf(plan, 0));
+}
+
+/** Of a VM that is changed while it runs. */
+export function factsOfSet(spec: VmSpec, vm: PlanVm, plan: Plan): void {
+  pending = begin(OP_SET)
+    .put(FIELD_SPEC, spec.toValue())
+    .put(FIELD_VM, vmToValue(vm))
+    .put(FIELD_VERDICT, verdictOf(plan, 0));
+}
+
+/** Of a specification: the planner's two hosts, and `faults` that it was not asked about. */
+export function factsOfPlan(
+  have: PlanHost,
+  want: PlanHost,
+  faults: Refusal[],
+  plan: Plan,
+  digest: u32,
+): void {
+  const list = Value.list();
+  for (let i = 0; i < faults.length; i++) list.add(refusalToValue(faults[i]));
+  pending = begin(OP_APPLY)
+    .put(FIELD_HAVE, hostToValue(have))
+    .put(FIELD_WANT, hostToValue(want))
+    .put(FIELD_FAULTS, list)
+    .put(FIELD_VERDICT, verdictOf(plan, digest));
+}

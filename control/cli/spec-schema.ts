@@ -2,6 +2,7 @@
 //
 // `description` completes the sentence "it is not ..." where a value does not fit.
 
+import { MAX_CPUS_TEXT } from "../protocol/cpus";
 import * as schema from "../protocol/schema";
 
 const { Specification } = schema;
@@ -66,6 +67,12 @@ const text = (maxLength: number): Schema => ({
   pattern: "^[^\\u0000-\\u001f\\u007f-\\u009f]*$",
   description: `a text of up to ${maxLength} characters without control characters`,
 });
+const CPU_SET: Schema = {
+  type: "string",
+  maxLength: MAX_CPUS_TEXT,
+  pattern: "^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$",
+  description: "a set of the host's CPUs in rising order, like 0-3,6",
+};
 const count = (minimum: number, maximum: number, otherwise?: number): Schema => ({
   type: "integer",
   minimum,
@@ -110,6 +117,13 @@ const VM_FIELDS: Record<string, Schema> = {
   memory: size(2 * MIB, 256 * GIB, PAGE),
   balloon: size(16 * MIB, 256 * GIB, PAGE),
   vcpus: count(1, 16, 1),
+  scheduling: choice([schema.SCHEDULING_SHARED, schema.SCHEDULING_RESERVED, schema.SCHEDULING_DEDICATED]),
+  weight: count(1, 10000),
+  cap: count(1, 100),
+  reserve: count(1, 100),
+  period: count(1, 1000, 10),
+  latency: count(1, 1000, 20),
+  cpus: CPU_SET,
   kernel: IMAGE,
   initrd: IMAGE,
   firmware: IMAGE,

@@ -5,6 +5,7 @@ import { Plan, PlanHost, PlanTenant, PlanVm, Refusal } from "../protocol/planner
 import {
   FIELD_CODE,
   FIELD_COST,
+  FIELD_CPUS,
   FIELD_DIGEST,
   FIELD_FAULTS,
   FIELD_FIELDS,
@@ -120,6 +121,7 @@ function hostToValue(host: PlanHost): Value {
   return Value.map()
     .putText(FIELD_NAME, host.name)
     .putUint(FIELD_FREE, host.free)
+    .putUint(FIELD_CPUS, host.cpus)
     .put(FIELD_TENANTS, tenants)
     .put(FIELD_VMS, vms);
 }

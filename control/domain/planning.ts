@@ -6,7 +6,7 @@ import { planAdmitted, stepsText } from "../protocol/admission";
 import { exactSize, Plan, PlanHost, PlanTenant, PlanVm, Refusal } from "../protocol/planner";
 import { PAGE_SIZE } from "../gen/abi";
 import { factsOfPlan } from "./facts";
-import { freePages } from "./host";
+import { freePages, info } from "./host";
 import { policyHooks } from "./hooks/chosen";
 import { HostSpec } from "./host-spec";
 import { cablesNeeded } from "./networks";
@@ -94,6 +94,7 @@ function planHave(): PlanHost {
   const out = new PlanHost();
   out.name = hostNameGet();
   out.free = freePages() * PAGE_SIZE;
+  out.cpus = info().cpus;
   out.tenants = tenantsAll().map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
   out.vms = vmsAll().map<PlanVm>((vm: Vm): PlanVm => planVm(vm));
   return out;

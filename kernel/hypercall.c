@@ -371,11 +371,10 @@ static u32 hc_vcpu_info(struct call *c) {
     memset(info, 0, sizeof(*info));
     info->state = vcpu->state;
     info->run_time = sched_run_time(vcpu);
-    info->ready_time = vcpu->stolen;
+    info->ready_time = sched_ready_time(vcpu);
     info->interrupts = vcpu->interrupts;
     info->forwarded = vcpu->forwarded;
     info->cpu = vcpu->home->id;
-    info->ready_time = vcpu->stolen;
     info->throttles = vcpu->throttles;
     info->scheduling = vcpu->share.class;
     memcpy(info->counters, vcpu->counters, sizeof(info->counters));

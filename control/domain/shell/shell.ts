@@ -163,7 +163,7 @@ function shellWork(): void {
 
 /** Does what is due. Returns when it must be called again (uptime in ms). */
 export function shellTick(now: u64): u64 {
-  takeTyped(terminalTick(now));
+  if (terminal.asked) takeTyped(terminalTick(now));
   shellWork();
   const screen = top;
   const due = screen != null ? drawTop(screen, now) : u64.MAX_VALUE;

@@ -72,6 +72,11 @@ test("escapes count only at the start of a line", () => {
   assert.is(typed("~?~."), "<help><left>");
   assert.is(typed("~\r~."), "~\r<left>");
   assert.is(typed("abc\x1d"), "abc<left>");
+  // A shell that asks for the cursor at each prompt, and the terminal's answer to that.
+  assert.is(typed("a\r\x1b[24;80R~."), "a\r\x1b[24;80R<left>");
+  assert.is(typed("a\x1b[24;80R~."), "a\x1b[24;80R~.");
+  assert.is(typed("\r\x1b[A~."), "\r\x1b[A~.");
+  assert.is(typed("\r\x1b\x1b[5;1R~."), "\r\x1b\x1b[5;1R<left>");
 });
 
 test("read-only drops what is typed", async ({ host }) => {

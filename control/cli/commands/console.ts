@@ -195,7 +195,7 @@ async function attachPerson(
     stream.removeAllListeners("taken");
     stream.on("taken", ({ message }: Error) => {
       watches = true;
-      say(`${message}; you watch from now on`);
+      say(`${message.split(";")[0]}: you watch from now on; next: plinth console ${vm} --force`);
     });
     stream.on("data", (data: Uint8Array, at: number) => session.print(data, at));
     stream.on("lost", (count: number) => say(`${count} bytes of output were lost`));

@@ -137,6 +137,12 @@ test("a time-out shows the last lines", async ({ host }) => {
   assert.match(stderr, /last lines of its console:\n {2}\| uname -a\n {2}\| Linux a 6.1 x86_64\n {2}\| #/);
 });
 
+test("a script that fails leaves the console to others", async ({ host }) => {
+  const argv = ["console", "a", "--send", "x", "--expect", "never", "--timeout", "300ms"];
+  assert.is((await runCli(host, argv)).code, 5);
+  assert.is((await runCli(host, ["console", "a", "--send", "y"])).code, 0);
+});
+
 test("output that comes later and in pieces matches", async ({ host }) => {
   const running = startCli(host, ["console", "a", "--expect", "ready in \\d+ s"]);
   await until(() => attached(host), "attachment");

@@ -98,8 +98,9 @@ async function withSession(
   try {
     await use(session);
     await stream.detach().catch(() => undefined);
-  } finally {
-    stream.close();
+  } catch (error) {
+    void stream.detach().catch(() => undefined); // nobody waits for a host that may be gone
+    throw error;
   }
 }
 

@@ -237,9 +237,13 @@ test("who only watches takes nothing, also when others take over from each other
   await until(() => host.asked.includes("events.watch"), "attachment");
   const client = await connect(host.path);
   await client.holdConsole("a", { session: 5, who: "one" });
-  await client.holdConsole("a", { session: 7, who: "two", force: true });
-  await client.detachConsole("a", 7);
+  // At once: the watcher hears of it when nobody types any more.
+  await Promise.all([
+    client.holdConsole("a", { session: 7, who: "two", force: true }),
+    client.detachConsole("a", 7),
+  ]);
   await until(() => watcher.stderr().includes("taken over from one by two"), "the news");
+  await client.list();
   await client.holdConsole("a", { session: 9, who: "three" });
   await client.close();
   watcher.stdin.write("\x1d");

@@ -74,6 +74,8 @@ test("VMs run on, the new image is on trial, then it stays", () => {
   rig.kernel.advance(60_000);
   rig.request("ls");
   assert.is(rig.kernel.traps.length, 0);
+  const checks = rig.ok("doctor")["checks"] as Message[];
+  assert.ok(checks.find(({ name }) => name === "control")!["ok"], "an upgrade is no failure");
 });
 
 test("a trap after the trial starts the new image again", () => {

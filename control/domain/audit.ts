@@ -135,7 +135,8 @@ function auditFollow(): void {
     const event = eventAfter(followed);
     if (event == null) return;
     followed = event.seq;
-    append(AUDIT_HOST, event.kind, event.vm, event.text, 0, event.at);
+    append(AUDIT_HOST, event.kind, event.vm, event.text, 0, event.at, event.facts);
+    event.facts = null;
   }
 }
 

@@ -39,7 +39,15 @@ import {
 } from "../protocol/schema";
 import { eventAfter, lastEvent } from "./events";
 import { factsTake } from "./facts";
-import { factsHash, FactsPlace, factsPlace, factsRestore, factsStore, factsTaken } from "./facts-log";
+import {
+  factsHash,
+  FactsPlace,
+  factsPlace,
+  factsRestore,
+  factsSettled,
+  factsStore,
+  factsTaken,
+} from "./facts-log";
 import { uptimeMs } from "./host";
 import { Outcome } from "./outcome";
 import { stashAudit } from "./stash";
@@ -127,6 +135,7 @@ function settle(): void {
     sha256(head, work, SHA256_SIZE + length);
     hashed = number;
   }
+  factsSettled();
 }
 
 /** Records the events that are not in the log yet. */

@@ -6,7 +6,7 @@ import { EVENT_MEMORY_LOW, EVENT_POLICY } from "../protocol/schema";
 import { emit, Event } from "./events";
 import { factsOfEvent, factsOfSet } from "./facts";
 import { freePages, hostNow, info } from "./host";
-import { policyHooks } from "./hooks/chosen";
+import { hasHooks, policyHooks } from "./hooks/chosen";
 import { HOOK_START, HOOK_STOP, HookAction, HookVm } from "./hooks/hooks";
 import { Fault } from "./outcome";
 import { planCost } from "./planning";
@@ -65,7 +65,7 @@ export function policyPlace(vm: Vm): void {
 
 /** Tells the hooks what has happened, and keeps what they want. */
 export function policyHear(event: Event): void {
-  if (event.kind == EVENT_POLICY) return;
+  if (event.kind == EVENT_POLICY || !hasHooks()) return;
   const vm = vmFind(event.vm);
   const facts = vm != null ? factsOf(vm.spec, vm.restartCount) : new HookVm(event.vm);
   const action = policyHooks().onEvent(event.kind, facts);

@@ -60,7 +60,7 @@ import { uartQueued } from "./uart";
 import { Kind, Value } from "./value";
 import { VERSION } from "./version";
 
-const NEXT: string = "help control";
+const NEXT: string = "status";
 /** What is smaller has no head. */
 const MIN_IMAGE: u64 = 16;
 /** A reply is on its way so long at most, and its last bytes so long behind the rest. */

@@ -318,6 +318,7 @@ export const FIELD_FIELDS: string = "fields";
 export const FIELD_FREES: string = "frees";
 /** The policy hooks of the control image. */
 export const FIELD_HOOKS: string = "hooks";
+export const HOOKS_NONE: string = "none";
 /** The CPUs on which they want a VM. */
 export const FIELD_PLACED: string = "placed";
 /** Microseconds from the end of the last control component to the start of this one. */

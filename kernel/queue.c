@@ -16,8 +16,8 @@ void spans_init(void) {
         .masked = tsc_hz / 1000,
         .slept = tsc_hz / 500,
         .interrupt = tsc_hz / 5000,
-        .apart = tsc_hz / 10,
-        .uneven = tsc_hz / 100,
+        .apart = tsc_hz / 5,
+        .uneven = tsc_hz / 200,
         .latency = tsc_hz / 50,
     };
 }

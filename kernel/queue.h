@@ -22,6 +22,7 @@ struct share {
 };
 
 #define WEIGHT_DEFAULT 100u
+#define VTIME_NONE     ~0ull /* it begins with the others of the CPU on which it starts */
 
 /* In TSC ticks. */
 extern struct spans {

@@ -20,7 +20,7 @@
 #define HANG_SECONDS  20   /* of CPU time, that a component may take to come back to HC_WAIT */
 #define PRED_CMD_IBPB 1ull
 
-static u64 idle_cpus; /* by id */
+static u64 idle_cpus, crowded_cpus; /* by id; crowded: somebody waits there, without a guarantee */
 
 /* Nothing that is over stays to be waited for: the host's timer would interrupt for ever. */
 void sched_deadline(void) {
@@ -60,6 +60,20 @@ static ALWAYS_INLINE void charge(struct cpu *cpu, u64 now) {
     share_charge(&owner->share, ran);
 }
 
+/* Others see who waits here. While somebody waits anywhere, slices are short everywhere. */
+static NOINLINE void slice_tell(struct cpu *cpu, u64 now) {
+    u64 waiting = queue_least(cpu), self = 1ull << cpu->id, crowded = atomic_load(&crowded_cpus);
+    if ((waiting == ~0ull) == !!(crowded & self)) {
+        if (crowded & self)
+            atomic_and(&crowded_cpus, ~self);
+        else
+            atomic_or(&crowded_cpus, self);
+    }
+    atomic_store(&cpu->waiting, waiting);
+    u64 end = now + spans.shared;
+    if ((crowded & ~self) && !cpu->dedicated && end < cpu->slice_end) cpu->slice_end = end;
+}
+
 static void slice_start(struct cpu *cpu, struct vcpu *vcpu, u64 now) {
     const struct share *share = &vcpu->share;
     if (!share->guaranteed && share->key > cpu->vtime) cpu->vtime = share->key;
@@ -69,7 +83,7 @@ static void slice_start(struct cpu *cpu, struct vcpu *vcpu, u64 now) {
     cpu->slice_over = false;
     cpu->alone = !cpu->queue;
     vcpu->slice_left = 0;
-    if (cpus_online > 1) atomic_store(&cpu->waiting, queue_least(cpu));
+    if (cpus_online > 1) slice_tell(cpu, now);
     deadline_update(cpu);
 }
 
@@ -150,6 +164,7 @@ void sched_wake(struct vcpu *vcpu, bool slept) {
     if (vcpu->queued || vcpu->throttled || vcpu == cpu->current || vcpu == cpu->next ||
         !vcpu_runnable(vcpu))
         return;
+    if (share->vtime == VTIME_NONE) share->vtime = cpu->vtime;
     u64 behind = slept ? spans.slept : spans.apart;
     if (share->vtime + behind < cpu->vtime) share->vtime = cpu->vtime - behind;
     if (!slept && share->vtime > cpu->vtime + spans.apart) share->vtime = cpu->vtime + spans.apart;

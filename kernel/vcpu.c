@@ -121,7 +121,7 @@ void vcpu_start(struct vcpu *vcpu) {
             guest_tsc_offset_write(vcpu);
         }
     }
-    vcpu->share.vtime = this_cpu()->vtime;
+    vcpu->share.vtime = VTIME_NONE;
     vcpu->attention = true;
     vcpu->state = VCPU_READY;
     sched_place(vcpu);

@@ -456,6 +456,8 @@ function checkStart(spec: VmSpec): void {
 /** What may be changed while a VM runs. */
 const CHANGEABLE: string[] = [FIELD_TAGS, FIELD_PROTECTED, FIELD_RESTART].concat(SHARE_FIELDS);
 
+const OF_SCHEDULING: string[] = [FIELD_WEIGHT, FIELD_CAP, FIELD_RESERVE, FIELD_PERIOD];
+
 /** Sets a member of a map; of a member that is a map itself, only what is given. */
 function replace(value: Value, key: string, by: Value): void {
   const at = value.keys.indexOf(key);
@@ -478,7 +480,11 @@ export function readVmChanges(spec: VmSpec, changes: Value | null): SpecResult {
       null,
       new Fault(ErrorCode.USAGE, subject + "nothing is to be changed", spec.name, next),
     );
-  const value = spec.toValue();
+  const before = spec.toValue();
+  const value = Value.map();
+  const reschedules = changes.get(FIELD_SCHEDULING) != null; /* what belongs to the old one goes */
+  for (let i = 0; i < before.keys.length; i++)
+    if (!reschedules || OF_SCHEDULING.indexOf(before.keys[i]) < 0) value.put(before.keys[i], before.items[i]);
   for (let i = 0; i < changes.keys.length; i++) {
     const key = changes.keys[i];
     if (CHANGEABLE.indexOf(key) < 0) {

@@ -305,6 +305,8 @@ void component_info(struct domain *domain) {
     info->tsc_hz = tsc_hz;
     info->cpus = cpus_online;
     info->features = host_features();
+    for (u32 i = 0; domain->role == ROLE_CONTROL && i < cpus_online; i++)
+        info->apic_ids[i] = cpus[i].apic_id;
     memcpy(info->cpu_name, machine.cpu_name, sizeof(info->cpu_name));
     memcpy(info->rig, machine.rig, sizeof(info->rig));
     memcpy(info->kernel_version, PLINTH_VERSION, sizeof(PLINTH_VERSION));

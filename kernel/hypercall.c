@@ -111,31 +111,89 @@ static u32 hc_trap(struct call *c) {
 
 /* --- capabilities --- */
 
+static struct cap_info describe(const struct cap *cap) {
+    struct object *object = cap->object;
+    struct cap_info info = {.type = object->type, .rights = cap->rights, .object_id = object->id};
+    if (info.type == OBJECT_DOMAIN) {
+        const struct domain *domain = domain_of(object);
+        info.domain_id = domain->id;
+        info.role = domain->role;
+        memcpy(info.label, domain->label, LABEL_SIZE);
+    } else if (info.type == OBJECT_VCPU) {
+        info.domain_id = vcpu_of(object)->domain->id;
+        info.index = vcpu_of(object)->index;
+    } else if (info.type == OBJECT_MEMORY) {
+        info.pages = memory_of(object)->pages;
+        info.present = memory_of(object)->map.mapped;
+    } else if (info.type == OBJECT_CHANNEL) {
+        info.index = cap->end;
+    }
+    return info;
+}
+
 static u32 hc_cap_info(struct call *c) {
     struct cap *cap;
-    struct cap_info info = {.slots = c->domain->cap_slots};
+    struct cap_info info = {0};
     if (c->a[0] >= c->domain->cap_slots) return STATUS_BAD_CAP;
-    if (cap_get(c->domain, c->a[0], OBJECT_NONE, 0, &cap) == STATUS_OK) {
-        info.type = cap->object->type;
-        info.rights = cap->rights;
-        info.object_id = cap->object->id;
-        if (info.type == OBJECT_DOMAIN) {
-            const struct domain *domain = domain_of(cap->object);
-            info.domain_id = domain->id;
-            info.role = domain->role;
-            memcpy(info.label, domain->label, LABEL_SIZE);
-        } else if (info.type == OBJECT_VCPU) {
-            info.domain_id = vcpu_of(cap->object)->domain->id;
-            info.index = vcpu_of(cap->object)->index;
-        } else if (info.type == OBJECT_MEMORY) {
-            info.pages = memory_of(cap->object)->pages;
-            info.present = memory_of(cap->object)->map.mapped;
-        } else if (info.type == OBJECT_CHANNEL) {
-            info.index = cap->end;
-        }
-    }
+    if (cap_get(c->domain, c->a[0], OBJECT_NONE, 0, &cap) == STATUS_OK) info = describe(cap);
+    info.slots = c->domain->cap_slots;
     memcpy(c->domain->comm, &info, sizeof(info));
     return STATUS_OK;
+}
+
+#define LIST_ROWS (PAGE_SIZE / sizeof(struct cap_info))
+
+static unsigned list_caps(const struct domain *domain, u64 slot, struct cap_info *rows) {
+    unsigned count = 0;
+    for (; slot < domain->cap_slots && count < LIST_ROWS; slot++) {
+        if (!domain->caps[slot].object) continue;
+        rows[count] = describe(&domain->caps[slot]);
+        rows[count++].first = slot;
+    }
+    return count;
+}
+
+static unsigned list_mappings(const struct domain *domain, u64 skip, struct cap_info *rows) {
+    unsigned count = 0;
+    for (const struct mapping *m = domain->mappings; m && count < LIST_ROWS; m = m->next_in_domain)
+        if (skip)
+            skip--;
+        else
+            rows[count++] = (struct cap_info){.type = OBJECT_MEMORY,
+                                              .rights = m->access,
+                                              .object_id = m->memory->object.id,
+                                              .pages = m->pages,
+                                              .address = m->start.v,
+                                              .first = m->first};
+    return count;
+}
+
+static unsigned list_ports(const struct domain *domain, u64 port, struct cap_info *rows) {
+    unsigned count = 0;
+    bool run = false;
+    for (; domain->io_bitmap && port < 0x10000; port++) {
+        bool open = !(domain->io_bitmap[port / 8] >> port % 8 & 1);
+        if (open && !run) {
+            if (count == LIST_ROWS) break;
+            rows[count++] = (struct cap_info){.address = port};
+        }
+        if (open) rows[count - 1].pages++;
+        run = open;
+    }
+    return count;
+}
+
+static u32 hc_cap_list(struct call *c) {
+    struct domain *domain;
+    TRY(get_root(c));
+    TRY(get_domain(c, c->a[0], RIGHT_READ, &domain));
+    struct cap_info *rows = c->domain->comm;
+    switch (c->a[1]) {
+    case HOLDING_CAPS: c->value = list_caps(domain, c->a[2], rows); return STATUS_OK;
+    case HOLDING_MAPPINGS: c->value = list_mappings(domain, c->a[2], rows); return STATUS_OK;
+    case HOLDING_PORTS: c->value = list_ports(domain, c->a[2], rows); return STATUS_OK;
+    }
+    return STATUS_BAD_ARGUMENT;
 }
 
 static u32 hc_cap_grant(struct call *c) {
@@ -203,6 +261,7 @@ static u32 hc_domain_resume(struct call *c) {
 static u32 hc_domain_info(struct call *c) {
     struct domain *domain;
     TRY(get_domain(c, c->a[0], RIGHT_READ, &domain));
+    const struct domain *peer = domain->model ? domain->model : domain->vm;
     struct domain_info info = {
         .id = domain->id,
         .role = domain->role,
@@ -214,6 +273,7 @@ static u32 hc_domain_info(struct call *c) {
         .kernel_quota = domain->kernel_quota,
         .vcpus = domain->vcpu_count,
         .caps = domain->caps_used,
+        .peer = peer ? peer->id : 0,
     };
     memcpy(info.label, domain->label, LABEL_SIZE);
     memcpy(c->domain->comm, &info, sizeof(info));
@@ -361,6 +421,7 @@ static u32 hc_vcpu_info(struct call *c) {
     struct vcpu_info *info = c->domain->comm;
     memset(info, 0, sizeof(*info));
     info->state = vcpu->state;
+    info->cpu = atomic_load(&vcpu->home)->id;
     info->run_time = vcpu->run_time;
     info->interrupts = vcpu->interrupts;
     info->forwarded = vcpu->forwarded;
@@ -624,6 +685,7 @@ static const handler handlers[HC_COUNT] = {
     [HC_HOST_RESET] = hc_host_reset,
     [HC_ENTROPY] = hc_entropy,
     [HC_MEM_RELEASE] = hc_mem_release,
+    [HC_CAP_LIST] = hc_cap_list,
 };
 
 /* Those that only read what capabilities lead to, and are on the way of every device's work. */

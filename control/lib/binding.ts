@@ -131,6 +131,13 @@ export function capInfo(slot: u32, out: usize): i64 {
   return callOut(Hypercall.CAP_INFO, slot, out, CapInfoAt.SIZE);
 }
 
+/** What a domain holds of a kind (Holding), from a place on; out: CapInfo[], a page. Returns how many. */
+export function capList(domain: u32, what: u32, from: u64, out: usize): i64 {
+  const count = call(Hypercall.CAP_LIST, domain, what, from);
+  if (count > 0) commRead(out, 0, <u32>count * CapInfoAt.SIZE);
+  return count;
+}
+
 /** Copies the capability in `slot` to slot `to` of `domain`, with at most `rights`. */
 export function capGrant(domain: u32, to: u32, slot: u32, rights: u32): i64 {
   return call(Hypercall.CAP_GRANT, domain, to, slot, rights);

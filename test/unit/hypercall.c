@@ -168,6 +168,9 @@ static const struct row rows[] = {
     {"FIRMWARE_READ: across a page", STATUS_BAD_ARGUMENT, HC_FIRMWARE_READ, {0xf0ff8, 9}},
     {"FIRMWARE_READ: across all", STATUS_BAD_ARGUMENT, HC_FIRMWARE_READ, {0xf0000, ~0ull}},
     {"FIRMWARE_READ: no such address", STATUS_BAD_ARGUMENT, HC_FIRMWARE_READ, {1ull << 46, 8}},
+    {"CAP_LIST: memory", STATUS_BAD_CAP, HC_CAP_LIST, {MEMORY, HOLDING_CAPS, 0}},
+    {"CAP_LIST: no such holding", STATUS_BAD_ARGUMENT, HC_CAP_LIST, {VM, HOLDING_PORTS + 1, 0}},
+    {"CAP_LIST: holding of 64 bits", STATUS_BAD_ARGUMENT, HC_CAP_LIST, {VM, 1ull << 32, 0}},
     {"PORTS_MAP: none", STATUS_BAD_ARGUMENT, HC_PORTS_MAP, {MODEL, 0x80, 0}},
     {"PORTS_MAP: past the last", STATUS_BAD_ARGUMENT, HC_PORTS_MAP, {MODEL, 0xffff, 2}},
     {"PORTS_MAP: count wraps", STATUS_BAD_ARGUMENT, HC_PORTS_MAP, {MODEL, 0x80, ~0ull}},
@@ -195,9 +198,10 @@ static void test_bad_arguments(void) {
 
 /* A device model has none of what makes objects or rules others. */
 static void test_no_rights(void) {
-    static const u64 for_root[] = {HC_DOMAIN_CREATE, HC_MEM_CREATE,   HC_VCPU_CREATE, HC_IRQ_CREATE,
-                                   HC_PORTS_MAP,     HC_HOST_INFO,    HC_HOST_CPUID,  HC_HOST_LOG,
-                                   HC_HOST_RESET,    HC_FIRMWARE_READ};
+    static const u64 for_root[] = {HC_DOMAIN_CREATE, HC_MEM_CREATE, HC_VCPU_CREATE,
+                                   HC_IRQ_CREATE,    HC_PORTS_MAP,  HC_HOST_INFO,
+                                   HC_HOST_CPUID,    HC_HOST_LOG,   HC_HOST_RESET,
+                                   HC_FIRMWARE_READ, HC_CAP_LIST};
     pair_create();
     (void)call(HC_VCPU_START, VCPU);
     struct domain *model = domain_in(MODEL);
@@ -247,6 +251,66 @@ static void test_maps_into_vm(void) {
     check(call(HC_CAP_DROP, CAP_MEMORY) == STATUS_OK && vm->ept.mapped == mapped,
           "which ends with its capability");
     (void)call(HC_WAIT);
+    pair_destroy();
+}
+
+static u64 listed(u64 domain, u64 what, u64 from) {
+    memset(control_domain->comm, 0xa5, PAGE_SIZE);
+    return call(HC_CAP_LIST, domain, what, from) == STATUS_OK ? entered->gpr[2] : ~0ull;
+}
+
+/* All that a domain holds can be read, in pieces, and two tables can be compared. */
+static void test_lists(void) {
+    pair_create();
+    const struct cap_info *rows = control_domain->comm;
+    check(listed(MODEL, HOLDING_CAPS, 0) == 3 && rows[0].type == OBJECT_DOMAIN &&
+              rows[0].first == CAP_SELF && rows[1].first == CAP_VM &&
+              rows[1].rights == (RIGHT_READ | RIGHT_INTERRUPT) &&
+              rows[1].domain_id == domain_in(VM)->id && rows[2].type == OBJECT_VCPU &&
+              rows[2].first == CAP_VCPU,
+          "a table's capabilities");
+    check(listed(MODEL, HOLDING_CAPS, CAP_VM + 1) == 1 && rows[0].first == CAP_VCPU,
+          "from a slot on");
+    check(listed(MODEL, HOLDING_CAPS, ~0ull) == 0 && listed(MODEL, HOLDING_MAPPINGS, ~0ull) == 0 &&
+              listed(MODEL, HOLDING_PORTS, ~0ull) == 0,
+          "nothing is behind the end");
+    check(listed(VM, HOLDING_MAPPINGS, 0) == 1, "a VM's memory");
+    struct cap_info vm = rows[0];
+    check(listed(MODEL, HOLDING_MAPPINGS, 0) == 1 && rows[0].object_id == vm.object_id &&
+              rows[0].address == GPA_RAM && rows[0].first == 0 && rows[0].pages == 20 &&
+              rows[0].rights == RIGHTS_RW && vm.first == 20 && vm.pages == 50 && vm.rights == 7,
+          "is the object that its device model has a part of");
+    for (u64 page = 0; page < 60; page++)
+        (void)call(HC_MEM_MAP, VM, MEMORY, MIB + 2 * page * PAGE_SIZE, 0, 1, 1);
+    u64 first = listed(VM, HOLDING_MAPPINGS, 0), last = rows[first - 1].address;
+    u64 rest = listed(VM, HOLDING_MAPPINGS, first);
+    check(first == PAGE_SIZE / sizeof(*rows) && first + rest == 61 && rows[0].address != last,
+          "what is more than a page comes in pieces");
+    check(listed(VM, HOLDING_PORTS, 0) == 0, "a VM has no ports");
+    check(call(HC_DOMAIN_CREATE, OTHER, ROLE_DRIVER, 60, 16) == STATUS_OK, "a driver");
+    (void)call(HC_PORTS_MAP, OTHER, 0x60, 1);
+    (void)call(HC_PORTS_MAP, OTHER, 0x3f8, 8);
+    (void)call(HC_PORTS_MAP, OTHER, 0x400, 1);
+    (void)call(HC_PORTS_MAP, OTHER, 0xffff, 1);
+    check(listed(OTHER, HOLDING_PORTS, 0) == 3 && rows[0].address == 0x60 && rows[0].pages == 1 &&
+              rows[1].address == 0x3f8 && rows[1].pages == 9 && rows[2].address == 0xffff,
+          "runs of ports");
+    check(listed(OTHER, HOLDING_PORTS, 0x3fa) == 2 && rows[0].address == 0x3fa &&
+              rows[0].pages == 7,
+          "from a port on");
+    for (u64 port = 0x1000; port < 0x1100; port += 2)
+        (void)call(HC_PORTS_MAP, OTHER, port, 1);
+    u64 runs = 0;
+    for (u64 from = 0, n; (n = listed(OTHER, HOLDING_PORTS, from)) && n != ~0ull; runs += n)
+        from = rows[n - 1].address + rows[n - 1].pages;
+    check(runs == 131, "each run once");
+    (void)call(HC_DOMAIN_INFO, VM);
+    struct domain_info info = *(struct domain_info *)control_domain->comm;
+    (void)call(HC_DOMAIN_INFO, MODEL);
+    check(info.peer == domain_in(MODEL)->id &&
+              ((struct domain_info *)control_domain->comm)->peer == domain_in(VM)->id,
+          "and a VM and its device model tell each other");
+    (void)call(HC_DOMAIN_DESTROY, OTHER);
     pair_destroy();
 }
 
@@ -531,6 +595,7 @@ int main(void) {
     test_no_rights();
     test_maps_into_vm();
     test_firmware();
+    test_lists();
     test_cleaning();
     test_quota();
     test_exit_page_place();

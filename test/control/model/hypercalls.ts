@@ -10,6 +10,7 @@ import {
   EVENT_FREE,
   GPA_EXIT,
   GPA_RAM,
+  Holding,
   HostInfoAt,
   Hypercall,
   InterruptKind,
@@ -29,7 +30,7 @@ import {
 import { ComponentFault, refuseIf } from "./faults";
 import type { KernelModel } from "./kernel-model";
 import { MemoryObject } from "./memory";
-import { Channel, ChannelEnd, Domain, Irq, Timer, Vcpu, type KernelObject } from "./objects";
+import { Channel, ChannelEnd, Domain, Irq, Timer, Vcpu, type Capability, type KernelObject } from "./objects";
 
 export interface Call {
   kernel: KernelModel;
@@ -77,6 +78,56 @@ function vmDomain(call: Call, slot: number): Domain {
   return domain;
 }
 
+/** What a capability says of its object. */
+function describe(view: DataView, { object, rights }: Capability): void {
+  view.setUint32(CapInfoAt.type, OBJECT_TYPES[object.kind], true);
+  view.setUint32(CapInfoAt.rights, rights, true);
+  view.setBigUint64(CapInfoAt.object_id, BigInt(object.id), true);
+  if (object.kind === "memory") view.setBigUint64(CapInfoAt.pages, BigInt(object.pages), true);
+  if (object.kind === "memory") view.setBigUint64(CapInfoAt.present, BigInt(object.present), true);
+  if (object.kind === "channel") view.setUint32(CapInfoAt.index, object.end, true);
+  const domain = object.kind === "domain" ? object : object.kind === "vcpu" ? object.domain : undefined;
+  if (object.kind === "vcpu") view.setUint32(CapInfoAt.index, object.index, true);
+  if (!domain) return;
+  view.setUint32(CapInfoAt.domain_id, domain.id, true);
+  view.setUint32(CapInfoAt.role, domain.role, true);
+  Buffer.from(domain.label)
+    .subarray(0, LABEL_SIZE - 1)
+    .forEach((byte, n) => view.setUint8(CapInfoAt.label + n, byte));
+}
+
+const LIST_ROWS = Math.floor(PAGE_SIZE / CapInfoAt.SIZE);
+type Row = (view: DataView) => void;
+
+function holdCaps(domain: Domain, from: number): Row[] {
+  const caps = [...domain.caps.values()].filter(({ slot }) => slot >= from).sort((a, b) => a.slot - b.slot);
+  return caps.map((cap) => (view) => {
+    describe(view, cap);
+    view.setBigUint64(CapInfoAt.first, BigInt(cap.slot), true);
+  });
+}
+
+function holdMappings(domain: Domain, from: number): Row[] {
+  // A page without an object is the kernel's own: an exit page.
+  const mappings = domain.space.mappings.filter(({ memory }) => memory.id !== 0).slice(from);
+  return mappings.map(({ memory, access, pages, gpa, first }) => (view) => {
+    view.setUint32(CapInfoAt.type, ObjectType.MEMORY, true);
+    view.setUint32(CapInfoAt.rights, access, true);
+    view.setBigUint64(CapInfoAt.object_id, BigInt(memory.id), true);
+    view.setBigUint64(CapInfoAt.pages, BigInt(pages), true);
+    view.setBigUint64(CapInfoAt.address, BigInt(gpa), true);
+    view.setBigUint64(CapInfoAt.first, BigInt(first), true);
+  });
+}
+
+function holdPorts(domain: Domain, from: number): Row[] {
+  const ports = [...domain.ports].sort((a, b) => a.first - b.first).filter(({ first }) => first >= from);
+  return ports.map(({ first, count }) => (view) => {
+    view.setBigUint64(CapInfoAt.address, BigInt(first), true);
+    view.setBigUint64(CapInfoAt.pages, BigInt(count), true);
+  });
+}
+
 export const handlers: Partial<Record<Hypercall, Handler>> = {
   [Hypercall.NULL]: () => 0,
 
@@ -87,21 +138,19 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
   },
 
   [Hypercall.CAP_INFO]: (call, slot) => {
-    const { object, rights } = call.caller.cap(slot);
     const view = structure(call.comm, CapInfoAt.SIZE);
-    view.setUint32(CapInfoAt.type, OBJECT_TYPES[object.kind], true);
-    view.setUint32(CapInfoAt.rights, rights, true);
-    view.setBigUint64(CapInfoAt.object_id, BigInt(object.id), true);
+    describe(view, call.caller.cap(slot));
     view.setUint32(CapInfoAt.slots, call.caller.slots, true);
-    if (object.kind === "memory") view.setBigUint64(CapInfoAt.pages, BigInt(object.pages), true);
-    if (object.kind === "memory") view.setBigUint64(CapInfoAt.present, BigInt(object.present), true);
-    if (object.kind === "channel") view.setUint32(CapInfoAt.index, object.end, true);
-    const domain = object.kind === "domain" ? object : object.kind === "vcpu" ? object.domain : undefined;
-    if (object.kind === "vcpu") view.setUint32(CapInfoAt.index, object.index, true);
-    if (!domain) return;
-    view.setUint32(CapInfoAt.domain_id, domain.id, true);
-    view.setUint32(CapInfoAt.role, domain.role, true);
-    call.comm.set(Buffer.from(domain.label).subarray(0, LABEL_SIZE - 1), CapInfoAt.label);
+  },
+
+  [Hypercall.CAP_LIST]: (call, slot, what, from) => {
+    needRoot(call.caller);
+    const domain = call.caller.object(slot, "domain", Right.READ);
+    refuseIf(what > Holding.PORTS, Status.BAD_ARGUMENT);
+    call.comm.fill(0);
+    const rows = [holdCaps, holdMappings, holdPorts][what]!(domain, from).slice(0, LIST_ROWS);
+    rows.forEach((fill, n) => fill(new DataView(call.comm.buffer, call.comm.byteOffset + n * CapInfoAt.SIZE)));
+    return rows.length;
   },
 
   [Hypercall.CAP_GRANT]: (call, to, slot, own, rights) => {
@@ -163,6 +212,8 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     view.setUint32(DomainInfoAt.kernel_quota, domain.quota, true);
     view.setUint32(DomainInfoAt.vcpus, domain.vcpus.length, true);
     view.setUint32(DomainInfoAt.caps, domain.caps.size, true);
+    const vm = [...call.kernel.domains].find(({ vcpus }) => vcpus.some(({ model }) => model === domain));
+    view.setUint32(DomainInfoAt.peer, (vm ?? domain.vcpus[0]?.model)?.id ?? 0, true);
     call.comm.set(Buffer.from(domain.label).subarray(0, LABEL_SIZE - 1), DomainInfoAt.label);
   },
 

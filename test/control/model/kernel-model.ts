@@ -62,6 +62,8 @@ export interface KernelOptions {
   /** Configuration space of PCI functions, by bus << 8 | device << 3 | function. */
   pci?: Map<number, Uint8Array>;
   cpus?: number;
+  /** APIC ids of the CPUs by their number; else the numbers. */
+  apicIds?: number[];
   hostCpuid?: (leaf: number, subleaf: number) => number[];
 }
 

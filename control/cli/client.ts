@@ -112,6 +112,25 @@ export class Client {
     return ((await this.query(schema.OP_TENANTS)) as { tenants: result.TenantRow[] }).tenants;
   }
 
+  async rules(): Promise<result.RuleSpec[]> {
+    return ((await this.query(schema.OP_RULES)) as { rules: result.RuleSpec[] }).rules;
+  }
+
+  /** What can flow between two domains, VMs or tenants; without them, what is forbidden between any tenants. */
+  async policy(one = "", other = ""): Promise<result.PolicyResult> {
+    const all: result.PolicyResult = { forbidden: 0, flows: [] };
+    for (let from: number | undefined = 0; from !== undefined;) {
+      const page = (await this.query(schema.OP_POLICY, { one, other, from })) as result.PolicyResult & {
+        next?: number;
+      };
+      const { next, flows, ...rest } = page;
+      Object.assign(all, rest);
+      all.flows.push(...flows);
+      from = next !== undefined && next > from ? next : undefined;
+    }
+    return all;
+  }
+
   /** Sends the CBOR of a host specification, and asks what it would change. */
   async plan(spec: Uint8Array): Promise<result.PlanResult> {
     const session = randomInt(1, 2 ** 31);

@@ -20,11 +20,43 @@ export interface TenantSpec {
   memory?: number;
   vms?: number;
   vcpus?: number;
+  /** The CPUs on which its VMs run; missing: all. */
+  cpus?: string;
+}
+
+/** What tenants may share. */
+export interface RuleSpec {
+  tenants: string[];
+  share: string[];
+}
+
+/** A way from one domain to another. */
+export interface FlowRow {
+  kind: string;
+  one: string;
+  other: string;
+  /** "->", "<-", "<->", or "-": nothing passes. */
+  direction: string;
+  text: string;
+  allowed: boolean;
+  /** Why it is allowed or not. */
+  reason: string;
+}
+
+/** What can flow; `forbidden` counts what no rule allows, `pairs` the pairs of tenants that were looked at. */
+export interface PolicyResult {
+  one?: string;
+  other?: string;
+  pairs?: number;
+  forbidden: number;
+  flows: FlowRow[];
 }
 
 /** A tenant, and what counts towards its limits. */
 export interface TenantRow extends TenantSpec {
   used: { memory: number; vms: number; vcpus: number };
+  /** How often the policy has refused it something, by kind. */
+  denials?: Record<string, number>;
 }
 
 /** A step from what a host is to a specification. */
@@ -159,6 +191,8 @@ export interface HostStatus {
   badFrames: number;
   /** Times that the host's serial port lost what it received. */
   overruns?: number;
+  /** How often the policy has refused something. */
+  denials?: number;
   features: string[];
 }
 

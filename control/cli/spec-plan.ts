@@ -18,6 +18,7 @@ function planHost(spec: HostSpec): PlanHost {
   host.tenants = (spec.tenants ?? []).map(planTenant);
   if (!host.tenants.some(({ name }) => name === schema.TENANT_DEFAULT))
     host.tenants.unshift(new PlanTenant(schema.TENANT_DEFAULT));
+  host.rules = spec.rules ?? [];
   host.vms = spec.vms.map((vm) => planVm(vm));
   return host;
 }
@@ -27,6 +28,7 @@ export function planTenant(tenant: TenantSpec): PlanTenant {
   out.memory = tenant.memory ?? 0;
   out.vms = tenant.vms ?? 0;
   out.vcpus = tenant.vcpus ?? 0;
+  out.cpus = tenant.cpus ?? "";
   return out;
 }
 

@@ -1,11 +1,12 @@
 // Reads what VMs and hosts should be, from options or from a file, and checks what can be checked here.
 
 import { type Message, cborEncode } from "../protocol/node/cbor";
+import { cpuList } from "../protocol/cpus";
 import * as schema from "../protocol/schema";
 import type { Arguments } from "./arguments";
 import { type PlinthError, usageError } from "./errors";
 import { nearest } from "./nearest";
-import type { TenantSpec, VmSpec } from "./results";
+import type { RuleSpec, TenantSpec, VmSpec } from "./results";
 import { isFields, schemaProblem } from "./schema-check";
 import { type Fields, readSpecFile } from "./spec-file";
 import { HOST_SCHEMA, SIZES, VM_SCHEMA } from "./spec-schema";
@@ -39,6 +40,7 @@ export interface HostSpec {
   version: number;
   host?: { name?: string };
   tenants?: TenantSpec[];
+  rules?: RuleSpec[];
   vms: VmSpec[];
 }
 
@@ -51,13 +53,12 @@ export function readHostSpec(file: string): HostSpec {
 export function hostSpecOf(value: Fields, file: string): HostSpec {
   if (!("vms" in value))
     throw usageError(`${file}: a host specification has 'version', 'host' and 'vms'`, "plinth help apply");
-  const { version, host, tenants, profiles, vms } = checkHost(value, file);
+  const { version, host, tenants, rules, profiles, vms } = checkHost(value, file);
   return {
     version: version as number,
     ...(host ? { host } : {}),
-    ...(tenants
-      ? { tenants: (tenants as Fields[]).map((tenant) => withBytes(tenant, `${file}, tenant`)) }
-      : {}),
+    ...(tenants ? { tenants: (tenants as Fields[]).map((tenant) => completeTenant(tenant, file)) } : {}),
+    ...(rules ? { rules } : {}),
     vms: (vms as Fields[]).map((vm) => {
       const where = `${file}, VM '${String(vm.name)}'`;
       return completeVm({ start: true, ...withProfile(vm, profiles, where) }, where);
@@ -123,6 +124,15 @@ function withBytes(fields: Fields, where: string): Fields {
   for (const key of SIZES)
     if (typeof out[key] === "string") out[key] = parseSize(out[key], `${where}: ${key}`);
   return out;
+}
+
+/** A tenant with its sizes in bytes. */
+function completeTenant(fields: Fields, file: string): TenantSpec {
+  const where = `${file}, tenant '${String(fields.name)}'`;
+  const tenant = withBytes(fields, where) as unknown as TenantSpec;
+  if (tenant.cpus !== undefined && cpuList(tenant.cpus).length === 0)
+    throw wrong(where, `cpus '${tenant.cpus}' is no set of CPUs in rising order, like 0-3,6`);
+  return tenant;
 }
 
 /** A VM in full, as the host reads it. */

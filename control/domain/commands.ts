@@ -2,6 +2,7 @@
 // document or a fault; shell.ts prints what frames only encode.
 
 import {
+  DENIED_PROTECTED,
   ErrorCode,
   EVENT_VM_CHANGED,
   FIELD_DATA,
@@ -13,6 +14,7 @@ import {
   FIELD_NEXT,
   FIELD_PROTECTED,
   FIELD_REASON,
+  FIELD_RULES,
   FIELD_SINCE,
   FIELD_SIZE,
   FIELD_SPEC,
@@ -33,9 +35,11 @@ import {
   OP_LS,
   OP_PAUSE,
   OP_PLAN,
+  OP_POLICY,
   OP_RESET,
   OP_RESUME,
   OP_RM,
+  OP_RULES,
   OP_SET,
   OP_SHOW,
   OP_SPEC_PUT,
@@ -56,6 +60,8 @@ import { kernelLog, modules } from "./host";
 import { hardwareResult, pciResult } from "./hardware";
 import { Fault, Outcome } from "./outcome";
 import { doctorResult, showResult, statusResult, tenantsResult } from "./reports";
+import { policyResult } from "./policy";
+import { policyDenied, rulesToValue } from "./rules";
 import { readVmChanges, readVmSpec } from "./spec";
 import { clean, nearest, quoted } from "./text";
 import { Value } from "./value";
@@ -99,6 +105,7 @@ export const enum Words {
   COUNT = 6,
   VM_SIZE = 7,
   CHANGES = 8,
+  POLICY = 9,
 }
 
 const MAX_ROW_REASON = 60;
@@ -195,6 +202,17 @@ const table: Command[] = [
     (request: Value): Outcome => Outcome.of(tenantsResult()),
   ),
   new Command(
+    OP_POLICY,
+    "policy",
+    Words.POLICY,
+    "policy explain A B, or policy check",
+    "what can flow between two domains; what is forbidden",
+    policyResult,
+  ),
+  new Command(OP_RULES, "", Words.NONE, "", "", (request: Value): Outcome =>
+    Outcome.of(Value.map().put(FIELD_RULES, rulesToValue())),
+  ),
+  new Command(
     OP_LOGS,
     "logs",
     Words.OPTIONAL_VM,
@@ -278,6 +296,7 @@ function rowOf(vm: Vm): Outcome {
 function guardOf(vm: Vm, verb: string, request: Value): Fault | null {
   if (!vm.spec.guarded || (request.getBool(FIELD_FORCE) && request.getBool(FIELD_PROTECTED))) return null;
   const next = verb + " " + vm.name + " --force --protected";
+  policyDenied(vm.spec.tenant, DENIED_PROTECTED, vm.name, verb + " of a protected VM");
   return new Fault(ErrorCode.DENIED, "VM " + quoted(vm.name) + " is protected", vm.name, next);
 }
 

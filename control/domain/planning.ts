@@ -1,13 +1,24 @@
 // What the planner is told: this host, and a specification, each VM with what it costs here.
 
 import { FIELD_BALLOON, FIELD_MEMORY, FIELD_NAME } from "../protocol/schema";
-import { exactSize, planChange, Plan, PlanHost, PlanTenant, PlanVm, Refusal } from "../protocol/planner";
+import {
+  checkIsolation,
+  exactSize,
+  planChange,
+  Plan,
+  PlanHost,
+  PlanTenant,
+  PlanVm,
+  Refusal,
+} from "../protocol/planner";
 import { PAGE_SIZE } from "../gen/abi";
 import { freePages } from "./host";
 import { HostSpec } from "./host-spec";
 import { cablesNeeded } from "./networks";
+import { rulesAll } from "./rules";
 import { VmSpec } from "./spec";
 import { Tenant, tenantsAll } from "./tenants";
+import { cacheUnits, coreUnits } from "./topology";
 import { Kind, Value } from "./value";
 import { Vm } from "./vm";
 import { imagesAdmit, vmCost, vmFrees, vmNeeds } from "./vm-builder";
@@ -18,6 +29,7 @@ export function planTenant(tenant: Tenant): PlanTenant {
   out.memory = tenant.memory;
   out.vms = tenant.vms;
   out.vcpus = tenant.vcpus;
+  out.cpus = tenant.cpus;
   return out;
 }
 
@@ -85,17 +97,36 @@ function planWanted(spec: VmSpec, newIndex: i32): PlanVm {
 function planHave(): PlanHost {
   const out = new PlanHost();
   out.name = hostNameGet();
+  out.rules = rulesAll();
+  out.cores = coreUnits();
+  out.caches = cacheUnits();
   out.free = freePages() * PAGE_SIZE;
   out.tenants = tenantsAll().map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
   out.vms = vmsAll().map<PlanVm>((vm: Vm): PlanVm => planVm(vm));
   return out;
 }
 
-/** The steps from what this host is to a specification, or what forbids it. */
-export function planSpec(spec: HostSpec): Plan {
+function planWantedHost(spec: HostSpec): PlanHost {
   const want = new PlanHost();
   want.name = spec.name;
+  want.rules = spec.rules;
   want.tenants = spec.tenants.map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
+  return want;
+}
+
+/** What of tenants themselves the policy forbids on this host; a refusal names a tenant. */
+export function planTenants(spec: HostSpec): Refusal[] {
+  const have = new PlanHost();
+  have.cores = coreUnits();
+  have.caches = cacheUnits();
+  const plan = new Plan();
+  checkIsolation(have, planWantedHost(spec), plan);
+  return plan.refusals;
+}
+
+/** The steps from what this host is to a specification, or what forbids it. */
+export function planSpec(spec: HostSpec): Plan {
+  const want = planWantedHost(spec);
   const index = vmFreeIndex();
   for (let i = 0; i < spec.vms.length; i++) want.vms.push(planWanted(spec.vms[i], index));
   const plan = planChange(planHave(), want);

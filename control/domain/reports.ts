@@ -50,6 +50,7 @@ import {
   FIELD_UPTIME_MS,
   FIELD_VERSION,
   FIELD_VMS,
+  FIELD_DENIALS,
   FIELD_DEVICES,
   FIELD_DEVICE,
   FIELD_REQUESTS,
@@ -78,6 +79,7 @@ import { damages } from "./manifest";
 import { cardMac } from "./networks";
 import { vmSlot, VmSlot } from "./slots";
 import { bootProblems } from "./boot";
+import { denialsOf, denialsTotal } from "./rules";
 import { tenantsAll } from "./tenants";
 import { counted, mib, quoted } from "./text";
 import { uartOverruns } from "./uart";
@@ -128,6 +130,7 @@ export function statusResult(): Value {
     .putUint(FIELD_CONTROL_RESTARTS, info().restarts)
     .putUint(FIELD_BAD_FRAMES, lineBadFrames())
     .putUint(FIELD_OVERRUNS, uartOverruns())
+    .putUint(FIELD_DENIALS, denialsTotal())
     .put(FIELD_FEATURES, used);
 }
 
@@ -269,7 +272,7 @@ export function tenantsResult(): Value {
       .putUint(FIELD_MEMORY, memory)
       .putUint(FIELD_VMS, count)
       .putUint(FIELD_VCPUS, vcpus);
-    list.add(tenants[i].toValue().put(FIELD_USED, used));
+    list.add(tenants[i].toValue().put(FIELD_USED, used).put(FIELD_DENIALS, denialsOf(tenants[i].name)));
   }
   return Value.map().put(FIELD_TENANTS, list);
 }

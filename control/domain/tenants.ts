@@ -2,6 +2,7 @@
 
 import {
   ErrorCode,
+  FIELD_CPUS,
   FIELD_MEMORY,
   FIELD_NAME,
   FIELD_VCPUS,
@@ -10,11 +11,12 @@ import {
   Specification,
 } from "../protocol/schema";
 import { Fault } from "./outcome";
+import { readCpus } from "./rules";
 import { bad, checkFields, isName, readText, readUint } from "./spec";
 import { nearest, quoted } from "./text";
 import { Kind, Value } from "./value";
 
-const TENANT_FIELDS: string[] = [FIELD_NAME, FIELD_MEMORY, FIELD_VMS, FIELD_VCPUS];
+const TENANT_FIELDS: string[] = [FIELD_NAME, FIELD_MEMORY, FIELD_VMS, FIELD_VCPUS, FIELD_CPUS];
 const MAX_QUOTA: u64 = 1 << 48;
 const MAX_COUNT: u64 = 1 << 16;
 
@@ -24,6 +26,8 @@ export class Tenant {
   memory: u64 = 0;
   vms: u32 = 0;
   vcpus: u32 = 0;
+  /** The CPUs on which its VMs run: "0-3,6"; "": all. */
+  cpus: string = "";
 
   constructor(public name: string) {}
 
@@ -32,6 +36,7 @@ export class Tenant {
     if (this.memory > 0) value.putUint(FIELD_MEMORY, this.memory);
     if (this.vms > 0) value.putUint(FIELD_VMS, this.vms);
     if (this.vcpus > 0) value.putUint(FIELD_VCPUS, this.vcpus);
+    if (this.cpus != "") value.putText(FIELD_CPUS, this.cpus);
     return value;
   }
 }
@@ -73,7 +78,7 @@ export function tenantsToValue(): Value {
 function readTenant(value: Value, what: string): Tenant {
   const tenant = new Tenant("");
   if (value.kind != Kind.MAP) {
-    bad(what + " is not a map of name, memory, vms and vcpus");
+    bad(what + " is not a map of name, memory, vms, vcpus and cpus");
     return tenant;
   }
   checkFields(value, TENANT_FIELDS, " in " + what);
@@ -82,6 +87,7 @@ function readTenant(value: Value, what: string): Tenant {
   tenant.memory = readUint(value, FIELD_MEMORY, 1, MAX_QUOTA, 0);
   tenant.vms = <u32>readUint(value, FIELD_VMS, 1, MAX_COUNT, 0);
   tenant.vcpus = <u32>readUint(value, FIELD_VCPUS, 1, MAX_COUNT, 0);
+  tenant.cpus = readCpus(value);
   return tenant;
 }
 

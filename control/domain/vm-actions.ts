@@ -37,6 +37,7 @@ import { flashForget } from "./flash";
 import { networksAssign } from "./networks";
 import { vmSlot, VmSlot } from "./slots";
 import { MIN_BALLOON, VmSpec } from "./spec";
+import { policyDenied } from "./rules";
 import { grouped, mib, quoted } from "./text";
 import { Value } from "./value";
 import { Vm } from "./vm";
@@ -59,6 +60,7 @@ function tenantAdmit(vm: Vm): Fault | null {
   if (plan.refusals.length == 0) return null;
   const refusal = plan.refusals[0];
   const text = "VM " + quoted(vm.name) + ": " + refusal.message;
+  policyDenied(tenant.name, refusal.denied, vm.name, text);
   return new Fault(refusal.code, text, vm.name, refusal.next);
 }
 

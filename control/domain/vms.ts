@@ -3,10 +3,18 @@
 import { CAP_SELF, ObjectType } from "../gen/abi";
 import { CapInfo } from "../gen/layout";
 import { capInfo } from "../lib/binding";
-import { FIELD_HOST, FIELD_TENANTS, FIELD_VERSION, Specification } from "../protocol/schema";
+import {
+  FIELD_DENIALS,
+  FIELD_HOST,
+  FIELD_RULES,
+  FIELD_TENANTS,
+  FIELD_VERSION,
+  Specification,
+} from "../protocol/schema";
 import { vmSlot, VmSlot, vmsThatFit } from "./slots";
 import { stashErase, stashRead, stashWrite } from "./stash";
 import { readTenants, tenantsSet, tenantsToValue } from "./tenants";
+import { denialsRestore, denialsToValue, readRules, rulesSet, rulesToValue } from "./rules";
 import { isName, takeProblem } from "./spec";
 import { Value } from "./value";
 import { Vm, vmOfStash } from "./vm";
@@ -47,10 +55,11 @@ export function hostNameSet(name: string): void {
   hostSave();
 }
 
-/** Writes what a successor must know of the host itself: its name and its tenants. */
+/** Writes what a successor must know of the host itself: its name, its tenants and their rules. */
 export function hostSave(): void {
   const value = stashed(Value.map()).putText(FIELD_HOST, hostName);
-  stashWrite(HOST_DOCUMENT, value.put(FIELD_TENANTS, tenantsToValue()));
+  value.put(FIELD_TENANTS, tenantsToValue()).put(FIELD_RULES, rulesToValue());
+  stashWrite(HOST_DOCUMENT, value.put(FIELD_DENIALS, denialsToValue()));
 }
 
 /** Takes over what a predecessor knew of the host. */
@@ -60,6 +69,9 @@ export function hostUnstash(): void {
   takeProblem();
   const tenants = readTenants(value.get(FIELD_TENANTS));
   if (takeProblem() == "") tenantsSet(tenants);
+  const rules = readRules(value.get(FIELD_RULES));
+  if (takeProblem() == "") rulesSet(rules);
+  denialsRestore(value.get(FIELD_DENIALS));
   const name = value.getText(FIELD_HOST);
   if (isName(name)) hostName = name;
   hostSave();

@@ -99,6 +99,8 @@ export const OP_EVENTS_WATCH: string = "events.watch";
 export const OP_DOCTOR: string = "doctor";
 export const OP_HARDWARE: string = "hardware";
 export const OP_HARDWARE_PCI: string = "hardware.pci";
+export const OP_RULES: string = "rules";
+export const OP_POLICY: string = "policy";
 export const OP_TEST_TRAP: string = "test.trap";
 export const OP_TEST_TRAP_MODEL: string = "test.trapModel";
 
@@ -276,6 +278,41 @@ export const FIELD_MISSING: string = "missing";
 export const FIELD_COST: string = "cost";
 export const FIELD_PROBLEMS: string = "problems";
 
+/* The rules of what tenants share, and what can flow between domains. */
+export const FIELD_RULES: string = "rules";
+export const FIELD_SHARE: string = "share";
+export const FIELD_DENIALS: string = "denials";
+/** The domains that `policy` compares; without them it looks for what is forbidden everywhere. */
+export const FIELD_ONE: string = "one";
+export const FIELD_OTHER: string = "other";
+export const FIELD_FLOWS: string = "flows";
+export const FIELD_DIRECTION: string = "direction";
+export const FIELD_ALLOWED: string = "allowed";
+export const FIELD_FORBIDDEN: string = "forbidden";
+export const FIELD_PAIRS: string = "pairs";
+/* Kinds of a flow. */
+export const FLOW_MEMORY: string = "memory";
+export const FLOW_CHANNEL: string = "channel";
+export const FLOW_CAPABILITY: string = "capability";
+/** Between a VM and its device model: what exits say, and how they are answered. */
+export const FLOW_EXITS: string = "exits";
+export const FLOW_PATH: string = "path";
+export const FLOW_CONTROL: string = "control";
+export const FLOW_CPUS: string = "cpus";
+export const FLOW_CORES: string = "cores";
+export const FLOW_CACHES: string = "caches";
+/* From the one to the other, back, both, or neither: both only read. */
+export const DIRECTION_TO: string = "->";
+export const DIRECTION_FROM: string = "<-";
+export const DIRECTION_BOTH: string = "<->";
+export const DIRECTION_NONE: string = "-";
+/* Kinds of a denial. */
+export const DENIED_LIMITS: string = "limits";
+export const DENIED_NETWORKS: string = "networks";
+export const DENIED_CORES: string = "cores";
+export const DENIED_CACHES: string = "caches";
+export const DENIED_PROTECTED: string = "protected";
+
 /* Ways to start a VM. */
 export const BOOT_AUTO: string = "auto";
 export const BOOT_LINUX: string = "linux";
@@ -335,6 +372,7 @@ export const EVENT_MODEL_FAILED: string = "model-failed";
 export const EVENT_CONTROL_STARTED: string = "control-started";
 export const EVENT_CONTROL_RESTARTED: string = "control-restarted";
 export const EVENT_SPEC_ERROR: string = "spec-error";
+export const EVENT_POLICY_DENIED: string = "policy-denied";
 
 /*
  * The link between the control domain and a device model: `t` of a message, and the other fields.

@@ -30,6 +30,9 @@ export const status: Command = {
       ["vms", `${vms.running} running of ${vms.total}`],
       ["restarts", `${host.controlRestarts} of the control domain`],
       ["bad frames", `${host.badFrames}, ${host.overruns ?? 0} overruns`],
+      ...(host.denials
+        ? ([["denied", `${counted(host.denials, "time")} by policy; see 'plinth tenants'`]] as const)
+        : []),
       ["features", (host.features ?? []).map(oneLine).join(" ")],
     ]);
   },

@@ -6,7 +6,7 @@ import { vmFind, vmNames } from "../vms";
 import { commandNames, findCommand } from "./table";
 import { Words } from "../commands";
 import { tenantNames } from "../tenants";
-import { CREATE_KEYS, SET_KEYS, splitWords } from "./words";
+import { CREATE_KEYS, POLICY_WORDS, SET_KEYS, splitWords } from "./words";
 
 /** What the word before the cursor may become. `typed` is how much of each is there already. */
 export class Completion {
@@ -56,6 +56,10 @@ export function complete(before: string): Completion {
       return matching(tenantNames(), word.substring(FIELD_TENANT.length + 1), " ");
     return matching(CREATE_KEYS, word, "=");
   }
+  if (command.words == Words.POLICY)
+    return place == 1
+      ? matching(POLICY_WORDS, word, " ")
+      : matching(vmNames().concat(tenantNames()).concat(["control"]), word, " ");
   if (command.words == Words.CHANGES && place > 1) return matching(SET_KEYS, word, "=");
   const takesVm =
     command.words == Words.VM ||

@@ -46,6 +46,7 @@ import {
   FIELD_MEMORY,
   FIELD_MODEL_BYTES,
   FIELD_NAME,
+  FIELD_NEXT,
   FIELD_OK,
   FIELD_OVERHEAD,
   FIELD_POLICY,
@@ -70,6 +71,14 @@ import {
   FIELD_WINDOW,
   FIELD_ACPI,
   FIELD_APIC_IDS,
+  FIELD_ALLOWED,
+  FIELD_DENIALS,
+  FIELD_DIRECTION,
+  FIELD_FLOWS,
+  FIELD_FORBIDDEN,
+  FIELD_ONE,
+  FIELD_OTHER,
+  FIELD_PAIRS,
   FIELD_CLASS,
   FIELD_COST,
   FIELD_FAMILY,
@@ -114,6 +123,7 @@ import {
   OP_START,
   OP_STATUS,
   OP_STOP,
+  OP_POLICY,
   OP_TENANTS,
   POLICY_NEVER,
 } from "../../protocol/schema";
@@ -127,6 +137,7 @@ export function formatResult(op: string, value: Value): string {
   if (op == OP_LS) return formatList(value);
   if (op == OP_SHOW) return formatShow(value);
   if (op == OP_TENANTS) return formatTenants(value);
+  if (op == OP_POLICY) return formatPolicy(value);
   if (op == OP_IMAGES) return formatImages(value);
   if (op == OP_DOCTOR) return formatDoctor(value);
   if (op == OP_HARDWARE) return formatHardware(value);
@@ -173,6 +184,7 @@ function formatStatus(value: Value): string {
   const restarts = value.getUint(FIELD_CONTROL_RESTARTS);
   const damaged = value.getUint(FIELD_BAD_FRAMES);
   const overruns = value.getUint(FIELD_OVERRUNS);
+  const denials = value.getUint(FIELD_DENIALS);
   return (
     line("host", value.getText(FIELD_HOST) + ", up " + duration(value.getUint(FIELD_UPTIME_MS))) +
     line("version", value.getText(FIELD_VERSION)) +
@@ -182,6 +194,7 @@ function formatStatus(value: Value): string {
     line("VMs", vms.getUint(FIELD_TOTAL).toString() + ", " + vms.getUint(FIELD_RUNNING).toString() + " up") +
     line("control", counted(restarts, "restart") + ", " + counted(damaged, "damaged frame")) +
     (overruns > 0 ? line("line", counted(overruns, "overrun") + " of the serial port: input was lost") : "") +
+    (denials > 0 ? line("policy", counted(denials, "denial")) : "") +
     wrapped("CPU features", value.getList(FIELD_FEATURES))
   );
 }
@@ -367,8 +380,35 @@ function formatTenants(value: Value): string {
       share(mib(used.getUint(FIELD_MEMORY)), mib(memory), memory > 0),
     ];
     out += row(cells, widths) + "\n";
+    if (tenant.get(FIELD_CPUS) != null) out += "  on CPUs " + tenant.getText(FIELD_CPUS) + "\n";
+    const denials = tenant.get(FIELD_DENIALS)!;
+    let denied = "";
+    for (let n = 0; n < denials.keys.length; n++)
+      denied += (n > 0 ? ", " : "") + denials.keys[n] + " " + denials.items[n].number.toString();
+    if (denied != "") out += "  denied: " + denied + "\n";
   }
   return out;
+}
+
+/** What may flow, and what forbids it. */
+function formatPolicy(value: Value): string {
+  const flows = value.getList(FIELD_FLOWS);
+  let out = "";
+  for (let i = 0; i < flows.length; i++) {
+    const flow = flows[i];
+    const verdict = flow.getBool(FIELD_ALLOWED) ? "allowed   " : "FORBIDDEN ";
+    const ends =
+      flow.getText(FIELD_ONE) + " " + flow.getText(FIELD_DIRECTION) + " " + flow.getText(FIELD_OTHER);
+    out += verdict + flow.getText(FIELD_KIND).padEnd(11, " ") + ends + "\n";
+    out += "          " + flow.getText(FIELD_TEXT) + ": " + flow.getText(FIELD_REASON) + "\n";
+  }
+  if (value.get(FIELD_NEXT) != null) return out; // the rest follows
+  const forbidden = value.getUint(FIELD_FORBIDDEN);
+  const pairs =
+    value.get(FIELD_PAIRS) != null ? ", " + counted(value.getUint(FIELD_PAIRS), "pair") + " of tenants" : "";
+  return (
+    out + (forbidden == 0 ? "nothing forbidden" : counted(forbidden, "way") + " FORBIDDEN") + pairs + "\n"
+  );
 }
 
 function formatImages(value: Value): string {

@@ -20,6 +20,7 @@ import {
   OP_HARDWARE,
   OP_HARDWARE_PCI,
   OP_LOGS,
+  OP_POLICY,
   OP_STATUS,
 } from "../../protocol/schema";
 import { ByteQueue } from "../byte-queue";
@@ -252,6 +253,7 @@ function perform(command: Command, words: string[], request: Value): void {
   else if (name == CLEAR) print("\x1b[H\x1b[2J");
   else if (command.op == OP_LOGS) startLog(request);
   else if (command.op == OP_AUDIT) printAudit(words.length > 1 ? parseNumber(words[1]) : EVENTS_SHOWN);
+  else if (command.op == OP_POLICY) printPages(command, request);
   else if (command.op == OP_EVENTS) printEvents(words.length > 1 ? parseNumber(words[1]) : EVENTS_SHOWN);
   else {
     if (command.op == OP_HARDWARE) log = Value.map().putText(FIELD_OP, OP_HARDWARE_PCI);
@@ -260,6 +262,20 @@ function perform(command: Command, words: string[], request: Value): void {
     if (isCommand(command.op)) auditCommand(AUDIT_SHELL, command.op, request, outcome);
     if (outcome.fault != null) printFault(outcome.fault!);
     else print(formatResult(command.op, outcome.result!));
+  }
+}
+
+/** Prints a result that comes in pieces. */
+function printPages(command: Command, request: Value): void {
+  for (let from: u64 = 0; ;) {
+    const outcome = command.run(request.putUint(FIELD_FROM, from));
+    if (outcome.fault != null) return printFault(outcome.fault!);
+    print(formatResult(command.op, outcome.result!));
+    const next = outcome.result!.getUint(FIELD_NEXT);
+    if (next <= from) return;
+    from = next;
+    request.keys.pop();
+    request.items.pop();
   }
 }
 

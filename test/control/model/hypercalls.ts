@@ -149,7 +149,9 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     refuseIf(what > Holding.PORTS, Status.BAD_ARGUMENT);
     call.comm.fill(0);
     const rows = [holdCaps, holdMappings, holdPorts][what]!(domain, from).slice(0, LIST_ROWS);
-    rows.forEach((fill, n) => fill(new DataView(call.comm.buffer, call.comm.byteOffset + n * CapInfoAt.SIZE)));
+    rows.forEach((fill, n) =>
+      fill(new DataView(call.comm.buffer, call.comm.byteOffset + n * CapInfoAt.SIZE)),
+    );
     return rows.length;
   },
 

@@ -9,6 +9,7 @@
 #include "guest.h"
 #include "log.h"
 #include "memory.h"
+#include "mitigate.h"
 #include "regs.h"
 #include "sched.h"
 #include "smp.h"
@@ -100,8 +101,8 @@ static unsigned order_for(u64 bytes) {
     return order;
 }
 
-u32 domain_create(u32 role, const char label[LABEL_SIZE], u32 kernel_quota, u32 cap_slots,
-                  struct domain **out) {
+u32 domain_create(u32 role, u32 tenant, const char label[LABEL_SIZE], u32 kernel_quota,
+                  u32 cap_slots, struct domain **out) {
     static u32 last_id;
     if (role > ROLE_VM || cap_slots < 2 || cap_slots > 4096 || kernel_quota < 8)
         return STATUS_BAD_ARGUMENT;
@@ -111,6 +112,7 @@ u32 domain_create(u32 role, const char label[LABEL_SIZE], u32 kernel_quota, u32 
     _Static_assert(sizeof(struct domain) <= PAGE_SIZE, "a domain is a page");
     object_init(&domain->object, OBJECT_DOMAIN);
     domain->role = role;
+    domain->tenant = tenant;
     domain->kernel_quota = kernel_quota;
     domain->kernel_pages = 1;
     kernel_pages_reserved += kernel_quota - 1;
@@ -161,6 +163,7 @@ void domain_destroy(struct domain *domain) {
     if (model) model->vm = NULL;
     pair_place(domain);
     if (vm) domain_fail(vm, FAILURE_ORPHAN, 0);
+    mitigate_forget(domain);
     guest_flush(&domain->ept);
     ept_destroy(&domain->ept);
     pages_release(domain, domain->caps, order_for(domain->cap_slots * sizeof(struct cap)));
@@ -305,11 +308,14 @@ void component_info(struct domain *domain) {
     info->tsc_hz = tsc_hz;
     info->cpus = cpus_online;
     info->features = host_features();
-    for (u32 i = 0; domain->role == ROLE_CONTROL && i < cpus_online; i++)
-        info->apic_ids[i] = cpus[i].apic_id;
     memcpy(info->cpu_name, machine.cpu_name, sizeof(info->cpu_name));
     memcpy(info->rig, machine.rig, sizeof(info->rig));
     memcpy(info->kernel_version, PLINTH_VERSION, sizeof(PLINTH_VERSION));
+    if (domain->role != ROLE_CONTROL) return;
+    for (u32 i = 0; i < cpus_online; i++)
+        info->apic_ids[i] = cpus[i].apic_id;
+    info->arch_capabilities = mitigations.arch_capabilities;
+    info->mitigations = mitigations.available;
 }
 
 void domain_restart_control(void) {

@@ -21,6 +21,7 @@ struct domain {
     struct domain *next; /* all domains */
     u32 id;
     u32 role;    /* ROLE_... */
+    u32 tenant;  /* 0: the host */
     u32 state;   /* DOMAIN_... */
     u32 failure; /* FAILURE_... */
     u64 failure_detail;
@@ -61,8 +62,8 @@ extern struct domain *control_domain;
 extern u64 kernel_pages_reserved; /* promised to accounts and not used yet */
 
 /* A new domain with an empty table, its kernel memory charged to itself; a status. */
-MUST_USE u32 domain_create(u32 role, const char label[LABEL_SIZE], u32 kernel_quota, u32 cap_slots,
-                           struct domain **out);
+MUST_USE u32 domain_create(u32 role, u32 tenant, const char label[LABEL_SIZE], u32 kernel_quota,
+                           u32 cap_slots, struct domain **out);
 void domain_destroy(struct domain *domain);
 
 /* 2^order zeroed kernel pages on the domain's account; NULL: no quota, or no memory. */

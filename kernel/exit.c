@@ -19,10 +19,6 @@ enum { RAX, RCX, RDX, RBX, RSP };
 
 #define VM_NO_HYPERCALL (u64) - 1000ll /* what KVM answers to a hypercall that it does not know */
 
-/* For entry.h. */
-bool mitigate_verw, mitigate_rsb;
-const u16 verw_selector = SELECTOR_DATA;
-
 static void dump(struct vcpu *vcpu) {
     struct vcpu_state s;
     guest_state_read(vcpu, &s);

@@ -10,6 +10,7 @@
 #include "guest.h"
 #include "log.h"
 #include "memory.h"
+#include "mitigate.h"
 #include "regs.h"
 #include "smp.h"
 #include "start.h"
@@ -232,7 +233,7 @@ static u32 hc_domain_create(struct call *c) {
     if (c->a[1] == ROLE_CONTROL || c->a[1] > ROLE_VM || c->a[2] > 1u << 20 || c->a[3] > 4096)
         return STATUS_BAD_ARGUMENT;
     memcpy(label, c->domain->comm, LABEL_SIZE);
-    TRY(domain_create((u32)c->a[1], label, (u32)c->a[2], (u32)c->a[3], &domain));
+    TRY(domain_create((u32)c->a[1], (u32)c->a[4], label, (u32)c->a[2], (u32)c->a[3], &domain));
     cap_create(slot, c->domain, &domain->object, RIGHT_ALL, 0);
     if (domain->role != ROLE_VM) cap_derive(&domain->caps[CAP_SELF], domain, slot, RIGHT_READ);
     return STATUS_OK;
@@ -643,6 +644,11 @@ static u32 hc_host_reset(struct call *c) {
     return STATUS_OK;
 }
 
+static u32 hc_mitigate(struct call *c) {
+    TRY(get_root(c));
+    return mitigate_set(c->a) ? STATUS_OK : STATUS_BAD_ARGUMENT;
+}
+
 typedef u32 (*handler)(struct call *);
 static const handler handlers[HC_COUNT] = {
     [HC_LOG] = hc_log,
@@ -686,6 +692,7 @@ static const handler handlers[HC_COUNT] = {
     [HC_ENTROPY] = hc_entropy,
     [HC_MEM_RELEASE] = hc_mem_release,
     [HC_CAP_LIST] = hc_cap_list,
+    [HC_MITIGATE] = hc_mitigate,
 };
 
 /* Those that only read what capabilities lead to, and are on the way of every device's work. */

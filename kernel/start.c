@@ -55,7 +55,7 @@ static struct domain *create_control(const struct boot_info *boot) {
             "the boot module \"control\" is truncated: it has %lu of its %u bytes. Write the boot "
             "image again",
             boot->modules[0].size, image_size);
-    need(domain_create(ROLE_CONTROL, (char[LABEL_SIZE]){"control"}, CONTROL_KERNEL_PAGES,
+    need(domain_create(ROLE_CONTROL, 0, (char[LABEL_SIZE]){"control"}, CONTROL_KERNEL_PAGES,
                        CONTROL_SLOTS, &control),
          "no memory for its tables");
     control_domain = control;

@@ -112,8 +112,17 @@ export class Client {
     return ((await this.query(schema.OP_TENANTS)) as { tenants: result.TenantRow[] }).tenants;
   }
 
-  async rules(): Promise<result.RuleSpec[]> {
-    return ((await this.query(schema.OP_RULES)) as { rules: result.RuleSpec[] }).rules;
+  /** What of the host specification is about isolation. */
+  async rules(): Promise<{ rules: result.RuleSpec[]; mitigations: result.MitigationsSpec }> {
+    return (await this.query(schema.OP_RULES)) as {
+      rules: result.RuleSpec[];
+      mitigations: result.MitigationsSpec;
+    };
+  }
+
+  /** The CPU's flaws, and what the kernel does about them. */
+  async mitigations(): Promise<result.MitigationsResult> {
+    return (await this.query(schema.OP_HARDWARE_MITIGATIONS)) as result.MitigationsResult;
   }
 
   /** What can flow between two domains, VMs or tenants; without them, what is forbidden between any tenants. */
@@ -196,7 +205,7 @@ export class Client {
   }
 
   /** What the machine is, with all its PCI devices. */
-  async hardware(): Promise<result.Hardware & { pci: result.PciDevice[] }> {
+  async hardware(): Promise<result.Hardware & result.MitigationsResult & { pci: result.PciDevice[] }> {
     const machine = (await this.query(schema.OP_HARDWARE)) as result.Hardware;
     const pci: result.PciDevice[] = [];
     for (let from: number | undefined = 0; from !== undefined;) {
@@ -207,7 +216,7 @@ export class Client {
       pci.push(...piece.devices);
       from = piece.next !== undefined && piece.next > from ? piece.next : undefined;
     }
-    return { ...machine, pci };
+    return { ...machine, ...(await this.mitigations()), pci };
   }
 
   /** Events after `since`: at most one reply's worth; ask again from `next` until none come. */

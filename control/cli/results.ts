@@ -30,6 +30,19 @@ export interface RuleSpec {
   share: string[];
 }
 
+/** How much is done between guests on a CPU: "needed", "all" or "off". */
+export interface MitigationsSpec {
+  between?: string;
+  within?: string;
+  exits?: string;
+}
+
+/** The CPU's flaws, and what is done where. */
+export interface MitigationsResult {
+  flaws: { name: string; ok: boolean; text: string }[];
+  mitigations: { kind: string; level: string; does: string; cost: string }[];
+}
+
 /** A way from one domain to another. */
 export interface FlowRow {
   kind: string;

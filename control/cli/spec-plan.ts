@@ -1,7 +1,7 @@
 // What of a specification cannot be on any host, found out by the planner without one.
 
 import { exactSize, type Plan, planChange, PlanHost, PlanTenant, PlanVm } from "../protocol/planner";
-import type { TenantSpec, VmSpec } from "./results";
+import type { MitigationsSpec, TenantSpec, VmSpec } from "./results";
 import type { HostSpec } from "./spec";
 import * as schema from "../protocol/schema";
 
@@ -9,6 +9,7 @@ import * as schema from "../protocol/schema";
 export function planOffline(spec: HostSpec): Plan {
   const empty = new PlanHost();
   empty.free = Number.MAX_SAFE_INTEGER;
+  empty.mitigations = mitigationsText();
   return planChange(empty, planHost(spec));
 }
 
@@ -19,8 +20,15 @@ function planHost(spec: HostSpec): PlanHost {
   if (!host.tenants.some(({ name }) => name === schema.TENANT_DEFAULT))
     host.tenants.unshift(new PlanTenant(schema.TENANT_DEFAULT));
   host.rules = spec.rules ?? [];
+  host.mitigations = mitigationsText(spec.mitigations);
   host.vms = spec.vms.map((vm) => planVm(vm));
   return host;
+}
+
+/** As the control domain tells it to its planner. */
+export function mitigationsText({ between, within, exits }: MitigationsSpec = {}): string {
+  const level = (given?: string): string => given ?? schema.LEVEL_NEEDED;
+  return `between ${level(between)}, within ${level(within)}, exits ${level(exits)}`;
 }
 
 export function planTenant(tenant: TenantSpec): PlanTenant {

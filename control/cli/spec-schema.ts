@@ -189,6 +189,11 @@ export const HOST_SCHEMA: Schema = {
       version: { const: Specification.VERSION },
       host: object({ name: NAME }, "name"),
       tenants: list({ $ref: "#/$defs/tenant" }, Specification.MAX_TENANTS),
+      mitigations: object({
+        between: choice(schema.LEVELS),
+        within: choice(schema.LEVELS),
+        exits: choice(schema.LEVELS),
+      }),
       rules: list({ $ref: "#/$defs/rule" }, MAX_RULES),
       profiles: { type: "object", propertyNames: NAME, additionalProperties: { $ref: "#/$defs/profile" } },
       vms: list({ $ref: "#/$defs/vm" }, Specification.MAX_VMS),

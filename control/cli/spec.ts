@@ -6,7 +6,7 @@ import * as schema from "../protocol/schema";
 import type { Arguments } from "./arguments";
 import { type PlinthError, usageError } from "./errors";
 import { nearest } from "./nearest";
-import type { RuleSpec, TenantSpec, VmSpec } from "./results";
+import type { MitigationsSpec, RuleSpec, TenantSpec, VmSpec } from "./results";
 import { isFields, schemaProblem } from "./schema-check";
 import { type Fields, readSpecFile } from "./spec-file";
 import { HOST_SCHEMA, SIZES, VM_SCHEMA } from "./spec-schema";
@@ -41,6 +41,7 @@ export interface HostSpec {
   host?: { name?: string };
   tenants?: TenantSpec[];
   rules?: RuleSpec[];
+  mitigations?: MitigationsSpec;
   vms: VmSpec[];
 }
 
@@ -53,12 +54,13 @@ export function readHostSpec(file: string): HostSpec {
 export function hostSpecOf(value: Fields, file: string): HostSpec {
   if (!("vms" in value))
     throw usageError(`${file}: a host specification has 'version', 'host' and 'vms'`, "plinth help apply");
-  const { version, host, tenants, rules, profiles, vms } = checkHost(value, file);
+  const { version, host, tenants, rules, mitigations, profiles, vms } = checkHost(value, file);
   return {
     version: version as number,
     ...(host ? { host } : {}),
     ...(tenants ? { tenants: (tenants as Fields[]).map((tenant) => completeTenant(tenant, file)) } : {}),
     ...(rules ? { rules } : {}),
+    ...(mitigations ? { mitigations } : {}),
     vms: (vms as Fields[]).map((vm) => {
       const where = `${file}, VM '${String(vm.name)}'`;
       return completeVm({ start: true, ...withProfile(vm, profiles, where) }, where);

@@ -23,6 +23,7 @@ import { HostSpec } from "./host-spec";
 import { networksAssign } from "./networks";
 import { ShareRule } from "../protocol/rules";
 import { Fault } from "./outcome";
+import { Mitigations, mitigationsGet, mitigationsSet } from "./mitigations";
 import { denialsKeep, rulesAll, rulesSet } from "./rules";
 import { VmSpec } from "./spec";
 import { Tenant, tenantNames, tenantsAll, tenantsSet } from "./tenants";
@@ -54,6 +55,7 @@ class Journal {
   hostName: string = hostNameGet();
   tenants: Tenant[] = tenantsAll();
   rules: ShareRule[] = rulesAll();
+  mitigations: Mitigations = mitigationsGet();
   changed: Before[] = [];
   restarted: Before[] = [];
   parked: Before[] = [];
@@ -83,6 +85,7 @@ export function applyPlan(host: HostSpec, plan: Plan): Fault | null {
   const journal = new Journal();
   tenantsSet(host.tenants);
   rulesSet(host.rules);
+  mitigationsSet(host.mitigations);
   hostNameSet(host.name);
   endVms(host, plan, journal);
   assignNetworks(journal.restarted);
@@ -182,6 +185,7 @@ function commit(plan: Plan, journal: Journal): void {
 function takeBack(journal: Journal, place: string, cause: Fault): Fault {
   tenantsSet(journal.tenants);
   rulesSet(journal.rules);
+  mitigationsSet(journal.mitigations);
   hostNameSet(journal.hostName);
   for (let i = 0; i < journal.created.length; i++) vmRemove(journal.created[i], true);
   for (let i = 0; i < journal.started.length; i++) stopAgain(journal.started[i]);

@@ -44,6 +44,7 @@ import { linkAddress, MAX_DISKS, vmSlot, VmSlot, vmsThatFit } from "./slots";
 import { HostSpec, readHostSpec } from "./host-spec";
 import { DiskSpec, isName, ModuleSpec, VmSpec } from "./spec";
 import { planTenants } from "./planning";
+import { Mitigations, mitigationsSet } from "./mitigations";
 import { policyDenied, rulesSet } from "./rules";
 import { tenantsSet } from "./tenants";
 import { clean, counted, fieldText, grouped, quoted } from "./text";
@@ -81,6 +82,7 @@ export function bootFresh(): string {
   manifestCheck();
   for (let i = 0; i < damages().length; i++) problem("", damages()[i], DAMAGE_NEXT);
   const spec = readSpecModule();
+  mitigationsSet(spec != null ? spec.mitigations : new Mitigations());
   if (spec == null)
     return problems.length > 0
       ? "no VMs were started"

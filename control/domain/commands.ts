@@ -10,6 +10,7 @@ import {
   FIELD_FORCE,
   FIELD_FROM,
   FIELD_IMAGES,
+  FIELD_MITIGATIONS,
   FIELD_NAME,
   FIELD_NEXT,
   FIELD_PROTECTED,
@@ -28,6 +29,7 @@ import {
   OP_CREATE,
   OP_DOCTOR,
   OP_HARDWARE,
+  OP_HARDWARE_MITIGATIONS,
   OP_HARDWARE_PCI,
   OP_EVENTS,
   OP_IMAGES,
@@ -58,6 +60,7 @@ import { draftApply, draftPlan, draftPut } from "./draft";
 import { emit, eventAfter } from "./events";
 import { kernelLog, modules } from "./host";
 import { hardwareResult, pciResult } from "./hardware";
+import { mitigationsGet, mitigationsResult } from "./mitigations";
 import { Fault, Outcome } from "./outcome";
 import { doctorResult, showResult, statusResult, tenantsResult } from "./reports";
 import { policyResult } from "./policy";
@@ -210,7 +213,9 @@ const table: Command[] = [
     policyResult,
   ),
   new Command(OP_RULES, "", Words.NONE, "", "", (request: Value): Outcome =>
-    Outcome.of(Value.map().put(FIELD_RULES, rulesToValue())),
+    Outcome.of(
+      Value.map().put(FIELD_RULES, rulesToValue()).put(FIELD_MITIGATIONS, mitigationsGet().toValue()),
+    ),
   ),
   new Command(
     OP_LOGS,
@@ -239,6 +244,9 @@ const table: Command[] = [
     "hardware",
     "what the machine is, and what it lacks",
     (request: Value): Outcome => Outcome.of(hardwareResult()),
+  ),
+  new Command(OP_HARDWARE_MITIGATIONS, "", Words.NONE, "", "", (request: Value): Outcome =>
+    Outcome.of(mitigationsResult()),
   ),
   new Command(OP_HARDWARE_PCI, "", Words.NONE, "", "", (request: Value): Outcome =>
     Outcome.of(pciResult(request.getUint(FIELD_FROM))),

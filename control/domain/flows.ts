@@ -259,8 +259,8 @@ function rightsText(rights: u32): string {
 /** "read, write", or what it could map. */
 function accessText(hold: Hold): string {
   const access: u32 = Right.READ | Right.WRITE | Right.EXECUTE;
-  const text = "(" + rightsText(hold.rights & access) + ")";
-  return hold.mapped != 0 ? text : "could map it " + text;
+  if (hold.mapped != 0) return "(" + rightsText(hold.mapped) + ")";
+  return "could map it (" + rightsText(hold.held & access) + ")";
 }
 
 /** What the control domain knows an object as, by its slot. */

@@ -15,6 +15,7 @@ import { PAGE_SIZE } from "../gen/abi";
 import { freePages } from "./host";
 import { HostSpec } from "./host-spec";
 import { cablesNeeded } from "./networks";
+import { mitigationsGet } from "./mitigations";
 import { rulesAll } from "./rules";
 import { VmSpec } from "./spec";
 import { Tenant, tenantsAll } from "./tenants";
@@ -98,6 +99,7 @@ function planHave(): PlanHost {
   const out = new PlanHost();
   out.name = hostNameGet();
   out.rules = rulesAll();
+  out.mitigations = mitigationsGet().text;
   out.cores = coreUnits();
   out.caches = cacheUnits();
   out.free = freePages() * PAGE_SIZE;
@@ -110,6 +112,7 @@ function planWantedHost(spec: HostSpec): PlanHost {
   const want = new PlanHost();
   want.name = spec.name;
   want.rules = spec.rules;
+  want.mitigations = spec.mitigations.text;
   want.tenants = spec.tenants.map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
   return want;
 }

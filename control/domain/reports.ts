@@ -79,6 +79,7 @@ import { damages } from "./manifest";
 import { cardMac } from "./networks";
 import { vmSlot, VmSlot } from "./slots";
 import { bootProblems } from "./boot";
+import { openFlaws } from "./mitigations";
 import { denialsOf, denialsTotal } from "./rules";
 import { tenantsAll } from "./tenants";
 import { counted, mib, quoted } from "./text";
@@ -91,6 +92,9 @@ import { hostNameGet, vmsAll } from "./vms";
 
 /** The virtio id of a balloon. */
 const BALLOON: u32 = 5;
+
+/** Elsewhere the CPU is an emulator's, and has what that says. */
+const BARE_METAL: string = "bare metal";
 
 const capPage: usize = memory.data(96, 16);
 const domainPage: usize = memory.data(128, 16);
@@ -356,6 +360,15 @@ export function doctorResult(): Value {
     );
   }
   checkMachine(list, acpiRead());
+  const open = openFlaws();
+  check(
+    list,
+    "mitigations",
+    open.length == 0 || rigName() != BARE_METAL,
+    open.length == 0
+      ? "what this CPU's flaws need is done"
+      : "flaws of this CPU stay open: " + open.join(", "),
+  );
   const problems = bootProblems();
   check(
     list,

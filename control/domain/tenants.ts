@@ -19,6 +19,8 @@ import { Kind, Value } from "./value";
 const TENANT_FIELDS: string[] = [FIELD_NAME, FIELD_MEMORY, FIELD_VMS, FIELD_VCPUS, FIELD_CPUS];
 const MAX_QUOTA: u64 = 1 << 48;
 const MAX_COUNT: u64 = 1 << 16;
+/** A stranger's, who trusts nobody. */
+const MAX_NUMBER: u32 = 31;
 
 /** A tenant; a limit of 0 is none. */
 export class Tenant {
@@ -28,6 +30,8 @@ export class Tenant {
   vcpus: u32 = 0;
   /** The CPUs on which its VMs run: "0-3,6"; "": all. */
   cpus: string = "";
+  /** By which the kernel knows it, as long as it is there; 0: it has none yet. */
+  number: u32 = 0;
 
   constructor(public name: string) {}
 
@@ -48,8 +52,39 @@ export function tenantsAll(): Tenant[] {
   return tenants;
 }
 
+/** Those that were there keep their numbers; others get free ones, from 1 on: 0 is the host's own. */
 export function tenantsSet(list: Tenant[]): void {
+  let used: u32 = 1;
+  for (let i = 0; i < list.length; i++) {
+    const old = tenantFind(list[i].name);
+    if (old != null && list[i].number == 0) list[i].number = old.number;
+    used |= 1 << list[i].number;
+  }
+  for (let i = 0; i < list.length; i++) {
+    if (list[i].number == 0) list[i].number = ctz(~used);
+    used |= 1 << list[i].number;
+  }
   tenants = list;
+}
+
+/** The number of a tenant that is there. */
+export function tenantNumber(name: string): u32 {
+  const tenant = tenantFind(name);
+  if (tenant == null) return MAX_NUMBER;
+  if (tenant.number == 0) tenantsSet(tenants);
+  return tenant.number;
+}
+
+/** Their numbers, in their order, for a successor; and back. */
+export function tenantNumbers(): Value {
+  const list = Value.list();
+  for (let i = 0; i < tenants.length; i++) list.add(Value.uint(tenantNumber(tenants[i].name)));
+  return list;
+}
+
+export function tenantsNumber(list: Tenant[], numbers: Value[]): void {
+  for (let i = 0; i < list.length && i < numbers.length; i++)
+    if (numbers[i].number < MAX_NUMBER) list[i].number = <u32>numbers[i].number;
 }
 
 export function tenantFind(name: string): Tenant | null {

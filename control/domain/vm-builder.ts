@@ -79,6 +79,7 @@ import { Fault } from "./outcome";
 import { linkAddress, linkEvent, VmSlot, vmSlot } from "./slots";
 import { VmSpec } from "./spec";
 import { mib, quoted } from "./text";
+import { tenantNumber } from "./tenants";
 import { Value } from "./value";
 import { Vm } from "./vm";
 
@@ -300,11 +301,19 @@ function createObjects(vm: Vm): bool {
         modelKernelPages(vm),
         MODEL_CAP_SLOTS,
         "dm/" + vm.name,
+        tenantNumber(vm.spec.tenant),
       ),
       "creating its device model",
     ) &&
     ok(
-      domainCreate(vmSlot(i, VmSlot.DOMAIN), Role.VM, kernelPages(vm.spec), VM_CAP_SLOTS, "vm/" + vm.name),
+      domainCreate(
+        vmSlot(i, VmSlot.DOMAIN),
+        Role.VM,
+        kernelPages(vm.spec),
+        VM_CAP_SLOTS,
+        "vm/" + vm.name,
+        tenantNumber(vm.spec.tenant),
+      ),
       "creating its domain",
     ) &&
     ok(

@@ -6,6 +6,7 @@ import { capInfo } from "../lib/binding";
 import {
   FIELD_DENIALS,
   FIELD_HOST,
+  FIELD_MITIGATIONS,
   FIELD_RULES,
   FIELD_TENANTS,
   FIELD_VERSION,
@@ -13,7 +14,8 @@ import {
 } from "../protocol/schema";
 import { vmSlot, VmSlot, vmsThatFit } from "./slots";
 import { stashErase, stashRead, stashWrite } from "./stash";
-import { readTenants, tenantsSet, tenantsToValue } from "./tenants";
+import { readTenants, tenantNumbers, tenantsNumber, tenantsSet, tenantsToValue } from "./tenants";
+import { mitigationsGet, mitigationsSet, readMitigations } from "./mitigations";
 import { denialsRestore, denialsToValue, readRules, rulesSet, rulesToValue } from "./rules";
 import { isName, takeProblem } from "./spec";
 import { Value } from "./value";
@@ -22,6 +24,7 @@ import { Vm, vmOfStash } from "./vm";
 /** The form of what is in the stash. */
 const STASH_VERSION: u64 = 1;
 const HOST_DOCUMENT: u32 = 0;
+const TENANT_NUMBERS: string = "numbers";
 
 const capPage: usize = memory.data(96, 16);
 
@@ -59,6 +62,8 @@ export function hostNameSet(name: string): void {
 export function hostSave(): void {
   const value = stashed(Value.map()).putText(FIELD_HOST, hostName);
   value.put(FIELD_TENANTS, tenantsToValue()).put(FIELD_RULES, rulesToValue());
+  value.put(TENANT_NUMBERS, tenantNumbers());
+  value.put(FIELD_MITIGATIONS, mitigationsGet().toValue());
   stashWrite(HOST_DOCUMENT, value.put(FIELD_DENIALS, denialsToValue()));
 }
 
@@ -68,9 +73,12 @@ export function hostUnstash(): void {
   if (value == null) return;
   takeProblem();
   const tenants = readTenants(value.get(FIELD_TENANTS));
+  tenantsNumber(tenants, value.getList(TENANT_NUMBERS));
   if (takeProblem() == "") tenantsSet(tenants);
   const rules = readRules(value.get(FIELD_RULES));
   if (takeProblem() == "") rulesSet(rules);
+  const mitigations = readMitigations(value.get(FIELD_MITIGATIONS));
+  if (takeProblem() == "") mitigationsSet(mitigations);
   denialsRestore(value.get(FIELD_DENIALS));
   const name = value.getText(FIELD_HOST);
   if (isName(name)) hostName = name;

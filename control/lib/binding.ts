@@ -153,13 +153,23 @@ export function capDrop(slot: u32): i64 {
   return call(Hypercall.CAP_DROP, slot);
 }
 
-/** Creates a domain in `slot`; of the label the first LABEL_SIZE - 1 bytes of UTF-8 are kept. */
-export function domainCreate(slot: u32, role: u32, kernelPages: u32, capSlots: u32, label: string): i64 {
+/**
+ * Creates a domain in `slot`; of the label the first LABEL_SIZE - 1 bytes of UTF-8 are kept. `tenant`: domains of one
+ * number trust each other more than others; 0 is the host's own.
+ */
+export function domainCreate(
+  slot: u32,
+  role: u32,
+  kernelPages: u32,
+  capSlots: u32,
+  label: string,
+  tenant: u32 = 0,
+): i64 {
   memory.fill(scratch, 0, LABEL_SIZE);
   const bytes = String.UTF8.encode(label);
   memory.copy(scratch, changetype<usize>(bytes), min(bytes.byteLength, LABEL_SIZE - 1));
   commWrite(0, scratch, LABEL_SIZE);
-  return call(Hypercall.DOMAIN_CREATE, slot, role, kernelPages, capSlots);
+  return hypercall(Hypercall.DOMAIN_CREATE, slot, role, kernelPages, capSlots, tenant, 0);
 }
 
 export function domainDestroy(domain: u32): i64 {
@@ -320,6 +330,11 @@ export function hostLog(position: u64, out: usize): i64 {
   const value = call(Hypercall.HOST_LOG, position);
   if (value > 0) commRead(out, 0, <u32>(value & (PAGE_SIZE - 1)));
   return value;
+}
+
+/** Mitigation bits for each Relation: what is done between two guests on a CPU. */
+export function mitigate(same: u32, within: u32, between: u32): i64 {
+  return call(Hypercall.MITIGATE, same, within, between);
 }
 
 export function hostReset(): i64 {

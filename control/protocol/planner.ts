@@ -106,6 +106,8 @@ export class PlanHost {
   tenants: PlanTenant[] = [];
   vms: PlanVm[] = [];
   rules: ShareRule[] = [];
+  /** What is done between guests on a CPU, as text. */
+  mitigations: string = "";
   /** Bytes that new VMs can have. */
   free: i64 = 0;
   /** The core and the last-level cache of each CPU; none: not known. */
@@ -379,6 +381,10 @@ function planHost(have: PlanHost, want: PlanHost, plan: Plan): void {
       plan.steps.push(
         new Step(ACTION_HOST, tenant.name, difference("tenant", limits(tenant), "none"), false),
       );
+  }
+  if (have.mitigations != want.mitigations) {
+    const text = difference("mitigations", have.mitigations, want.mitigations);
+    plan.steps.push(new Step(ACTION_HOST, FIELD_HOST, text, false));
   }
   const before = rulesText(have.rules);
   const after = rulesText(want.rules);

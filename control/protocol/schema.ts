@@ -99,6 +99,7 @@ export const OP_EVENTS_WATCH: string = "events.watch";
 export const OP_DOCTOR: string = "doctor";
 export const OP_HARDWARE: string = "hardware";
 export const OP_HARDWARE_PCI: string = "hardware.pci";
+export const OP_HARDWARE_MITIGATIONS: string = "hardware.mitigations";
 export const OP_RULES: string = "rules";
 export const OP_POLICY: string = "policy";
 export const OP_TEST_TRAP: string = "test.trap";
@@ -306,6 +307,18 @@ export const DIRECTION_TO: string = "->";
 export const DIRECTION_FROM: string = "<-";
 export const DIRECTION_BOTH: string = "<->";
 export const DIRECTION_NONE: string = "-";
+/* What is done between two guests on a CPU: between tenants, within one, at each exit and entry. */
+export const FIELD_MITIGATIONS: string = "mitigations";
+export const FIELD_BETWEEN: string = "between";
+export const FIELD_WITHIN: string = "within";
+export const FIELD_FLAWS: string = "flaws";
+export const FIELD_LEVEL: string = "level";
+export const FIELD_DOES: string = "does";
+export const LEVEL_ALL: string = "all";
+/** What the CPU's flaws ask for. */
+export const LEVEL_NEEDED: string = "needed";
+export const LEVEL_OFF: string = "off";
+export const LEVELS: string[] = [LEVEL_NEEDED, LEVEL_ALL, LEVEL_OFF];
 /* Kinds of a denial. */
 export const DENIED_LIMITS: string = "limits";
 export const DENIED_NETWORKS: string = "networks";

@@ -281,6 +281,14 @@ export const hardware: Command = {
         n === 0 ? "lacks" : "",
         `${oneLine(feature.name)}: ${oneLine(feature.cost)}`,
       ]),
+      ...machine.flaws.map((flaw, n): [string, string] => [
+        n === 0 ? "flaws" : "",
+        `${flaw.ok ? "" : kleur.yellow("open: ")}${oneLine(flaw.name)}: ${oneLine(flaw.text)}`,
+      ]),
+      ...machine.mitigations.map(({ kind, level, does, cost }, n): [string, string] => [
+        n === 0 ? "mitigations" : "",
+        `${oneLine(kind)} (${oneLine(level)}): ${does ? `${oneLine(does)}; cycles: ${oneLine(cost)}` : "nothing"}`,
+      ]),
       ...machine.problems.map((text): [string, string] => ["problem", oneLine(text)]),
     ]);
     out.line("");

@@ -54,10 +54,11 @@ export const exportCommand: Command = {
     const vms = [];
     for (const { name } of await client.list()) vms.push(exportVm((await client.show(name)).spec));
     const tenantList = (await client.tenants()).map(({ used: _, denials: __, ...limits }) => limits);
-    const rules = await client.rules();
+    const { rules, mitigations } = await client.rules();
     const { host } = await client.status();
     const version = schema.Specification.VERSION;
-    const given = { ...(rules.length > 0 ? { rules } : {}), vms };
+    const isDefault = Object.values(mitigations).every((level) => level === schema.LEVEL_NEEDED);
+    const given = { ...(rules.length > 0 ? { rules } : {}), ...(isDefault ? {} : { mitigations }), vms };
     out.line(writeSpec({ version, host: { name: host }, tenants: tenantList, ...given }, format).trimEnd());
   },
 };

@@ -87,6 +87,10 @@ import {
   FIELD_INTERRUPT_REMAPPING,
   FIELD_IOMMU,
   FIELD_MISSING,
+  FIELD_DOES,
+  FIELD_FLAWS,
+  FIELD_LEVEL,
+  FIELD_MITIGATIONS,
   FIELD_MODEL,
   FIELD_NODE,
   FIELD_NODES,
@@ -428,6 +432,27 @@ function formatDoctor(value: Value): string {
   let out = "";
   for (let i = 0; i < checks.length; i++)
     out += (checks[i].getBool(FIELD_OK) ? "ok    " : "LOOK  ") + checks[i].getText(FIELD_TEXT) + "\n";
+  return out;
+}
+
+/** The CPU's flaws, and what is done at which switch. */
+export function formatMitigations(value: Value): string {
+  const flaws = value.getList(FIELD_FLAWS);
+  const places = value.getList(FIELD_MITIGATIONS);
+  let out = "";
+  for (let i = 0; i < flaws.length; i++) {
+    const mark = flaws[i].getBool(FIELD_OK) ? "" : "OPEN: ";
+    out += line(
+      i == 0 ? "flaws" : "",
+      mark + flaws[i].getText(FIELD_NAME) + ": " + flaws[i].getText(FIELD_TEXT),
+    );
+  }
+  for (let i = 0; i < places.length; i++) {
+    const does = places[i].getText(FIELD_DOES);
+    const text = places[i].getText(FIELD_KIND) + " (" + places[i].getText(FIELD_LEVEL) + "): ";
+    out += line(i == 0 ? "mitigations" : "", text + (does != "" ? does : "nothing"));
+    if (does != "") out += line("", "  cycles: " + places[i].getText(FIELD_COST));
+  }
   return out;
 }
 

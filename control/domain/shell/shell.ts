@@ -18,6 +18,7 @@ import {
   OP_AUDIT,
   OP_EVENTS,
   OP_HARDWARE,
+  OP_HARDWARE_MITIGATIONS,
   OP_HARDWARE_PCI,
   OP_LOGS,
   OP_POLICY,
@@ -37,7 +38,14 @@ import { vmFind } from "../vms";
 import { commonStart, complete } from "./complete";
 import { CONSOLE_HELP, ConsoleKey, HumanConsole } from "./console";
 import { Editor, Key } from "./editor";
-import { formatDevices, formatEvent, formatFree, formatRecord, formatResult } from "./format";
+import {
+  formatDevices,
+  formatEvent,
+  formatFree,
+  formatMitigations,
+  formatRecord,
+  formatResult,
+} from "./format";
 import {
   CLEAR,
   CONSOLE,
@@ -262,6 +270,8 @@ function perform(command: Command, words: string[], request: Value): void {
     if (isCommand(command.op)) auditCommand(AUDIT_SHELL, command.op, request, outcome);
     if (outcome.fault != null) printFault(outcome.fault!);
     else print(formatResult(command.op, outcome.result!));
+    if (command.op == OP_HARDWARE)
+      print(formatMitigations(commandRun(OP_HARDWARE_MITIGATIONS, request)!.result!));
   }
 }
 

@@ -17,6 +17,7 @@ import {
   LABEL_SIZE,
   MAX_CPUID_ROWS,
   MAX_VCPUS,
+  Mitigation,
   ObjectType,
   PAGE_SIZE,
   RELEASE_MAX,
@@ -172,13 +173,14 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     call.kernel.remove(cap);
   },
 
-  [Hypercall.DOMAIN_CREATE]: (call, slot, role, quota, slots) => {
+  [Hypercall.DOMAIN_CREATE]: (call, slot, role, quota, slots, tenant = 0) => {
     needRoot(call.caller);
     refuseIf(role > Role.VM || slots === 0 || slots > 1024, Status.BAD_ARGUMENT);
     call.caller.freeSlot(slot);
     refuseIf(quota > call.kernel.freePages, Status.NO_MEMORY);
     const label = Buffer.from(call.comm.subarray(0, LABEL_SIZE)).toString().replace(/\0.*$/, "");
     const domain = call.kernel.addDomain(role, label, quota, slots);
+    domain.tenant = tenant;
     domain.put(1, domain, Right.READ);
     call.caller.put(slot, domain);
   },
@@ -440,6 +442,17 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
   [Hypercall.ENTROPY]: (call, length) => {
     refuseIf(length > ENTROPY_MAX, Status.BAD_ARGUMENT);
     for (let i = 0; i < length; i++) call.comm[i] = (i * 73 + 5) & 0xff;
+  },
+
+  [Hypercall.MITIGATE]: (call, same, within, between) => {
+    needRoot(call.caller);
+    const available = call.kernel.options.mitigations ?? 0;
+    refuseIf(
+      [same, within, between].some((bits) => (bits & ~available) !== 0),
+      Status.BAD_ARGUMENT,
+    );
+    refuseIf((same & Mitigation.L1D) !== 0, Status.BAD_ARGUMENT);
+    call.kernel.mitigations = [same, within, between];
   },
 
   [Hypercall.HOST_RESET]: (call) => {

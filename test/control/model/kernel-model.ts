@@ -64,6 +64,9 @@ export interface KernelOptions {
   cpus?: number;
   /** APIC ids of the CPUs by their number; else the numbers. */
   apicIds?: number[];
+  /** Mitigation bits that the CPU can do, and what IA32_ARCH_CAPABILITIES has. */
+  mitigations?: number;
+  archCapabilities?: bigint;
   hostCpuid?: (leaf: number, subleaf: number) => number[];
 }
 
@@ -85,6 +88,8 @@ export class KernelModel {
   /** What components said when they ended. */
   readonly traps: { label: string; text: string }[] = [];
   resetRequested = false;
+  /** What MITIGATE has set for each Relation. */
+  mitigations: number[] | undefined;
   logBytes: Buffer = Buffer.alloc(0);
   private tsc: bigint;
   private ids = 1;

@@ -113,6 +113,7 @@ export class Domain {
   failure: Failure = Failure.NONE;
   detail = 0;
   alive = true;
+  tenant = 0;
   readonly space = new AddressSpace();
   readonly caps = new Map<number, Capability>();
   readonly vcpus: Vcpu[] = [];

@@ -2,7 +2,7 @@
 
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { planTenant, planVm } from "../../../control/cli/spec-plan";
+import { mitigationsText, planTenant, planVm } from "../../../control/cli/spec-plan";
 import type { RuleSpec, TenantSpec, VmSpec } from "../../../control/cli/results";
 import type { Message } from "../../../control/protocol/node/cbor";
 import { cpuList } from "../../../control/protocol/cpus";
@@ -192,6 +192,7 @@ function planOfNode(rig: Rig, scratch: Rig, want: Message & { vms: Message[] }):
   have.name = "test";
   have.free = 4096 * MIB;
   have.rules = rig.ok("rules")["rules"] as unknown as RuleSpec[];
+  have.mitigations = mitigationsText();
   have.cores = have.caches = [0];
   have.tenants = (rig.ok("tenants")["tenants"] as unknown as TenantSpec[]).map(planTenant);
   have.vms = (rig.ok("ls")["vms"] as Message[]).map((row) => {
@@ -202,6 +203,7 @@ function planOfNode(rig: Rig, scratch: Rig, want: Message & { vms: Message[] }):
   const wanted = new PlanHost();
   wanted.name = "test";
   wanted.tenants = [{ name: "default" }, ...(want["tenants"] as unknown as TenantSpec[])].map(planTenant);
+  wanted.mitigations = mitigationsText();
   wanted.rules = want["rules"] as unknown as RuleSpec[];
   wanted.vms = want.vms.map((spec) => planVm(told(scratch, spec)));
   const plan = planChange(have, wanted);

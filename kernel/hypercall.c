@@ -14,6 +14,7 @@
 #include "regs.h"
 #include "smp.h"
 #include "start.h"
+#include "time.h"
 #include "trace.h"
 #include "vcpu.h"
 #include "x86.h"
@@ -95,10 +96,15 @@ static u32 text_of(struct call *c, char *to, u32 size) {
     return STATUS_OK;
 }
 
+#define LOG_BYTES 1000 /* of a component's lines a second: none can take the log from others */
+#define LOG_FRAME 40   /* what a line has besides its text, about */
+
 static u32 hc_log(struct call *c) {
     char text[512];
     TRY(text_of(c, text, sizeof(text)));
-    log_limited("[%s] %s", c->domain->label, text);
+    if (c->domain == control_domain ||
+        log_permit(&c->domain->log, (u32)c->a[0] + LOG_FRAME, LOG_BYTES))
+        log_info("[%s] %s", c->domain->label, text);
     return STATUS_OK;
 }
 
@@ -275,6 +281,8 @@ static u32 hc_domain_info(struct call *c) {
         .vcpus = domain->vcpu_count,
         .caps = domain->caps_used,
         .peer = peer ? peer->id : 0,
+        .log_dropped = domain->log.dropped_ever,
+        .throttled = domain->throttled,
     };
     memcpy(info.label, domain->label, LABEL_SIZE);
     memcpy(c->domain->comm, &info, sizeof(info));
@@ -426,6 +434,7 @@ static u32 hc_vcpu_info(struct call *c) {
     info->run_time = vcpu->run_time;
     info->interrupts = vcpu->interrupts;
     info->forwarded = vcpu->forwarded;
+    info->ipis = vcpu->ipis;
     memcpy(info->counters, vcpu->counters, sizeof(info->counters));
     for (unsigned reason = 0; reason < MAX_EXIT_REASONS; reason++)
         info->exits += info->counters[reason]; /* the copy: it may run */
@@ -700,6 +709,25 @@ static bool is_busy(u64 number) {
     return number == HC_MSI || number == HC_VCPU_INTERRUPT || number == HC_CHANNEL_SIGNAL;
 }
 
+#define CALL_PERIODS 10    /* a second */
+#define CALLS_MOST   10000 /* in each, that take the kernel lock alone, of a component but control \
+                            */
+
+/* Whoever calls without end keeps others from the lock. It loses its time slice instead, until the
+   next period. */
+static bool calls_too_often(struct domain *domain) {
+    u64 now = rdtsc();
+    if (now - domain->calls_since > tsc_hz / CALL_PERIODS) {
+        domain->calls_since = now;
+        domain->calls = 0;
+    }
+    if (domain->calls++ < CALLS_MOST || domain == control_domain) return false;
+    domain->calls = CALLS_MOST;
+    domain->throttled++;
+    sched_yield();
+    return true;
+}
+
 enum outcome hypercall(struct vcpu *vcpu) {
     const u64 *r = vcpu->gpr;
     u64 number = r[RAX];
@@ -711,6 +739,7 @@ enum outcome hypercall(struct vcpu *vcpu) {
         return CALL_DONE;
     }
     bool alone = !is_busy(number);
+    if (alone && unlikely(calls_too_often(vcpu->domain))) return CALL_AGAIN;
     if (!kernel_lock(alone)) {
         kernel_unlock(alone);
         return CALL_GONE;

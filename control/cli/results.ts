@@ -182,6 +182,10 @@ export interface VmDetails extends VmRow {
   counters: Record<string, number>;
   devices?: DeviceRow[];
   runtimeMs: number;
+  /** A second, over the time since somebody looked last. */
+  rates?: { exits: number; ipis: number; overMs: number };
+  /** What its device model has asked of the kernel; calls that had to wait and log lines left out: they were too many. */
+  model?: { hypercalls?: number; throttled?: number; logDropped?: number };
   overhead: { kernelBytes: number; modelBytes: number };
   /** Bytes of its memory that have frames of the host. */
   mapped: number;

@@ -22,7 +22,14 @@ import {
   FIELD_FORWARDED,
   FIELD_FREE,
   FIELD_HOST,
+  FIELD_HYPERCALLS,
   FIELD_INTERRUPTS,
+  FIELD_IPIS,
+  FIELD_LOG_DROPPED,
+  FIELD_MODEL,
+  FIELD_OVER_MS,
+  FIELD_RATES,
+  FIELD_THROTTLED,
   FIELD_KERNEL,
   FIELD_KERNEL_BYTES,
   FIELD_LAST_EXIT,
@@ -90,6 +97,8 @@ import { Vm } from "./vm";
 import { modelBytes } from "./vm-builder";
 import { hostNameGet, vmsAll } from "./vms";
 
+/** The counter of exits that are hypercalls: VMCALL. */
+const HYPERCALL_EXIT: u32 = 18;
 /** The virtio id of a balloon. */
 const BALLOON: u32 = 5;
 
@@ -153,6 +162,7 @@ function countVcpus(vm: Vm): VcpuInfo {
     total.interrupts += vcpu.interrupts;
     total.forwarded += vcpu.forwarded;
     total.run_time += vcpu.run_time;
+    total.ipis += vcpu.ipis;
     for (let reason = 0; reason < MAX_EXIT_REASONS; reason++) total.counters[reason] += vcpu.counters[reason];
   }
   return total;
@@ -281,6 +291,42 @@ export function tenantsResult(): Value {
   return Value.map().put(FIELD_TENANTS, list);
 }
 
+/** Milliseconds over which rates are told, at least. */
+const RATE_MS: u64 = 1000;
+
+/** Exits and IPIs a second, since somebody looked last. */
+function ratesOf(vm: Vm, total: VcpuInfo): Value {
+  const now = uptimeMs();
+  const over = now - max(vm.sampledAt, vm.since);
+  const known = vm.rates;
+  if (known != null && over < RATE_MS && vm.sampledAt >= vm.since) return known;
+  const fresh = vm.sampledAt < vm.since || total.exits < vm.sampledExits; /* it was started again */
+  const rates = Value.map()
+    .putUint(FIELD_EXITS, perSecond(total.exits - (fresh ? 0 : vm.sampledExits), over))
+    .putUint(FIELD_IPIS, perSecond(total.ipis - (fresh ? 0 : vm.sampledIpis), over))
+    .putUint(FIELD_OVER_MS, over);
+  vm.sampledAt = now;
+  vm.sampledExits = total.exits;
+  vm.sampledIpis = total.ipis;
+  vm.rates = rates;
+  return rates;
+}
+
+function perSecond(count: u64, ms: u64): u64 {
+  return (count * 1000) / max<u64>(ms, 1);
+}
+
+/** What its device model has asked of the kernel, and what of it was too much. */
+function brakesOf(vm: Vm): Value {
+  const out = Value.map();
+  const model = vmSlot(vm.index, VmSlot.MODEL);
+  const about = changetype<DomainInfo>(domainPage);
+  if (!vm.alive || domainInfo(model, domainPage) < 0) return out;
+  if (vcpuInfo(vmSlot(vm.index, VmSlot.MODEL_VCPU), vcpuPage) >= 0)
+    out.putUint(FIELD_HYPERCALLS, changetype<VcpuInfo>(vcpuPage).counters[HYPERCALL_EXIT]);
+  return out.putUint(FIELD_THROTTLED, about.throttled).putUint(FIELD_LOG_DROPPED, about.log_dropped);
+}
+
 /** The result of `show`: its row, and what the kernel counts while it is up. */
 export function showResult(vm: Vm): Value {
   const out = vm
@@ -305,6 +351,8 @@ export function showResult(vm: Vm): Value {
     .putUint(FIELD_EXITS, total.exits)
     .putUint(FIELD_INTERRUPTS, total.interrupts)
     .putUint(FIELD_FORWARDED, total.forwarded)
+    .put(FIELD_RATES, ratesOf(vm, total))
+    .put(FIELD_MODEL, brakesOf(vm))
     .put(FIELD_COUNTERS, counters)
     .put(FIELD_DEVICES, deviceList(vm))
     .putUint(FIELD_RUNTIME_MS, ticksToMs(total.run_time))

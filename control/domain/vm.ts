@@ -74,6 +74,11 @@ export class Vm {
   /** When it was restarted by policy, within the window. */
   restarts: u64[] = [];
   restartCount: u32 = 0;
+  /** When its rates were looked at last, what had been counted then, and the rates of the time before. */
+  sampledAt: u64 = 0;
+  sampledExits: u64 = 0;
+  sampledIpis: u64 = 0;
+  rates: Value | null = null;
   private due: u64 = 0;
   /** Whether the administrator has asked it to power off: then no policy starts it again. */
   stopping: bool = false;

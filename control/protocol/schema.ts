@@ -319,6 +319,13 @@ export const LEVEL_ALL: string = "all";
 export const LEVEL_NEEDED: string = "needed";
 export const LEVEL_OFF: string = "off";
 export const LEVELS: string[] = [LEVEL_NEEDED, LEVEL_ALL, LEVEL_OFF];
+/* What a VM and its device model do how often, and what of it was too much. */
+export const FIELD_RATES: string = "rates";
+export const FIELD_IPIS: string = "ipis";
+export const FIELD_OVER_MS: string = "overMs";
+export const FIELD_HYPERCALLS: string = "hypercalls";
+export const FIELD_THROTTLED: string = "throttled";
+export const FIELD_LOG_DROPPED: string = "logDropped";
 /* Kinds of a denial. */
 export const DENIED_LIMITS: string = "limits";
 export const DENIED_NETWORKS: string = "networks";

@@ -314,6 +314,61 @@ static void test_lists(void) {
     pair_destroy();
 }
 
+/* One component can neither silence another nor keep it from the kernel. */
+static void test_brakes(void) {
+    pair_create();
+    (void)call(HC_VCPU_START, VCPU);
+    struct domain *model = domain_in(MODEL);
+    while (entered->domain != model)
+        (void)call(HC_WAIT);
+    memset(model->comm, 'x', 500);
+    unsigned lines = log_lines;
+    host_tsc += 2 * HOST_TSC_HZ;
+    for (unsigned i = 0; i < 100; i++)
+        if (call(HC_LOG, 500) != STATUS_OK) panic("LOG");
+    check(log_lines == lines + 1 && model->log.dropped_ever == 99, "a flood of lines is cut");
+    lines = log_lines;
+    host_tsc += 2 * HOST_TSC_HZ;
+    (void)call(HC_LOG, 1);
+    check(log_lines == lines + 1, "a second later it may speak again");
+    (void)call(HC_LOG, 500);
+    to_control();
+    lines = log_lines;
+    for (unsigned i = 0; i < 20; i++)
+        (void)call(HC_LOG, 500);
+    check(log_lines == lines + 20, "the control domain is heard");
+    domain_signal(model, 1ull << 40);
+    while (entered->domain != model)
+        (void)call(HC_WAIT);
+    struct vcpu *caller = entered;
+    model->calls_since = host_tsc += HOST_TSC_HZ;
+    model->calls = CALLS_MOST - 1;
+    (void)call(HC_CAP_INFO, CAP_SELF);
+    check(!model->throttled && entered == caller, "as many calls as it may make");
+    u64 rip = guest_rip(caller);
+    caller->gpr[0] = HC_CAP_INFO;
+    model->calls_since = host_tsc;
+    leave(REASON_VMCALL);
+    check(model->throttled == 1 && guest_rip(caller) == rip, "one more is not done");
+    while (entered != caller)
+        if (entered->domain->role == ROLE_VM)
+            leave(REASON_EXTERNAL_INTERRUPT);
+        else
+            (void)call(HC_WAIT);
+    host_tsc += HOST_TSC_HZ / CALL_PERIODS + 1;
+    leave(REASON_VMCALL);
+    check(guest_rip(caller) != rip && caller->gpr[0] == STATUS_OK, "until the next period");
+    to_control();
+    (void)call(HC_DOMAIN_INFO, MODEL);
+    const struct domain_info *info = control_domain->comm;
+    check(info->throttled == model->throttled && info->log_dropped == model->log.dropped_ever,
+          "the control domain can see it");
+    control_domain->calls = CALLS_MOST;
+    check(call(HC_CAP_INFO, CAP_SELF) == STATUS_OK && !control_domain->throttled,
+          "which may call as it likes");
+    pair_destroy();
+}
+
 static void test_firmware(void) {
     memcpy(arena + 0xf0ff8, "RSD PTR ", 8);
     memset(control_domain->comm, 0, 16);
@@ -596,6 +651,7 @@ int main(void) {
     test_maps_into_vm();
     test_firmware();
     test_lists();
+    test_brakes();
     test_cleaning();
     test_quota();
     test_exit_page_place();

@@ -188,7 +188,8 @@ function printDetails(context: Context, vm: VmDetails): void {
     ],
     ["run time", since(vm.runtimeMs ?? 0)],
     ["last exit", oneLine(vm.lastExit)],
-    ["exits", String(vm.exits ?? 0)],
+    ["exits", exitsText(vm)],
+    ["braked", brakesText(vm)],
   ];
   for (const card of (vm.devices ?? []).filter((device) => device.network !== undefined))
     facts.push([
@@ -220,6 +221,17 @@ function printDetails(context: Context, vm: VmDetails): void {
     [">COUNT", "EXIT"],
     counters.map(([name, count]) => [String(count), oneLine(name)]),
   );
+}
+
+function exitsText({ exits = 0, rates }: VmDetails): string {
+  return rates ? `${exits}; a second: ${rates.exits}, and ${rates.ipis} IPIs` : String(exits);
+}
+
+/** What its device model did too often. */
+function brakesText({ model }: VmDetails): string {
+  const { throttled = 0, logDropped = 0 } = model ?? {};
+  if (throttled + logDropped === 0) return "";
+  return `its device model: ${counted(throttled, "hypercall")} had to wait, ${counted(logDropped, "log line")} left out`;
 }
 
 /** What a VM has said of its memory. */

@@ -86,6 +86,10 @@ import {
   FIELD_ID,
   FIELD_INTERRUPT_REMAPPING,
   FIELD_IOMMU,
+  FIELD_IPIS,
+  FIELD_LOG_DROPPED,
+  FIELD_RATES,
+  FIELD_THROTTLED,
   FIELD_MISSING,
   FIELD_DOES,
   FIELD_FLAWS,
@@ -312,7 +316,8 @@ function formatShow(value: Value): string {
         " to the device model; " +
         grouped(value.getUint(FIELD_INTERRUPTS)) +
         " interrupts",
-    );
+    ) +
+    formatRates(value);
   const ports = value.getList(FIELD_PORTS);
   for (let i = 0; i < ports.length; i++) out += formatPort(ports[i]);
   const devices = value.getList(FIELD_DEVICES);
@@ -321,6 +326,21 @@ function formatShow(value: Value): string {
     out +=
       "  " + counters.keys[i].padEnd(30, " ") + grouped(counters.items[i].number).padStart(16, " ") + "\n";
   return out;
+}
+
+/** How often it exits, and what its device model did too often. */
+function formatRates(value: Value): string {
+  const rates = value.get(FIELD_RATES)!;
+  const model = value.get(FIELD_MODEL)!;
+  const exits =
+    grouped(rates.getUint(FIELD_EXITS)) + " exits, " + grouped(rates.getUint(FIELD_IPIS)) + " IPIs";
+  const throttled = model.getUint(FIELD_THROTTLED);
+  const dropped = model.getUint(FIELD_LOG_DROPPED);
+  const out = line("  a second", exits);
+  if (throttled + dropped == 0) return out;
+  const text =
+    counted(throttled, "hypercall") + " had to wait, " + counted(dropped, "log line") + " left out";
+  return out + line("braked", "its device model: " + text);
 }
 
 /** A port that nobody has open on either side cannot carry anything. */

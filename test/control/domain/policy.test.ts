@@ -257,6 +257,31 @@ test("denials are counted by tenant and kind, logged, and survive a restart", ()
   assert.match(rig.command("status"), /policy +4 denials/);
 });
 
+test("rates of a VM, and what of its device model was braked", () => {
+  const rig = new Rig();
+  const { kernel } = rig;
+  const vm = kernel.domain("vm/a", Role.VM);
+  const rates = (): Message => rig.ok("show", { vm: "a" })["rates"] as Message;
+  rates();
+  kernel.advance(2000);
+  vm.vcpus[0]!.exits += 4000;
+  vm.vcpus[0]!.ipis += 200;
+  const { exits, ipis, overMs } = rates() as Record<string, number>;
+  assert.ok(
+    exits! > 1900 && exits! <= 2000 && ipis! > 95 && ipis! <= 100 && overMs! >= 2000,
+    `${exits} ${ipis}`,
+  );
+  assert.is(rates()["exits"], exits, "not over less than a second");
+  assert.match(rig.command("show a"), / {2}a second +[\d,]+ exits, \d+ IPIs\n/);
+  assert.not.match(rig.command("show a"), /braked/);
+  Object.assign(kernel.domain("dm/a"), { throttled: 3, logDropped: 1 });
+  assert.equal(rig.ok("show", { vm: "a" })["model"], { hypercalls: 0, throttled: 3, logDropped: 1 });
+  assert.match(
+    rig.command("show a"),
+    /braked +its device model: 3 hypercalls had to wait, 1 log line left out\n/,
+  );
+});
+
 test("rules survive a restart and come back for an export", () => {
   const rules = [{ tenants: ["red", "blue"], share: ["networks", "cores"] }];
   const rig = rigWith([vmSpec("a", { tenant: "red", ...lan })], { rules });

@@ -215,6 +215,8 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     view.setUint32(DomainInfoAt.kernel_pages, domain.kernelPages, true);
     view.setUint32(DomainInfoAt.kernel_quota, domain.quota, true);
     view.setUint32(DomainInfoAt.vcpus, domain.vcpus.length, true);
+    view.setBigUint64(DomainInfoAt.throttled, BigInt(domain.throttled), true);
+    view.setBigUint64(DomainInfoAt.log_dropped, BigInt(domain.logDropped), true);
     view.setUint32(DomainInfoAt.caps, domain.caps.size, true);
     const vm = [...call.kernel.domains].find(({ vcpus }) => vcpus.some(({ model }) => model === domain));
     view.setUint32(DomainInfoAt.peer, (vm ?? domain.vcpus[0]?.model)?.id ?? 0, true);
@@ -309,6 +311,7 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     view.setUint32(VcpuInfoAt.state, vcpu.state, true);
     view.setBigUint64(VcpuInfoAt.run_time, BigInt(vcpu.exits) * 1000n, true);
     view.setBigUint64(VcpuInfoAt.exits, BigInt(vcpu.exits), true);
+    view.setBigUint64(VcpuInfoAt.ipis, BigInt(vcpu.ipis), true);
     view.setBigUint64(VcpuInfoAt.forwarded, BigInt(vcpu.exits), true);
     view.setBigUint64(VcpuInfoAt.interrupts, BigInt(vcpu.domain.interrupts.length), true);
     for (const [reason, count] of vcpu.counters) {

@@ -75,6 +75,7 @@ export class Vcpu {
   readonly exitPage: MemoryObject;
   readonly counters = new Map<number, number>();
   exits = 0;
+  ipis = 0;
   constructor(
     readonly id: number,
     readonly domain: Domain,
@@ -114,6 +115,9 @@ export class Domain {
   detail = 0;
   alive = true;
   tenant = 0;
+  /** Component: what the kernel has counted of what was too much. */
+  throttled = 0;
+  logDropped = 0;
   readonly space = new AddressSpace();
   readonly caps = new Map<number, Capability>();
   readonly vcpus: Vcpu[] = [];

@@ -115,8 +115,8 @@ export interface VmSpec {
   tags?: string[];
   protected?: boolean;
   memory: number;
-  /** What its balloon leaves it of that from the start. */
-  balloon?: number;
+  /** What its balloon leaves it of that from the start; `floor`: the host may take more when it lacks memory. */
+  balloon?: number | { size?: number; floor?: number };
   vcpus?: number;
   kernel?: string;
   initrd?: string;
@@ -155,6 +155,9 @@ export interface DeviceRow {
 
 /** The rest is what the VM has said of its memory when it was last asked: each `show` asks for the next. */
 export interface BalloonRow {
+  /** Down to this the host may take, and what it has taken of the target. */
+  floor?: number;
+  held?: number;
   target: number;
   actual: number;
   total?: number;

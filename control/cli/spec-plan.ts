@@ -3,6 +3,7 @@
 import { exactSize, type Plan, planChange, PlanHost, PlanTenant, PlanVm } from "../protocol/planner";
 import type { MitigationsSpec, TenantSpec, VmSpec } from "./results";
 import type { HostSpec } from "./spec";
+import { SIZES } from "./spec-schema";
 import * as schema from "../protocol/schema";
 
 /** From a host without VMs and with all the memory there can be; a quota counts no more than the VMs' own memory. */
@@ -56,8 +57,7 @@ export function planVm(vm: VmSpec): PlanVm {
 }
 
 function textOf(field: string, value: unknown): string {
-  if (typeof value === "number")
-    return field === schema.FIELD_MEMORY || field === schema.FIELD_BALLOON ? exactSize(value) : String(value);
+  if (typeof value === "number") return SIZES.includes(field) ? exactSize(value) : String(value);
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (typeof value === "string") return `"${value}"`;
   if (Array.isArray(value)) return `[${value.map((item) => textOf("", item)).join(", ")}]`;

@@ -110,14 +110,26 @@ function sizeText(bytes: number): string {
 }
 
 /** Names of the fields whose value is a size. */
-export const SIZES: readonly string[] = [schema.FIELD_MEMORY, schema.FIELD_BALLOON];
+export const SIZES: readonly string[] = [
+  schema.FIELD_MEMORY,
+  schema.FIELD_BALLOON,
+  schema.FIELD_SIZE,
+  schema.FIELD_FLOOR,
+];
 
 const VM_FIELDS: Record<string, Schema> = {
   tenant: { ...NAME, default: schema.TENANT_DEFAULT },
   tags: names(Specification.MAX_TAGS),
   protected: yes(false),
   memory: size(2 * MIB, 256 * GIB, PAGE),
-  balloon: size(16 * MIB, 256 * GIB, PAGE),
+  balloon: {
+    anyOf: [
+      ...size(16 * MIB, 256 * GIB, PAGE).anyOf!,
+      object({ size: size(16 * MIB, 256 * GIB, PAGE), floor: size(16 * MIB, 256 * GIB, PAGE) }),
+    ],
+    description:
+      "a size, what is left to the VM, or {size, floor}: the host may take more, down to the floor",
+  },
   vcpus: count(1, 16, 1),
   kernel: IMAGE,
   initrd: IMAGE,

@@ -125,6 +125,8 @@ function withBytes(fields: Fields, where: string): Fields {
   const out = { ...fields };
   for (const key of SIZES)
     if (typeof out[key] === "string") out[key] = parseSize(out[key], `${where}: ${key}`);
+  const { balloon } = out;
+  if (isFields(balloon)) out.balloon = withBytes(balloon, `${where}, balloon`);
   return out;
 }
 
@@ -143,7 +145,11 @@ function completeVm(fields: Fields, where: string): VmSpec {
   const problem = schemaProblem(vm, VM_SCHEMA);
   if (problem) throw wrong(where, problem);
   const spec = vm as unknown as VmSpec;
-  if (spec.balloon !== undefined && spec.balloon > spec.memory)
+  const { balloon = {} } = spec;
+  const { size = spec.memory, floor = size } = typeof balloon === "number" ? { size: balloon } : balloon;
+  if (size > spec.memory)
     throw wrong(where, "balloon must be no more than memory: it is what is left to the VM");
+  if (floor > size)
+    throw wrong(where, "balloon.floor must be no more than what the balloon leaves to the VM");
   return spec;
 }

@@ -66,7 +66,7 @@ class Journal {
 /** Gives a VM what of a specification changes while it runs. */
 export function vmChange(vm: Vm, spec: VmSpec): void {
   const balloon = spec.balloon > 0 ? spec.balloon : spec.memory;
-  const moved = spec.balloon != vm.spec.balloon || vm.ended;
+  const moved = spec.balloon != vm.spec.balloon || spec.floor != vm.spec.floor || vm.ended;
   vm.spec = spec;
   vm.cost = vmCost(vm);
   if (moved) vm.target = balloon;

@@ -3,6 +3,7 @@
 import { ABI_VERSION, EVENT_DOMAIN } from "../gen/abi";
 import { capDrop, log, now, timerCreate, timerSet } from "../lib/binding";
 import { auditTick } from "./audit";
+import { balloonsTick } from "./balloons";
 import { clockStart } from "./clock";
 import { bootAgain, bootFresh, bootProblems } from "./boot";
 import { eventsListen } from "./events";
@@ -63,7 +64,7 @@ export function onEvents(bits: u64): void {
 /** Does what is due, sends what there is, and sets the timer for what comes next. */
 function finish(): void {
   const time = uptimeMs();
-  let next = min(min(vmsTick(time), portsTick(time)), lineTick(time));
+  let next = min(min(vmsTick(time), portsTick(time)), min(lineTick(time), balloonsTick(time)));
   if (unfinished != 0) next = time;
   lineFlush();
   auditTick(time);

@@ -1,6 +1,6 @@
 // What the planner is told: this host, and a specification, each VM with what it costs here.
 
-import { FIELD_BALLOON, FIELD_MEMORY, FIELD_NAME } from "../protocol/schema";
+import { FIELD_BALLOON, FIELD_FLOOR, FIELD_MEMORY, FIELD_NAME, FIELD_SIZE } from "../protocol/schema";
 import {
   checkIsolation,
   exactSize,
@@ -25,6 +25,8 @@ import { Vm } from "./vm";
 import { imagesAdmit, vmCost, vmFrees, vmNeeds } from "./vm-builder";
 import { hostNameGet, vmFind, vmFreeIndex, vmsAll } from "./vms";
 
+const SIZES: string[] = [FIELD_MEMORY, FIELD_BALLOON, FIELD_SIZE, FIELD_FLOOR];
+
 export function planTenant(tenant: Tenant): PlanTenant {
   const out = new PlanTenant(tenant.name);
   out.memory = tenant.memory;
@@ -47,7 +49,7 @@ export function planCost(vm: Vm): PlanVm {
 function textOf(field: string, value: Value): string {
   switch (value.kind) {
     case Kind.UINT:
-      if (field == FIELD_MEMORY || field == FIELD_BALLOON) return exactSize(value.number);
+      if (SIZES.includes(field)) return exactSize(value.number);
       return value.number.toString();
     case Kind.BOOL:
       return value.number != 0 ? "yes" : "no";

@@ -19,8 +19,10 @@ import {
   FIELD_CPUS,
   FIELD_EXITS,
   FIELD_FEATURES,
+  FIELD_FLOOR,
   FIELD_FORWARDED,
   FIELD_FREE,
+  FIELD_HELD,
   FIELD_HOST,
   FIELD_HYPERCALLS,
   FIELD_INTERRUPTS,
@@ -87,6 +89,7 @@ import { cardMac } from "./networks";
 import { vmSlot, VmSlot } from "./slots";
 import { bootProblems } from "./boot";
 import { openFlaws } from "./mitigations";
+import { balloonRead } from "./balloons";
 import { denialsOf, denialsTotal } from "./rules";
 import { tenantsAll } from "./tenants";
 import { counted, mib, quoted } from "./text";
@@ -99,9 +102,6 @@ import { hostNameGet, vmsAll } from "./vms";
 
 /** The counter of exits that are hypercalls: VMCALL. */
 const HYPERCALL_EXIT: u32 = 18;
-/** The virtio id of a balloon. */
-const BALLOON: u32 = 5;
-
 /** Elsewhere the CPU is an emulator's, and has what that says. */
 const BARE_METAL: string = "bare metal";
 
@@ -227,11 +227,13 @@ function portList(vm: Vm): Value {
 
 /** What a VM's balloon driver says; it and the device model can say what they like. */
 function balloonOf(vm: Vm): Value {
-  const known = readBalloon(vm);
+  const known = balloonRead(vm, countPage);
   const given = known ? min(counted64(Count.BALLOON_PAGES), vm.spec.memory / PAGE_SIZE) : 0;
   const balloon = Value.map()
-    .putUint(FIELD_TARGET, vm.target)
+    .putUint(FIELD_TARGET, vm.leaves)
     .putUint(FIELD_ACTUAL, vm.spec.memory - given * PAGE_SIZE);
+  if (vm.spec.floor > 0)
+    balloon.putUint(FIELD_FLOOR, vm.spec.floor).putUint(FIELD_HELD, vm.target - vm.leaves);
   if (!known || counted64(Count.STAT_TOTAL) == 0) return balloon;
   return balloon
     .putUint(FIELD_TOTAL, counted64(Count.STAT_TOTAL))
@@ -239,17 +241,6 @@ function balloonOf(vm: Vm): Value {
     .putUint(FIELD_AVAILABLE, counted64(Count.STAT_AVAILABLE))
     .putUint(FIELD_CACHES, counted64(Count.STAT_CACHES))
     .putUint(FIELD_MAJOR_FAULTS, counted64(Count.STAT_MAJOR_FAULTS));
-}
-
-/** Reads what is counted of its balloon. False: there is none. */
-function readBalloon(vm: Vm): bool {
-  const link = vm.link;
-  if (link == null || !vm.alive) return false;
-  for (let i: u32 = 0; i < LINK_COUNTERS_SIZE / LINK_COUNTERS_STEP; i++) {
-    link.readCounters(i, countPage);
-    if (<u32>counted64(Count.KIND) == BALLOON) return true;
-  }
-  return false;
 }
 
 function counted64(what: Count): u64 {

@@ -201,7 +201,7 @@ export function vmBalloon(vm: Vm, size: u64): Fault | null {
 
 /** Tells a device model the target of its balloon. */
 export function vmSendTarget(vm: Vm): bool {
-  return vmSendValue(vm, LINK_BALLOON, (vm.spec.memory - vm.target) / PAGE_SIZE);
+  return vmSendValue(vm, LINK_BALLOON, (vm.spec.memory - vm.leaves) / PAGE_SIZE);
 }
 
 function refused(vm: Vm, what: string): Fault {

@@ -326,6 +326,9 @@ export const FIELD_OVER_MS: string = "overMs";
 export const FIELD_HYPERCALLS: string = "hypercalls";
 export const FIELD_THROTTLED: string = "throttled";
 export const FIELD_LOG_DROPPED: string = "logDropped";
+/** Of a balloon: down to this the host may take, and what it has taken. */
+export const FIELD_FLOOR: string = "floor";
+export const FIELD_HELD: string = "held";
 /* Kinds of a denial. */
 export const DENIED_LIMITS: string = "limits";
 export const DENIED_NETWORKS: string = "networks";
@@ -392,6 +395,8 @@ export const EVENT_MODEL_FAILED: string = "model-failed";
 export const EVENT_CONTROL_STARTED: string = "control-started";
 export const EVENT_CONTROL_RESTARTED: string = "control-restarted";
 export const EVENT_SPEC_ERROR: string = "spec-error";
+export const EVENT_VM_SQUEEZED: string = "vm-squeezed";
+export const EVENT_VM_RELAXED: string = "vm-relaxed";
 export const EVENT_POLICY_DENIED: string = "policy-denied";
 
 /*

@@ -46,7 +46,7 @@ function full(): Fields {
         start: true,
         restart: { policy: "always", max: 3, window: 60 },
       },
-      { name: "b", memory: "16M", firmware: "linux", boot: "auto" },
+      { name: "b", memory: "16M", balloon: { floor: "16M" }, firmware: "linux", boot: "auto" },
       { name: "c", profile: "small", vcpus: 1 },
     ],
   };
@@ -60,7 +60,7 @@ const VALUES: unknown[] = [
   "52:54:00:aa:BB:cc", "01:00:00:00:00:01", "00:00:00:00:00:00",
   true, false, null, [], {}, ["a"], ["a", "a"], ["a", "b", "c", "d", "e"], ["A"], [1],
   "needed", "off", "0-3,5", "3-1", "0,0", "64", "0-", ["networks", "caches"], ["red", "blue"],
-  [{ image: "linux" }], [{ network: "lan" }], [{ name: "x" }], { policy: "never" }, { name: "x" }, { a: 1 },
+  [{ image: "linux" }], [{ network: "lan" }], [{ name: "x" }], { policy: "never" }, { size: "32M", floor: 16777216 }, { name: "x" }, { a: 1 },
 ]; // prettier-ignore
 const KEYS = [
   "name",

@@ -160,7 +160,7 @@ function printDetails(context: Context, vm: VmDetails): void {
     [
       "balloon",
       vm.balloon && vm.balloon.target + vm.balloon.actual < 2 * vm.memory
-        ? `leaves it ${formatSize(vm.balloon.actual)}, target ${formatSize(vm.balloon.target)}`
+        ? `leaves it ${formatSize(vm.balloon.actual)}, target ${formatSize(vm.balloon.target)}${heldText(vm.balloon)}`
         : "",
     ],
     ["inside", insideText(vm.balloon)],
@@ -232,6 +232,11 @@ function brakesText({ model }: VmDetails): string {
   const { throttled = 0, logDropped = 0 } = model ?? {};
   if (throttled + logDropped === 0) return "";
   return `its device model: ${counted(throttled, "hypercall")} had to wait, ${counted(logDropped, "log line")} left out`;
+}
+
+/** What the host has taken since it lacks memory. */
+function heldText({ held = 0, floor = 0 }: BalloonRow): string {
+  return held > 0 ? `; the host holds ${formatSize(held)} back, down to ${formatSize(floor)}` : "";
 }
 
 /** What a VM has said of its memory. */

@@ -86,6 +86,8 @@ import {
   FIELD_ID,
   FIELD_INTERRUPT_REMAPPING,
   FIELD_IOMMU,
+  FIELD_FLOOR,
+  FIELD_HELD,
   FIELD_IPIS,
   FIELD_LOG_DROPPED,
   FIELD_RATES,
@@ -261,7 +263,10 @@ function formatBalloon(value: Value): string {
   const target = balloon.getUint(FIELD_TARGET);
   const actual = balloon.getUint(FIELD_ACTUAL);
   if (target == value.getUint(FIELD_MEMORY) && actual == target) return "leaves it all";
-  return "leaves it " + mib(actual) + ", target " + mib(target);
+  const held = balloon.getUint(FIELD_HELD);
+  const back =
+    held > 0 ? "; the host holds " + mib(held) + " back, down to " + mib(balloon.getUint(FIELD_FLOOR)) : "";
+  return "leaves it " + mib(actual) + ", target " + mib(target) + back;
 }
 
 function formatShow(value: Value): string {

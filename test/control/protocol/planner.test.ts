@@ -149,7 +149,7 @@ function randomVm(random: Random, name: string): Message {
     tags: pick([], ["web"], ["web", "db"]),
     protected: pick(false, false, false, false, true),
     cmdline: pick("x", "y", "z".repeat(80)),
-    balloon: pick(undefined, undefined, 16 * MIB),
+    balloon: pick<Message[string] | undefined>(undefined, undefined, 16 * MIB, { floor: 16 * MIB }),
     start: pick(true, true, false),
     disks: pick([], [], [{ image: "initrd" }]),
     networks: pick([], [], [{ network: "lan" }]),
@@ -161,9 +161,7 @@ function randomHost(random: Random): Message & { vms: Message[] } {
   const names = ["a", "b", "c", "d", "e", "f"].filter(() => random.below(3) > 0);
   const vms = names
     .map((name) => randomVm(random, name))
-    .map((spec) =>
-      Number(spec["balloon"] ?? 0) > Number(spec["memory"]) ? { ...spec, balloon: undefined } : spec,
-    );
+    .map((spec) => (Number(spec["memory"]) < 16 * MIB ? { ...spec, balloon: undefined } : spec));
   const cpus = (): Message => (random.below(3) > 0 ? { cpus: "0" } : {});
   const tenants = [
     { name: "red", vms: 1 + random.below(3), ...cpus() },

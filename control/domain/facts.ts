@@ -3,8 +3,11 @@
 
 import { Plan, PlanHost, PlanTenant, PlanVm, Refusal } from "../protocol/planner";
 import {
+  FIELD_CACHES,
   FIELD_CODE,
+  FIELD_CORES,
   FIELD_COST,
+  FIELD_CPUS,
   FIELD_DIGEST,
   FIELD_FAULTS,
   FIELD_FIELDS,
@@ -14,6 +17,7 @@ import {
   FIELD_HOOKS,
   FIELD_MEMORY,
   FIELD_MESSAGE,
+  FIELD_MITIGATIONS,
   FIELD_NAME,
   FIELD_NEEDS,
   FIELD_NETWORKS,
@@ -22,6 +26,7 @@ import {
   FIELD_OP,
   FIELD_PROTECTED,
   FIELD_REFUSALS,
+  FIELD_RULES,
   FIELD_RUNNING,
   FIELD_SPEC,
   FIELD_START,
@@ -38,6 +43,7 @@ import {
   OP_SET,
 } from "../protocol/schema";
 import { policyHooks } from "./hooks/chosen";
+import { rulesToValue } from "./rules";
 import { namesToValue, VmSpec } from "./spec";
 import { clean } from "./text";
 import { Value } from "./value";
@@ -82,7 +88,8 @@ function tenantToValue(tenant: PlanTenant): Value {
     .putText(FIELD_NAME, tenant.name)
     .putUint(FIELD_MEMORY, tenant.memory)
     .putUint(FIELD_VMS, tenant.vms)
-    .putUint(FIELD_VCPUS, tenant.vcpus);
+    .putUint(FIELD_VCPUS, tenant.vcpus)
+    .putText(FIELD_CPUS, tenant.cpus);
 }
 
 function vmToValue(vm: PlanVm): Value {
@@ -112,6 +119,12 @@ function planVmToValue(vm: PlanVm): Value {
   return refusal != null ? value.put(FIELD_REFUSALS, refusalToValue(refusal)) : value;
 }
 
+function unitsToValue(units: i32[]): Value {
+  const list = Value.list();
+  for (let i = 0; i < units.length; i++) list.add(Value.uint(units[i]));
+  return list;
+}
+
 function hostToValue(host: PlanHost): Value {
   const tenants = Value.list();
   const vms = Value.list();
@@ -121,7 +134,11 @@ function hostToValue(host: PlanHost): Value {
     .putText(FIELD_NAME, host.name)
     .putUint(FIELD_FREE, host.free)
     .put(FIELD_TENANTS, tenants)
-    .put(FIELD_VMS, vms);
+    .put(FIELD_VMS, vms)
+    .put(FIELD_RULES, rulesToValue(host.rules))
+    .putText(FIELD_MITIGATIONS, host.mitigations)
+    .put(FIELD_CORES, unitsToValue(host.cores))
+    .put(FIELD_CACHES, unitsToValue(host.caches));
 }
 
 /** Of a new VM: its tenant, and the VMs that this has already. */

@@ -1,29 +1,36 @@
 // What the planner is told: this host, and a specification, each VM with what it costs here.
 
-import { FIELD_BALLOON, FIELD_MEMORY, FIELD_NAME } from "../protocol/schema";
+import { FIELD_BALLOON, FIELD_FLOOR, FIELD_MEMORY, FIELD_NAME, FIELD_SIZE } from "../protocol/schema";
 import { crc32c } from "../lib/crc32c";
 import { planAdmitted, stepsText } from "../protocol/admission";
-import { exactSize, Plan, PlanHost, PlanTenant, PlanVm, Refusal } from "../protocol/planner";
+import { checkIsolation, exactSize, Plan, PlanHost, PlanTenant, PlanVm, Refusal } from "../protocol/planner";
+import { ShareRule } from "../protocol/rules";
 import { PAGE_SIZE } from "../gen/abi";
 import { factsOfPlan } from "./facts";
 import { freePages } from "./host";
 import { policyHooks } from "./hooks/chosen";
 import { HostSpec } from "./host-spec";
 import { cablesNeeded } from "./networks";
+import { mitigationsGet } from "./mitigations";
 import { Fault } from "./outcome";
+import { rulesAll } from "./rules";
 import { VmSpec } from "./spec";
 import { Tenant, tenantsAll } from "./tenants";
 import { utf8 } from "./text";
+import { cacheUnits, coreUnits } from "./topology";
 import { Kind, Value } from "./value";
 import { Vm } from "./vm";
 import { imagesAdmit, vmCost, vmFrees, vmNeeds } from "./vm-builder";
 import { hostNameGet, vmFind, vmFreeIndex, vmsAll } from "./vms";
+
+const SIZES: string[] = [FIELD_MEMORY, FIELD_BALLOON, FIELD_SIZE, FIELD_FLOOR];
 
 export function planTenant(tenant: Tenant): PlanTenant {
   const out = new PlanTenant(tenant.name);
   out.memory = tenant.memory;
   out.vms = tenant.vms;
   out.vcpus = tenant.vcpus;
+  out.cpus = tenant.cpus;
   return out;
 }
 
@@ -42,7 +49,7 @@ export function planCost(vm: Vm): PlanVm {
 function textOf(field: string, value: Value): string {
   switch (value.kind) {
     case Kind.UINT:
-      if (field == FIELD_MEMORY || field == FIELD_BALLOON) return exactSize(value.number);
+      if (SIZES.includes(field)) return exactSize(value.number);
       return value.number.toString();
     case Kind.BOOL:
       return value.number != 0 ? "yes" : "no";
@@ -93,6 +100,10 @@ function planWanted(spec: VmSpec, newIndex: i32): PlanVm {
 function planHave(): PlanHost {
   const out = new PlanHost();
   out.name = hostNameGet();
+  out.rules = rulesAll();
+  out.mitigations = mitigationsGet().text;
+  out.cores = coreUnits();
+  out.caches = cacheUnits();
   out.free = freePages() * PAGE_SIZE;
   out.tenants = tenantsAll().map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
   out.vms = vmsAll().map<PlanVm>((vm: Vm): PlanVm => planVm(vm));
@@ -105,10 +116,23 @@ export function digestOf(plan: Plan): u32 {
   return crc32c(changetype<usize>(bytes), bytes.length);
 }
 
+/** What of tenants themselves the policy forbids on this host; a refusal names a tenant. */
+export function planTenants(tenants: Tenant[], rules: ShareRule[], plan: Plan): void {
+  const have = new PlanHost();
+  const want = new PlanHost();
+  have.cores = coreUnits();
+  have.caches = cacheUnits();
+  want.rules = rules;
+  want.tenants = tenants.map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
+  checkIsolation(have, want, plan);
+}
+
 /** The steps from what this host is to a specification, or what forbids it. `decides`: it is to be done. */
 export function planSpec(spec: HostSpec, decides: bool): Plan {
   const want = new PlanHost();
   want.name = spec.name;
+  want.rules = spec.rules;
+  want.mitigations = spec.mitigations.text;
   want.tenants = spec.tenants.map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
   const index = vmFreeIndex();
   for (let i = 0; i < spec.vms.length; i++) want.vms.push(planWanted(spec.vms[i], index));

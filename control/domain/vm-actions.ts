@@ -36,11 +36,12 @@ import { uptimeMs } from "./host";
 import { Fault } from "./outcome";
 import { disksForget } from "./disks";
 import { policyHooks } from "./hooks/chosen";
-import { policyPlace } from "./policy";
+import { policyPlace } from "./hooks-policy";
 import { flashForget } from "./flash";
 import { networksAssign } from "./networks";
 import { vmSlot, VmSlot } from "./slots";
 import { MIN_BALLOON, VmSpec } from "./spec";
+import { policyDenied } from "./rules";
 import { grouped, mib, quoted } from "./text";
 import { Value } from "./value";
 import { Vm } from "./vm";
@@ -63,6 +64,7 @@ function tenantAdmit(vm: Vm): Fault | null {
   factsOfNew(vm.spec, planTenant(tenant), vms, planCost(vm), plan);
   if (plan.refusals.length == 0) return null;
   const refusal = plan.refusals[0];
+  if (refusal.denied != "") policyDenied(tenant.name, refusal.denied, vm.name, refusal.message);
   return new Fault(refusal.code, refusal.message, refusal.object, refusal.next);
 }
 
@@ -204,7 +206,7 @@ export function vmBalloon(vm: Vm, size: u64): Fault | null {
 
 /** Tells a device model the target of its balloon. */
 export function vmSendTarget(vm: Vm): bool {
-  return vmSendValue(vm, LINK_BALLOON, (vm.spec.memory - vm.target) / PAGE_SIZE);
+  return vmSendValue(vm, LINK_BALLOON, (vm.spec.memory - vm.leaves) / PAGE_SIZE);
 }
 
 function refused(vm: Vm, what: string): Fault {

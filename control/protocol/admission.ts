@@ -31,7 +31,13 @@ export function admitNew(tenant: PlanTenant, vms: PlanVm[], vm: PlanVm, hooks: H
   checkQuota(tenant, vms.concat([vm]), quota);
   for (let i = 0; i < quota.refusals.length; i++) {
     const refusal = at(quota.refusals, i);
-    plan.refuse(refusal.code, 'VM "' + vm.name + '": ' + refusal.message, vm.name, refusal.next);
+    plan.deny(
+      refusal.denied,
+      refusal.tenant,
+      'VM "' + vm.name + '": ' + refusal.message,
+      vm.name,
+      refusal.next,
+    );
   }
   const refusal = hooksRefuse(vm, hooks);
   if (refusal != null) plan.refusals.push(refusal);

@@ -155,10 +155,10 @@ test("the shell: tenants, ls with a column, show, create and set", () => {
 test("tenant set makes a tenant, changes its limits one by one, and takes them away", () => {
   const rig = new Rig();
   const set = (spec: Message): Message => rig.ok("tenant.set", { spec: { name: "red", ...spec } });
-  const used = { memory: 0, vms: 0, vcpus: 0 };
-  assert.equal(set({ memory: 200 * MIB, vms: 2 }), { name: "red", memory: 200 * MIB, vms: 2, used });
-  assert.equal(set({ vcpus: 3 }), { name: "red", memory: 200 * MIB, vms: 2, vcpus: 3, used });
-  assert.equal(set({ vms: 0 }), { name: "red", memory: 200 * MIB, vcpus: 3, used });
+  const rest = { used: { memory: 0, vms: 0, vcpus: 0 }, denials: {} };
+  assert.equal(set({ memory: 200 * MIB, vms: 2 }), { name: "red", memory: 200 * MIB, vms: 2, ...rest });
+  assert.equal(set({ vcpus: 3 }), { name: "red", memory: 200 * MIB, vms: 2, vcpus: 3, ...rest });
+  assert.equal(set({ vms: 0 }), { name: "red", memory: 200 * MIB, vcpus: 3, ...rest });
   assert.match(rig.command("events 1"), /tenant-changed +tenant "red" has other limits/);
   rig.ok("create", { spec: vmSpec("x", { tenant: "red" }) });
   const low = rig.error("tenant.set", { spec: { name: "red", memory: 32 * MIB } });

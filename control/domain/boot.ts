@@ -90,7 +90,7 @@ export function bootFresh(): string {
   tenantsSet(spec.tenants);
   rulesSet(spec.rules);
   hostNameSet(spec.name);
-  const denied = planTenants(spec);
+  const denied = planTenants(spec.tenants, spec.rules);
   for (let i = 0; i < spec.faults.length; i++)
     problem(spec.faults[i].object, spec.faults[i].message, spec.faults[i].next);
   for (let i = 0; i < denied.length; i++) {

@@ -11,6 +11,7 @@ import {
   PlanVm,
   Refusal,
 } from "../protocol/planner";
+import { ShareRule } from "../protocol/rules";
 import { PAGE_SIZE } from "../gen/abi";
 import { freePages } from "./host";
 import { HostSpec } from "./host-spec";
@@ -100,38 +101,38 @@ function planWanted(spec: VmSpec, newIndex: i32): PlanVm {
 function planHave(): PlanHost {
   const out = new PlanHost();
   out.name = hostNameGet();
-  out.rules = rulesAll();
   out.mitigations = mitigationsGet().text;
   out.cores = coreUnits();
   out.caches = cacheUnits();
   out.free = freePages() * PAGE_SIZE;
-  out.tenants = tenantsAll().map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
+  tenantsOf(out, tenantsAll(), rulesAll());
   out.vms = vmsAll().map<PlanVm>((vm: Vm): PlanVm => planVm(vm));
   return out;
 }
 
-function planWantedHost(spec: HostSpec): PlanHost {
-  const want = new PlanHost();
-  want.name = spec.name;
-  want.rules = spec.rules;
-  want.mitigations = spec.mitigations.text;
-  want.tenants = spec.tenants.map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
-  return want;
+function tenantsOf(host: PlanHost, tenants: Tenant[], rules: ShareRule[]): void {
+  host.rules = rules;
+  host.tenants = tenants.map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
 }
 
 /** What of tenants themselves the policy forbids on this host; a refusal names a tenant. */
-export function planTenants(spec: HostSpec): Refusal[] {
+export function planTenants(tenants: Tenant[], rules: ShareRule[]): Refusal[] {
   const have = new PlanHost();
+  const want = new PlanHost();
   have.cores = coreUnits();
   have.caches = cacheUnits();
+  tenantsOf(want, tenants, rules);
   const plan = new Plan();
-  checkIsolation(have, planWantedHost(spec), plan);
+  checkIsolation(have, want, plan);
   return plan.refusals;
 }
 
 /** The steps from what this host is to a specification, or what forbids it. */
 export function planSpec(spec: HostSpec): Plan {
-  const want = planWantedHost(spec);
+  const want = new PlanHost();
+  want.name = spec.name;
+  want.mitigations = spec.mitigations.text;
+  tenantsOf(want, spec.tenants, spec.rules);
   const index = vmFreeIndex();
   for (let i = 0; i < spec.vms.length; i++) want.vms.push(planWanted(spec.vms[i], index));
   const plan = planChange(planHave(), want);

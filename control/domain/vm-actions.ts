@@ -27,7 +27,7 @@ import {
   LINK_VALUE,
   REASON_PRESSED,
 } from "../protocol/schema";
-import { checkQuota, Plan, PlanVm } from "../protocol/planner";
+import { checkQuota, Plan, PlanVm, Refusal } from "../protocol/planner";
 import { encode } from "./codec";
 import { emit } from "./events";
 import { uptimeMs } from "./host";
@@ -37,12 +37,12 @@ import { flashForget } from "./flash";
 import { networksAssign } from "./networks";
 import { vmSlot, VmSlot } from "./slots";
 import { MIN_BALLOON, VmSpec } from "./spec";
-import { policyDenied } from "./rules";
+import { policyDenied, rulesAll } from "./rules";
 import { grouped, mib, quoted } from "./text";
 import { Value } from "./value";
 import { Vm } from "./vm";
-import { planCost, planTenant } from "./planning";
-import { noSuchTenant, tenantFind } from "./tenants";
+import { planCost, planTenant, planTenants } from "./planning";
+import { noSuchTenant, tenantFind, tenantsAll } from "./tenants";
 import { vmAdmit, vmBuild, vmCost, vmForgetLink, vmTearDown } from "./vm-builder";
 import { vmAdopt, vmFind, vmForget, vmFreeIndex, vmsAll, vmSave } from "./vms";
 
@@ -52,15 +52,19 @@ const message: usize = memory.data(4096, 16);
 function tenantAdmit(vm: Vm): Fault | null {
   const tenant = tenantFind(vm.spec.tenant);
   if (tenant == null) return noSuchTenant(vm.name, vm.spec.tenant);
+  const own = planTenants(tenantsAll(), rulesAll());
+  for (let i = 0; i < own.length; i++) if (own[i].object == tenant.name) return denied(vm, own[i]);
   if (tenant.memory == 0 && tenant.vms == 0 && tenant.vcpus == 0) return null;
   const plan = new Plan();
   const vms = vmsAll().map<PlanVm>((one: Vm): PlanVm => planCost(one));
   vms.push(planCost(vm));
   checkQuota(planTenant(tenant), vms, plan);
-  if (plan.refusals.length == 0) return null;
-  const refusal = plan.refusals[0];
+  return plan.refusals.length == 0 ? null : denied(vm, plan.refusals[0]);
+}
+
+function denied(vm: Vm, refusal: Refusal): Fault {
   const text = "VM " + quoted(vm.name) + ": " + refusal.message;
-  policyDenied(tenant.name, refusal.denied, vm.name, text);
+  if (refusal.denied != "") policyDenied(vm.spec.tenant, refusal.denied, vm.name, text);
   return new Fault(refusal.code, text, vm.name, refusal.next);
 }
 

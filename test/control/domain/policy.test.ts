@@ -102,6 +102,17 @@ test("what the specification does not know of is found in the kernel, and forbid
   );
 });
 
+test("ports that two domains reach", () => {
+  const rig = rigWith([vmSpec("a", { tenant: "red" }), vmSpec("b", { tenant: "blue" })]);
+  rig.kernel.domain("dm/a").ports.push({ first: 0x60, count: 1 }, { first: 0x300, count: 32 });
+  rig.kernel.domain("dm/b").ports.push({ first: 0x310, count: 4 });
+  const [found] = forbidden(rig);
+  assert.equal(
+    [found!.kind, found!.one, found!.other, found!.text],
+    ["ports", "dm/a", "dm/b", "ports 0x310 to 0x313"],
+  );
+});
+
 test("a mapping that could be made counts like one that is there", () => {
   const rig = rigWith([vmSpec("a", { tenant: "red" }), vmSpec("b", { tenant: "blue" })]);
   const memory = rig.kernel.addMemory(1);

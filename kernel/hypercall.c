@@ -741,10 +741,8 @@ static bool is_busy(u64 number) {
     return number == HC_MSI || number == HC_VCPU_INTERRUPT || number == HC_CHANNEL_SIGNAL;
 }
 
-#define CALL_PERIODS 10 /* a second */
-#define CALLS_MOST                                                                                 \
-    10000 /* in each, that take the kernel lock alone, of a component but control                  \
-           */
+#define CALL_PERIODS 10    /* a second */
+#define CALLS_MOST   10000 /* of a component in each, that take the kernel lock alone */
 
 /* Whoever calls without end keeps others from the lock. It loses its time slice instead, until the
    next period. */

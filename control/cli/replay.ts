@@ -86,6 +86,7 @@ function decide(facts: Message, hooks: Hooks): Plan | null {
   const vm = vmOf(map(facts.vm));
   if (facts.op === schema.OP_CREATE)
     return admitNew(
+      hostOf(map(facts.have)),
       tenantOf(map(facts.tenant)),
       list(facts.vms).map((one) => vmOf(map(one))),
       vm,

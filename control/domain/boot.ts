@@ -3,7 +3,7 @@
 import { CAP_SELF, Failure, ObjectType, PAGE_SIZE, Right, DomainState, VcpuState } from "../gen/abi";
 import { CapInfo, DomainInfo, VcpuInfo } from "../gen/layout";
 import { capInfo, domainInfo, log, vcpuInfo } from "../lib/binding";
-import { Plan, Refusal } from "../protocol/planner";
+import { Refusal } from "../protocol/planner";
 import { LINK_CONFIG_MAX, readConfig } from "../lib/link";
 import {
   BOOT_AUTO,
@@ -103,9 +103,7 @@ export function bootFresh(): string {
   tenantsSet(spec.tenants);
   rulesSet(spec.rules);
   hostNameSet(spec.name);
-  const plan = new Plan();
-  planTenants(spec.tenants, spec.rules, plan);
-  const denied = plan.refusals;
+  const denied = planTenants(spec.tenants, spec.rules);
   for (let i = 0; i < spec.faults.length; i++)
     problem(spec.faults[i].object, spec.faults[i].message, spec.faults[i].next);
   for (let i = 0; i < denied.length; i++) {

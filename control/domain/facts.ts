@@ -141,8 +141,15 @@ function hostToValue(host: PlanHost): Value {
     .put(FIELD_CACHES, unitsToValue(host.caches));
 }
 
-/** Of a new VM: its tenant, and the VMs that this has already. */
-export function factsOfNew(spec: VmSpec, tenant: PlanTenant, vms: PlanVm[], vm: PlanVm, plan: Plan): void {
+/** Of a new VM: what admitNew was told. */
+export function factsOfNew(
+  spec: VmSpec,
+  host: PlanHost,
+  tenant: PlanTenant,
+  vms: PlanVm[],
+  vm: PlanVm,
+  plan: Plan,
+): void {
   if (pending != null) return;
   const others = Value.list();
   for (let i = 0; i < vms.length; i++) others.add(vmToValue(vms[i]));
@@ -152,6 +159,7 @@ export function factsOfNew(spec: VmSpec, tenant: PlanTenant, vms: PlanVm[], vm: 
     .put(FIELD_VMS, others)
     .put(FIELD_VM, vmToValue(vm))
     .put(FIELD_VERDICT, verdictOf(plan, 0));
+  if (host.tenants.length > 0) pending!.put(FIELD_HAVE, hostToValue(host));
 }
 
 /** Of a VM that is changed while it runs. */

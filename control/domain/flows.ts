@@ -21,6 +21,7 @@ import {
   FLOW_CHANNEL,
   FLOW_EXITS,
   FLOW_MEMORY,
+  FLOW_PORTS,
 } from "../protocol/schema";
 import { modules } from "./host";
 import { networkOfSlot, SLOT_STASH, vmOfSlot, vmSlot, VmSlot, vmSlotKind } from "./slots";
@@ -74,6 +75,15 @@ class Hold {
   }
 }
 
+/** Ports that a domain reaches without an exit. */
+class Ports {
+  constructor(
+    public node: Node,
+    public first: u64,
+    public count: u64,
+  ) {}
+}
+
 /** A capability on a domain, or on a vCPU of it. */
 class Power {
   constructor(
@@ -110,6 +120,7 @@ export class Flows {
   all: Flow[] = [];
   private holds: Hold[] = [];
   private powers: Power[] = [];
+  private ports: Ports[] = [];
   /** The control domain's slot of each object, for names. */
   private slots: Map<u64, u32> = new Map();
 
@@ -133,6 +144,7 @@ export class Flows {
     this.nodes.push(node);
     this.readCaps(node, slot);
     this.readMappings(node, slot);
+    this.readPorts(node, slot);
   }
 
   private readCaps(node: Node, slot: u32): void {
@@ -165,6 +177,19 @@ export class Flows {
     }
   }
 
+  private readPorts(node: Node, slot: u32): void {
+    let from: u64 = 0;
+    let count: u32 = ROWS;
+    while (count == ROWS) {
+      count = <u32>max<i64>(capList(slot, Holding.PORTS, from, page), 0);
+      for (let i: u32 = 0; i < count; i++) {
+        const row = changetype<CapInfo>(page + i * CapInfoAt.SIZE);
+        this.ports.push(new Ports(node, row.address, row.pages));
+        from = row.address + row.pages;
+      }
+    }
+  }
+
   /** What a node, the last one, has of an object. */
   private holdOf(object: u64, type: u32, node: Node): Hold {
     for (let i = this.holds.length - 1; i >= 0 && this.holds[i].node == node; i--)
@@ -192,6 +217,8 @@ export class Flows {
       if (target != null && target != power.node)
         this.add(FLOW_CAPABILITY, power.node, target, powerDirection(power.rights), rightsText(power.rights));
     }
+    for (let i = 0; i < this.ports.length; i++)
+      for (let n = i + 1; n < this.ports.length; n++) this.sharePorts(this.ports[i], this.ports[n]);
     this.holds.sort((a: Hold, b: Hold): i32 =>
       a.object == b.object ? <i32>a.node.id - <i32>b.node.id : a.object < b.object ? -1 : 1,
     );
@@ -207,6 +234,14 @@ export class Flows {
     const flow = new Flow(kind, from, to, direction, text);
     all.push(flow);
     return flow;
+  }
+
+  private sharePorts(one: Ports, other: Ports): void {
+    const first = max(one.first, other.first);
+    const end = min(one.first + one.count, other.first + other.count);
+    if (one.node == other.node || first >= end) return;
+    const text = "ports 0x" + first.toString(16) + " to 0x" + (end - 1).toString(16);
+    this.add(FLOW_PORTS, one.node, other.node, DIRECTION_BOTH, text);
   }
 
   /** Two domains have an object. */

@@ -100,12 +100,9 @@ function planWanted(spec: VmSpec, newIndex: i32): PlanVm {
 function planHave(): PlanHost {
   const out = new PlanHost();
   out.name = hostNameGet();
-  out.rules = rulesAll();
   out.mitigations = mitigationsGet().text;
-  out.cores = coreUnits();
-  out.caches = cacheUnits();
   out.free = freePages() * PAGE_SIZE;
-  out.tenants = tenantsAll().map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
+  tenantsOf(out, tenantsAll(), rulesAll());
   out.vms = vmsAll().map<PlanVm>((vm: Vm): PlanVm => planVm(vm));
   return out;
 }
@@ -116,24 +113,35 @@ export function digestOf(plan: Plan): u32 {
   return crc32c(changetype<usize>(bytes), bytes.length);
 }
 
+function tenantsOf(host: PlanHost, tenants: Tenant[], rules: ShareRule[]): void {
+  host.rules = rules;
+  host.tenants = tenants.map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
+  host.cores = coreUnits();
+  host.caches = cacheUnits();
+}
+
 /** What of tenants themselves the policy forbids on this host; a refusal names a tenant. */
-export function planTenants(tenants: Tenant[], rules: ShareRule[], plan: Plan): void {
-  const have = new PlanHost();
-  const want = new PlanHost();
-  have.cores = coreUnits();
-  have.caches = cacheUnits();
-  want.rules = rules;
-  want.tenants = tenants.map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
-  checkIsolation(have, want, plan);
+export function planTenants(tenants: Tenant[], rules: ShareRule[]): Refusal[] {
+  const host = new PlanHost();
+  tenantsOf(host, tenants, rules);
+  const plan = new Plan();
+  checkIsolation(host, host, plan);
+  return plan.refusals;
+}
+
+/** What a new VM of a tenant is decided by beside its limits: which CPUs tenants have, if this has any of its own. */
+export function planBeside(tenant: Tenant): PlanHost {
+  const host = new PlanHost();
+  if (tenant.cpus != "") tenantsOf(host, tenantsAll(), rulesAll());
+  return host;
 }
 
 /** The steps from what this host is to a specification, or what forbids it. `decides`: it is to be done. */
 export function planSpec(spec: HostSpec, decides: bool): Plan {
   const want = new PlanHost();
   want.name = spec.name;
-  want.rules = spec.rules;
   want.mitigations = spec.mitigations.text;
-  want.tenants = spec.tenants.map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
+  tenantsOf(want, spec.tenants, spec.rules);
   const index = vmFreeIndex();
   for (let i = 0; i < spec.vms.length; i++) want.vms.push(planWanted(spec.vms[i], index));
   const have = planHave();

@@ -96,7 +96,7 @@ export function readRules(list: Value | null): ShareRule[] {
 /** Reads a set of CPUs: "0-3,6"; "" is all. */
 export function readCpus(value: Value): string {
   const text = readText(value, FIELD_CPUS, MAX_CPUS_TEXT, "");
-  if (value.get(FIELD_CPUS) != null && cpuList(text).length == 0)
+  if (text != "" && cpuList(text).length == 0)
     bad("cpus is " + quoted(text) + ", which is no set of CPUs like 0-3,6");
   return text;
 }

@@ -5,6 +5,7 @@ import {
   ErrorCode,
   EVENT_TENANT_CHANGED,
   EVENT_TENANT_REMOVED,
+  FIELD_CPUS,
   FIELD_NAME,
   FIELD_SPEC,
   FIELD_TENANT,
@@ -62,7 +63,7 @@ export function tenantSet(request: Value): Outcome {
   const all = tenantsAll();
   for (let i = 0; i < all.length; i++) list.push(all[i].name == name ? tenant : all[i]);
   if (old == null) list.push(tenant);
-  planTenants(list, rulesAll(), plan);
+  if (spec.get(FIELD_CPUS) != null) plan.refusals = plan.refusals.concat(planTenants(list, rulesAll()));
   if (plan.refusals.length > 0) {
     const refusal = plan.refusals[0];
     if (refusal.denied != "") policyDenied(name, refusal.denied, "", refusal.message);

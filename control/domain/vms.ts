@@ -61,7 +61,11 @@ export function hostSave(): void {
   value.put(FIELD_TENANTS, tenantsToValue()).put(FIELD_RULES, rulesToValue());
   value.put(TENANT_NUMBERS, tenantNumbers());
   value.put(FIELD_MITIGATIONS, mitigationsGet().toValue());
-  stashWrite(HOST_DOCUMENT, value.put(FIELD_DENIALS, denialsToValue()));
+  value.put(FIELD_DENIALS, denialsToValue());
+  if (stashWrite(HOST_DOCUMENT, value)) return;
+  value.keys.pop(); /* the most that there can be: counts are what a successor can do without */
+  value.items.pop();
+  stashWrite(HOST_DOCUMENT, value);
 }
 
 /** Takes over what a predecessor knew of the host. */

@@ -333,6 +333,8 @@ export const FIELD_FORBIDDEN: string = "forbidden";
 export const FIELD_PAIRS: string = "pairs";
 /* Kinds of a flow. */
 export const FLOW_MEMORY: string = "memory";
+/** Device registers that both reach. */
+export const FLOW_PORTS: string = "ports";
 export const FLOW_CHANNEL: string = "channel";
 export const FLOW_CAPABILITY: string = "capability";
 /** Between a VM and its device model: what exits say, and how they are answered. */

@@ -102,6 +102,17 @@ test("what the specification does not know of is found in the kernel, and forbid
   );
 });
 
+test("ports that two domains reach", () => {
+  const rig = rigWith([vmSpec("a", { tenant: "red" }), vmSpec("b", { tenant: "blue" })]);
+  rig.kernel.domain("dm/a").ports.push({ first: 0x60, count: 1 }, { first: 0x300, count: 32 });
+  rig.kernel.domain("dm/b").ports.push({ first: 0x310, count: 4 });
+  const [found] = forbidden(rig);
+  assert.equal(
+    [found!.kind, found!.one, found!.other, found!.text],
+    ["ports", "dm/a", "dm/b", "ports 0x310 to 0x313"],
+  );
+});
+
 test("a mapping that could be made counts like one that is there", () => {
   const rig = rigWith([vmSpec("a", { tenant: "red" }), vmSpec("b", { tenant: "blue" })]);
   const memory = rig.kernel.addMemory(1);
@@ -255,6 +266,35 @@ test("denials are counted by tenant and kind, logged, and survive a restart", ()
   assert.match(events, /denied \(networks\): VM "b": network "lan"/);
   assert.match(rig.command("tenants"), /blue .*\n {2}denied: limits 2, networks 1\n/);
   assert.match(rig.command("status"), /policy +4 denials/);
+});
+
+test("the most tenants and rules that there can be survive a restart, and fit a reply", () => {
+  const tenants = Array.from({ length: 15 }, (_, n) => ({
+    name: `${n}`.padEnd(27, "x"),
+    memory: 2 ** 48,
+    vms: 65536,
+    vcpus: 65536,
+    cpus: Array.from({ length: 16 }, (_, cpu) => 10 + cpu).join(","),
+  }));
+  const share = ["networks", "cores", "caches"];
+  const names = tenants.map(({ name }) => name);
+  const rules = Array.from({ length: 12 }, (_, n) => ({ tenants: names.slice(n, n + 4), share }));
+  rules.slice(9).forEach((rule, n) => (rule.tenants = names.slice(0, 4 - (n % 2))));
+  const rig = new Rig({ spec: { ...hostSpec([]), tenants, rules }, cpus: 64 });
+  const known = (): unknown => [
+    rig.ok("rules"),
+    (rig.ok("tenants")["tenants"] as Message[]).map(({ name, memory, cpus }) => [name, memory, cpus]),
+  ];
+  const before = known();
+  assert.is(((before as Message[])[0]!["rules"] as unknown[]).length, 12);
+  const errors = names.slice(4).map((tenant) => rig.error("create", { spec: vmSpec("x", { tenant }) }));
+  assert.match(
+    String(errors.at(-1)!["message"]),
+    /^VM "x": tenant "14x+": CPU 10 is tenant "0x+"'s too; it needs/,
+  );
+  assert.ok(Number(rig.ok("status")["denials"]) >= 20);
+  rig.type(frameEncode({ id: 9999, op: "test.trap" }));
+  assert.equal(known(), before);
 });
 
 test("rates of a VM, and what of its device model was braked", () => {

@@ -177,6 +177,23 @@ test("tenant set makes a tenant, changes its limits one by one, and takes them a
   assert.equal([list.length, list[1]!["memory"], list[1]!["vcpus"]], [2, 200 * MIB, 3]);
 });
 
+test("a tenant's CPUs are set as rules have it, and a tenant that a rule names stays", () => {
+  const rules = [{ tenants: ["red", "blue"], share: ["networks"] }];
+  const tenants = [{ name: "red", cpus: "0-1" }, { name: "blue" }, { name: "none" }];
+  const rig = new Rig({ cpus: 4, spec: { ...hostSpec([]), tenants, rules } });
+  const refused = rig.error("tenant.set", { spec: { name: "blue", cpus: "1-2" } });
+  assert.match(String(refused["message"]), /^tenant "blue": CPU 1 is tenant "red"'s too; it needs the rule/);
+  assert.equal(rig.ok("tenant.set", { spec: { name: "blue", cpus: "2-3" } })["cpus"], "2-3");
+  assert.equal(rig.ok("tenant.set", { spec: { name: "blue", vms: 2 } })["cpus"], "2-3", "it stays");
+  assert.equal(rig.ok("tenant.set", { spec: { name: "blue", cpus: "" } })["cpus"], undefined);
+  assert.match(
+    String(rig.error("tenant.set", { spec: { name: "blue", cpus: "x" } })["message"]),
+    /no set of/,
+  );
+  assert.match(String(rig.error("tenant.rm", { tenant: "red" })["message"]), /rules\[0\] names it/);
+  rig.ok("tenant.rm", { tenant: "none" });
+});
+
 test("tenant rm is refused while it has VMs, naming them, and for the default one", () => {
   const rig = rigWith([vmSpec("a", { tenant: "red" }), vmSpec("b", { tenant: "red", start: false })]);
   const refused = rig.error("tenant.rm", { tenant: "red" });

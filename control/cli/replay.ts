@@ -64,6 +64,7 @@ function hostOf(value: Message): PlanHost {
   const host = new PlanHost();
   host.name = text(value.name);
   host.free = number(value.free);
+  host.cpus = number(value.cpus);
   host.tenants = list(value.tenants).map((one) => tenantOf(map(one)));
   host.vms = list(value.vms).map((one) => vmOf(map(one)));
   host.rules = list(value.rules).map((one) => {

@@ -160,6 +160,14 @@ export interface VmSpec {
   /** Names of ports beside the console. */
   ports?: string[];
   rings?: string;
+  /** How each vCPU gets its time: percents of a CPU, milliseconds, a set of CPUs. */
+  scheduling?: string;
+  weight?: number;
+  cap?: number;
+  reserve?: number;
+  period?: number;
+  latency?: number;
+  cpus?: string;
   start?: boolean;
   restart?: { policy: string; max?: number; window?: number };
 }
@@ -205,6 +213,10 @@ export interface PortRow {
 
 /** Everything known about one VM. */
 export interface VmDetails extends VmRow {
+  /** Where its vCPUs are, how long they waited for them, and how often their budget was used up. */
+  cpus?: number[];
+  ready?: number;
+  throttles?: number;
   spec: VmSpec;
   restarts: number;
   lastExit: string | number;

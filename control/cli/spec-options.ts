@@ -5,6 +5,9 @@ import { usageError } from "./errors";
 import type { Fields } from "./spec-file";
 import { parseBoolean, parseNumber } from "./values";
 
+/** Numbers that say how it gets its CPU time: percents, milliseconds. */
+const SHARE_NUMBERS = ["weight", "cap", "reserve", "period", "latency"];
+
 /** The fields of a VM that options of `plinth create` give. */
 export function optionFields(args: Arguments): Fields {
   const fields: Fields = {};
@@ -19,12 +22,16 @@ export function optionFields(args: Arguments): Fields {
     "memory",
     "balloon",
     "rings",
+    "scheduling",
+    "cpus",
   ]) {
     const value = args.value(key);
     if (value !== undefined) fields[key] = value;
   }
-  const vcpus = args.value("vcpus");
-  if (vcpus !== undefined) fields.vcpus = parseNumber(vcpus, "--vcpus");
+  for (const key of ["vcpus", ...SHARE_NUMBERS]) {
+    const value = args.value(key);
+    if (value !== undefined) fields[key] = parseNumber(value.replace(/%$/, ""), `--${key}`);
+  }
   const modules = args.values("module").map(parseModule);
   if (modules.length > 0) fields.modules = modules;
   if (args.has("debug-exit")) fields.debugExit = true;
@@ -81,9 +88,11 @@ export function changedFields(words: readonly string[]): Fields {
     if (key === "tags") fields.tags = text!.split(",").filter((tag) => tag !== "");
     else if (key === "protected") fields.protected = parseBoolean(text!, "protected");
     else if (key === "restart") fields.restart = parseRestart(text!);
+    else if (key === "scheduling" || key === "cpus") fields[key] = text;
+    else if (SHARE_NUMBERS.includes(key!)) fields[key!] = parseNumber(text!.replace(/%$/, ""), key!);
     else
       throw usageError(
-        `'${word}' is none of tags=TAG,TAG, protected=yes|no, restart=POLICY`,
+        `'${word}' is none of tags=TAG,TAG, protected=yes|no, restart=POLICY, scheduling=CLASS, weight=N, cap=N, reserve=N, period=MS, latency=MS, cpus=SET`,
         "plinth help set",
       );
   }

@@ -69,6 +69,12 @@ const text = (maxLength: number): Schema => ({
   pattern: "^[^\\u0000-\\u001f\\u007f-\\u009f]*$",
   description: `a text of up to ${maxLength} characters without control characters`,
 });
+const CPU_SET: Schema = {
+  type: "string",
+  maxLength: MAX_CPUS_TEXT,
+  pattern: "^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$",
+  description: "a set of the host's CPUs in rising order, like 0-3,6",
+};
 const count = (minimum: number, maximum: number, otherwise?: number): Schema => ({
   type: "integer",
   minimum,
@@ -131,6 +137,13 @@ const VM_FIELDS: Record<string, Schema> = {
       "a size, what is left to the VM, or {size, floor}: the host may take more, down to the floor",
   },
   vcpus: count(1, 16, 1),
+  scheduling: choice([schema.SCHEDULING_SHARED, schema.SCHEDULING_RESERVED, schema.SCHEDULING_DEDICATED]),
+  weight: count(1, 10000),
+  cap: count(1, 100),
+  reserve: count(1, 100),
+  period: count(1, 1000, 10),
+  latency: count(1, 1000, 20),
+  cpus: CPU_SET,
   kernel: IMAGE,
   initrd: IMAGE,
   firmware: IMAGE,

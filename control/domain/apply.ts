@@ -25,13 +25,14 @@ import { ShareRule } from "../protocol/rules";
 import { Fault } from "./outcome";
 import { Mitigations, mitigationsGet, mitigationsSet } from "./mitigations";
 import { denialsKeep, rulesAll, rulesSet } from "./rules";
+import { sharesGive, sharesMove, sharesReturn } from "./shares";
 import { VmSpec } from "./spec";
 import { Tenant, tenantNames, tenantsAll, tenantsSet } from "./tenants";
 import { counted, quoted } from "./text";
 import { Vm } from "./vm";
 import { vmCreate, vmLaunch, vmRemove, vmSendTarget, vmStart } from "./vm-actions";
-import { vmCost, vmForgetLink, vmTearDown } from "./vm-builder";
-import { hostNameGet, hostNameSet, vmFind, vmForget, vmPark, vmSave, vmUnpark } from "./vms";
+import { vmCost, vmForgetLink, vmShare, vmTearDown } from "./vm-builder";
+import { hostNameGet, hostNameSet, vmFind, vmForget, vmPark, vmsAll, vmSave, vmUnpark } from "./vms";
 
 /** A VM before it was changed, parked or started. */
 class Before {
@@ -121,6 +122,7 @@ function endVms(host: HostSpec, plan: Plan, journal: Journal): void {
       respecify(vm, specOf(host, vm.name));
     } else if (action == ACTION_CHANGE) {
       journal.changed.push(new Before(vm));
+      if (vm.alive && !vm.spec.share.equals(specOf(host, vm.name).share)) sharesReturn(vm);
       vmChange(vm, specOf(host, vm.name));
     } else if (action == ACTION_REMOVE || action == ACTION_REPLACE) {
       journal.parked.push(new Before(vm));
@@ -146,9 +148,17 @@ function assignNetworks(list: Before[]): void {
   for (let i = 0; i < list.length; i++) vmSave(list[i].vm);
 }
 
+/** Gives a VM that runs on the share that it has now; those that change theirs have returned it. */
+function shareAgain(vm: Vm, journal: Journal): Fault | null {
+  for (let i = 0; i < journal.changed.length; i++)
+    if (journal.changed[i].vm == vm) return vmShare(vm, vm.spec.share, journal.changed[i].spec.share);
+  return null;
+}
+
 /** The part of a step that may fail. */
 function start(host: HostSpec, action: string, name: string, journal: Journal): Fault | null {
   if (action == ACTION_RESTART) return vmLaunch(vmFind(name)!, "loading after a change");
+  if (action == ACTION_CHANGE) return shareAgain(vmFind(name)!, journal);
   if (action == ACTION_START) {
     const vm = vmFind(name)!;
     journal.started.push(new Before(vm));
@@ -166,6 +176,7 @@ function start(host: HostSpec, action: string, name: string, journal: Journal): 
 /** The VMs that went are forgotten for good. */
 function commit(plan: Plan, journal: Journal): void {
   denialsKeep(tenantNames());
+  sharesMove(vmsAll(), journal.tenants);
   for (let i = 0; i < journal.parked.length; i++) {
     const vm = journal.parked[i].vm;
     vmForgetLink(vm);
@@ -218,6 +229,7 @@ function restoreChange(before: Before): void {
   before.vm.spec = before.spec;
   before.vm.cost = vmCost(before.vm);
   before.vm.target = before.target;
+  if (before.vm.alive) sharesGive(before.vm, before.spec.share);
   vmSave(before.vm);
   if (before.vm.alive) vmSendTarget(before.vm);
 }

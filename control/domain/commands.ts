@@ -61,6 +61,7 @@ import {
 } from "../protocol/schema";
 import { auditResult } from "./audit";
 import { vmChange } from "./apply";
+import { vmShare } from "./vm-builder";
 import { Cursor } from "./cursor";
 import { draftApply, draftPlan, draftPut } from "./draft";
 import { emit, eventAfter } from "./events";
@@ -431,6 +432,8 @@ function set(request: Value): Outcome {
   if (read.fault != null) return Outcome.fail(read.fault!);
   const denied = policyAdmit(vm, read.spec!);
   if (denied != null) return Outcome.fail(denied);
+  const fault = vmShare(vm, read.spec!.share, vm.spec.share);
+  if (fault != null) return Outcome.fail(fault);
   vmChange(vm, read.spec!);
   emit(EVENT_VM_CHANGED, vm.name, "changed: " + changes!.keys.join(", "));
   return rowOf(vm);

@@ -133,6 +133,7 @@ function hostToValue(host: PlanHost): Value {
   return Value.map()
     .putText(FIELD_NAME, host.name)
     .putUint(FIELD_FREE, host.free)
+    .putUint(FIELD_CPUS, host.cpus)
     .put(FIELD_TENANTS, tenants)
     .put(FIELD_VMS, vms)
     .put(FIELD_RULES, rulesToValue(host.rules))

@@ -66,8 +66,10 @@ function cpusOf(vms: Vm[]): i32[] {
   for (let i = 0; i < vms.length; i++) {
     const tenant = tenantFind(vms[i].spec.tenant);
     const bound = tenant != null ? cpuList(tenant.cpus) : [];
+    const own = cpuList(vms[i].spec.share.cpus);
     for (let cpu = 0; cpu < <i32>info().cpus; cpu++)
-      if (!out.includes(cpu) && (bound.length == 0 || bound.includes(cpu))) out.push(cpu);
+      if (!out.includes(cpu) && (bound.length == 0 || bound.includes(cpu)))
+        if (own.length == 0 || own.includes(cpu)) out.push(cpu);
   }
   return out;
 }

@@ -7,7 +7,7 @@ import { checkIsolation, exactSize, Plan, PlanHost, PlanTenant, PlanVm, Refusal 
 import { ShareRule } from "../protocol/rules";
 import { PAGE_SIZE } from "../gen/abi";
 import { factsOfPlan } from "./facts";
-import { freePages } from "./host";
+import { freePages, info } from "./host";
 import { policyHooks } from "./hooks/chosen";
 import { HostSpec } from "./host-spec";
 import { cablesNeeded } from "./networks";
@@ -102,6 +102,7 @@ function planHave(): PlanHost {
   out.name = hostNameGet();
   out.mitigations = mitigationsGet().text;
   out.free = freePages() * PAGE_SIZE;
+  out.cpus = info().cpus;
   tenantsOf(out, tenantsAll(), rulesAll());
   out.vms = vmsAll().map<PlanVm>((vm: Vm): PlanVm => planVm(vm));
   return out;

@@ -8,6 +8,8 @@ import {
   FIELD_ATTACHED,
   FIELD_BAD_FRAMES,
   FIELD_BALLOON,
+  FIELD_READY,
+  FIELD_THROTTLES,
   FIELD_MAJOR_FAULTS,
   FIELD_CACHES,
   FIELD_AVAILABLE,
@@ -155,11 +157,15 @@ function kernelPagesOf(slot: u32): u64 {
   return domainInfo(slot, domainPage) >= 0 ? changetype<DomainInfo>(domainPage).kernel_pages : 0;
 }
 
+/** Where the vCPUs are that were counted last. */
+let countedCpus: u32[] = [];
+
 /** What the kernel counts, added up over a VM's vCPUs; zeros where it is not up. */
 export function countVcpus(vm: Vm): VcpuInfo {
   const total = changetype<VcpuInfo>(totalPage);
   const vcpu = changetype<VcpuInfo>(vcpuPage);
   memory.fill(totalPage, 0, VcpuInfoAt.SIZE);
+  countedCpus = [];
   for (let n: u32 = 0; vm.alive && n < vm.spec.vcpus; n++) {
     if (vcpuInfo(vmSlot(vm.index, VmSlot.VCPU) + n, vcpuPage) < 0) continue;
     total.exits += vcpu.exits;
@@ -168,6 +174,8 @@ export function countVcpus(vm: Vm): VcpuInfo {
     total.run_time += vcpu.run_time;
     total.ready_time += vcpu.ready_time;
     total.ipis += vcpu.ipis;
+    total.throttles += vcpu.throttles;
+    countedCpus.push(vcpu.cpu);
     for (let reason = 0; reason < MAX_EXIT_REASONS; reason++) total.counters[reason] += vcpu.counters[reason];
   }
   return total;
@@ -349,7 +357,12 @@ export function showResult(vm: Vm): Value {
   const placed = Value.list();
   for (let i = 0; i < vm.placed.length; i++) placed.add(Value.uint(vm.placed[i]));
   if (vm.placed.length > 0) out.put(FIELD_PLACED, placed);
+  const cpus = Value.list();
+  for (let n = 0; n < countedCpus.length; n++) cpus.add(Value.uint(countedCpus[n]));
   return out
+    .put(FIELD_CPUS, cpus)
+    .putUint(FIELD_THROTTLES, total.throttles)
+    .putUint(FIELD_READY, ticksToMs(total.ready_time))
     .putUint(FIELD_EXITS, total.exits)
     .putUint(FIELD_INTERRUPTS, total.interrupts)
     .putUint(FIELD_FORWARDED, total.forwarded)

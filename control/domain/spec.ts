@@ -13,8 +13,10 @@ import {
   ErrorCode,
   FIELD_BALLOON,
   FIELD_BOOT,
+  FIELD_CAP,
   FIELD_CMDLINE,
   FIELD_CONSOLE,
+  FIELD_CPUS,
   FIELD_DEBUG_EXIT,
   FIELD_DISKS,
   FIELD_FIRMWARE,
@@ -22,6 +24,7 @@ import {
   FIELD_IMAGE,
   FIELD_INITRD,
   FIELD_KERNEL,
+  FIELD_LATENCY,
   FIELD_MAC,
   FIELD_MAX,
   FIELD_MEMORY,
@@ -29,30 +32,37 @@ import {
   FIELD_NAME,
   FIELD_NETWORK,
   FIELD_NETWORKS,
+  FIELD_PERIOD,
   FIELD_POLICY,
   FIELD_PORTS,
   FIELD_PROTECTED,
   FIELD_CDROM,
   FIELD_READ_ONLY,
+  FIELD_RESERVE,
   FIELD_RESTART,
   FIELD_RINGS,
+  FIELD_SCHEDULING,
   FIELD_SIZE,
   FIELD_START,
   FIELD_TAGS,
   FIELD_TENANT,
   FIELD_VCPUS,
+  FIELD_WEIGHT,
   FIELD_WINDOW,
   POLICY_ALWAYS,
   POLICY_NEVER,
   POLICY_ON_FAILURE,
   RINGS_PACKED,
   RINGS_SPLIT,
+  SCHEDULING_SHARED,
   TENANT_DEFAULT,
   Specification,
 } from "../protocol/schema";
 import { MAX_VCPUS, PAGE_SIZE } from "../gen/abi";
 import { MEMORY_MAX } from "../lib/pc-memory";
+import { MAX_CPUS_TEXT } from "../protocol/cpus";
 import { Fault } from "./outcome";
+import { SHARE_FIELDS, ShareSpec } from "./shares";
 import { clean, grouped, nearest, quoted } from "./text";
 import { Kind, Value } from "./value";
 
@@ -113,6 +123,7 @@ export class VmSpec {
   /** Names of the ports beside its console. */
   ports: string[] = [];
   rings: string = RINGS_PACKED;
+  share: ShareSpec = new ShareSpec();
   console: string = CONSOLE_SERIAL;
   start: bool = true;
   policy: string = POLICY_NEVER;
@@ -147,6 +158,7 @@ export class VmSpec {
     if (this.cards.length > 0) value.put(FIELD_NETWORKS, this.cardsToValue());
     if (this.ports.length > 0) value.put(FIELD_PORTS, this.portsToValue());
     if (this.rings != RINGS_PACKED) value.putText(FIELD_RINGS, this.rings);
+    this.share.addTo(value);
     return value;
   }
 
@@ -226,6 +238,13 @@ const VM_FIELDS: string[] = [
   FIELD_RINGS,
   FIELD_START,
   FIELD_RESTART,
+  FIELD_SCHEDULING,
+  FIELD_WEIGHT,
+  FIELD_CAP,
+  FIELD_RESERVE,
+  FIELD_PERIOD,
+  FIELD_LATENCY,
+  FIELD_CPUS,
 ];
 const BALLOON_FIELDS: string[] = [FIELD_SIZE, FIELD_FLOOR];
 const MODULE_FIELDS: string[] = [FIELD_IMAGE, FIELD_CMDLINE];
@@ -347,6 +366,19 @@ export function readBool(value: Value, field: string, what: string): bool {
   return value.getBool(field);
 }
 
+/** How its vCPUs get their time. */
+export function readShare(share: ShareSpec, value: Value): void {
+  share.scheduling = readText(value, FIELD_SCHEDULING, 20, SCHEDULING_SHARED);
+  share.weight = <u32>readUint(value, FIELD_WEIGHT, 1, 10000, 0);
+  share.cap = <u32>readUint(value, FIELD_CAP, 1, 100, 0);
+  share.reserve = <u32>readUint(value, FIELD_RESERVE, 1, 100, 0);
+  share.period = <u32>readUint(value, FIELD_PERIOD, 1, 1000, 0);
+  share.latency = <u32>readUint(value, FIELD_LATENCY, 1, 1000, 0);
+  share.cpus = readText(value, FIELD_CPUS, MAX_CPUS_TEXT, "");
+  const problem = share.problem();
+  if (problem != "") bad(problem);
+}
+
 function readDisks(spec: VmSpec, value: Value): void {
   const disks = value.get(FIELD_DISKS);
   if (disks == null) return;
@@ -461,7 +493,7 @@ function checkStart(spec: VmSpec): void {
 }
 
 /** What may be changed while a VM runs. */
-const CHANGEABLE: string[] = [FIELD_TAGS, FIELD_PROTECTED, FIELD_RESTART];
+const CHANGEABLE: string[] = [FIELD_TAGS, FIELD_PROTECTED, FIELD_RESTART].concat(SHARE_FIELDS);
 
 /** Sets a member of a map; of a member that is a map itself, only what is given. */
 function replace(value: Value, key: string, by: Value): void {
@@ -554,6 +586,7 @@ export function readVmSpec(value: Value | null, position: string): SpecResult {
     spec.console = readText(value, FIELD_CONSOLE, 20, CONSOLE_SERIAL);
     if (spec.console != CONSOLE_SERIAL && spec.console != CONSOLE_VIRTIO)
       bad("console is " + quoted(spec.console) + ", it must be serial or virtio");
+    readShare(spec.share, value);
     const start = value.get(FIELD_START);
     if (start != null && start.kind != Kind.BOOL) bad("start is neither true nor false");
     spec.start = value.getBool(FIELD_START, true);

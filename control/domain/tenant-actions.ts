@@ -17,6 +17,7 @@ import { Fault, Outcome } from "./outcome";
 import { planCost, planTenant, planTenants } from "./planning";
 import { tenantRow } from "./reports";
 import { denialsKeep, policyDenied, rulesAll } from "./rules";
+import { sharesMove } from "./shares";
 import { checkFields, isName, takeProblem } from "./spec";
 import {
   noSuchTenant,
@@ -70,6 +71,7 @@ export function tenantSet(request: Value): Outcome {
     return Outcome.fail(new Fault(refusal.code, refusal.message, name, refusal.next));
   }
   tenantsSet(list);
+  sharesMove(vmsAll(), all);
   hostSave();
   emit(
     EVENT_TENANT_CHANGED,

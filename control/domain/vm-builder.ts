@@ -76,6 +76,7 @@ import { physicalBits, policyBuild, policyRows } from "./cpuid";
 import { findModule, freePages, info, Module } from "./host";
 import { damageOf } from "./manifest";
 import { Fault } from "./outcome";
+import { ShareSpec, shareText, sharesGive, sharesReturn } from "./shares";
 import { linkAddress, linkEvent, VmSlot, vmSlot } from "./slots";
 import { VmSpec } from "./spec";
 import { mib, quoted } from "./text";
@@ -252,6 +253,8 @@ export function vmAdmit(vm: Vm): Fault | null {
   );
 }
 
+const GIVING = "giving it its share of the CPUs";
+
 function ok(result: i64, step: string): bool {
   if (result >= 0) return true;
   if (failedStep == "") {
@@ -288,6 +291,7 @@ export function vmBuild(vm: Vm): Fault | null {
   }
   vmTearDown(vm);
   vmForgetLink(vm);
+  if (failedStep == GIVING && failedStatus == Status.NO_QUOTA) return shareFault(vm, vm.spec.share);
   const cause = failedStep + " failed: " + statusText(failedStatus);
   return new Fault(ErrorCode.FAILED, "VM " + quoted(vm.name) + ": " + cause, vm.name, "free");
 }
@@ -412,7 +416,25 @@ function createCpus(vm: Vm): bool {
     if (!ok(vcpuCreate(slot, domain, n, model), "creating its vCPU")) return false;
     if (!ok(capGrant(model, CAP_VCPU + n, slot, vcpuRights), "granting its vCPU")) return false;
   }
-  return ok(vcpuCreate(vmSlot(i, VmSlot.MODEL_VCPU), model, 0, 0), "creating its device model's vCPU");
+  return (
+    ok(vcpuCreate(vmSlot(i, VmSlot.MODEL_VCPU), model, 0, 0), "creating its device model's vCPU") &&
+    ok(sharesGive(vm, vm.spec.share), GIVING)
+  );
+}
+
+/** The fault of a VM whose shares the kernel refused. */
+function shareFault(vm: Vm, share: ShareSpec): Fault {
+  const lack = "VM " + quoted(vm.name) + ": each of its vCPUs should have " + shareText(share);
+  const text = lack + ", and no CPU that it may run on has that left";
+  return new Fault(ErrorCode.FAILED, text, vm.name, "help create");
+}
+
+/** Gives a VM that is up another share; what it had it keeps if that fails. */
+export function vmShare(vm: Vm, share: ShareSpec, before: ShareSpec): Fault | null {
+  if (!vm.alive || share.equals(before) || sharesGive(vm, share) >= 0) return null;
+  sharesReturn(vm);
+  sharesGive(vm, before);
+  return shareFault(vm, share);
 }
 
 function createLink(vm: Vm): bool {

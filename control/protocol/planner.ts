@@ -15,12 +15,21 @@ import {
   ACTION_START,
   ErrorCode,
   FIELD_BALLOON,
+  FIELD_CAP,
+  FIELD_CPUS,
   FIELD_DISKS,
   FIELD_HOST,
+  FIELD_LATENCY,
+  FIELD_PERIOD,
   FIELD_PROTECTED,
+  FIELD_RESERVE,
   FIELD_RESTART,
+  FIELD_SCHEDULING,
   FIELD_START,
   FIELD_TAGS,
+  FIELD_WEIGHT,
+  SCHEDULING_DEDICATED,
+  SCHEDULING_RESERVED,
   DENIED_CACHES,
   DENIED_CORES,
   DENIED_LIMITS,
@@ -40,7 +49,20 @@ const MAX_SHOWN: i32 = 48;
 const MAX_REASON: i32 = 200;
 
 /** What changes while a VM runs. */
-const LIVE_FIELDS: string[] = [FIELD_TAGS, FIELD_PROTECTED, FIELD_RESTART, FIELD_BALLOON, FIELD_START];
+const LIVE_FIELDS: string[] = [
+  FIELD_TAGS,
+  FIELD_PROTECTED,
+  FIELD_RESTART,
+  FIELD_BALLOON,
+  FIELD_START,
+  FIELD_SCHEDULING,
+  FIELD_WEIGHT,
+  FIELD_CAP,
+  FIELD_RESERVE,
+  FIELD_PERIOD,
+  FIELD_LATENCY,
+  FIELD_CPUS,
+];
 
 /** Why a specification cannot be. `next` is a command of the shell and of the tool. */
 export class Refusal {
@@ -116,6 +138,8 @@ export class PlanHost {
   /** The core and the last-level cache of each CPU; none: not known. */
   cores: i32[] = [];
   caches: i32[] = [];
+  /** CPUs; 0: nobody knows. */
+  cpus: i32 = 0;
 }
 
 export class Step {
@@ -198,6 +222,7 @@ export function planChange(have: PlanHost, want: PlanHost): Plan {
   planKept(have, want, plan, ACTION_START);
   checkCount(have, plan);
   checkMemory(have, want, plan);
+  checkCpus(have, want, plan);
   return plan;
 }
 
@@ -272,7 +297,7 @@ export function checkIsolation(have: PlanHost, want: PlanHost, plan: Plan): void
     for (let n = 0; n < i; n++) checkCables(want, item(want.vms, n), item(want.vms, i), plan);
   for (let i = 0; i < want.tenants.length; i++) checkRange(have, item(want.tenants, i), plan);
   for (let i = 0; i < want.tenants.length; i++)
-    for (let n = 0; n < i; n++) checkCpus(have, want, item(want.tenants, n), item(want.tenants, i), plan);
+    for (let n = 0; n < i; n++) checkParts(have, want, item(want.tenants, n), item(want.tenants, i), plan);
 }
 
 function checkCables(want: PlanHost, first: PlanVm, second: PlanVm, plan: Plan): void {
@@ -302,7 +327,7 @@ function checkRange(have: PlanHost, tenant: PlanTenant, plan: Plan): void {
 }
 
 /** Tenants that say where they run do not share CPUs, cores or caches. */
-function checkCpus(have: PlanHost, want: PlanHost, one: PlanTenant, other: PlanTenant, plan: Plan): void {
+function checkParts(have: PlanHost, want: PlanHost, one: PlanTenant, other: PlanTenant, plan: Plan): void {
   if (one.cpus == "" || other.cpus == "") return;
   const first = cpuList(one.cpus);
   const second = cpuList(other.cpus);
@@ -534,5 +559,79 @@ function checkMemory(have: PlanHost, want: PlanHost, plan: Plan): void {
     } else if (vm.start || step.action == ACTION_RESTART) {
       free -= vm.needs;
     }
+  }
+}
+
+/** Percent of the first CPU that is the control domain's. */
+const CONTROL_PART: i32 = 20;
+
+/** Whether each vCPU that is promised something finds a CPU that has it: those that want most are asked first. */
+function checkCpus(have: PlanHost, want: PlanHost, plan: Plan): void {
+  const count = have.cpus;
+  if (count == 0) return;
+  const taken: i32[] = []; /* percent of each CPU */
+  for (let cpu: i32 = 0; cpu < count; cpu++) taken.push(cpu == 0 ? CONTROL_PART : 0);
+  for (let i = 0; i < want.vms.length; i++) checkSet(item(want.vms, i), want, count, plan);
+  for (let part: i32 = 100; part > 0; part--)
+    for (let i = 0; i < want.vms.length; i++) {
+      const vm = item(want.vms, i);
+      if (vm.start && partOf(vm) == part) promise(vm, part, cpusOf(vm, want, count), taken, plan);
+    }
+}
+
+/** The CPUs that a VM may run on: its own, of those of its tenant. */
+function cpusOf(vm: PlanVm, want: PlanHost, count: i32): i32[] {
+  const out: i32[] = [];
+  const tenant = findTenant(want.tenants, vm.tenant);
+  const bound = cpuList(tenant != null ? tenant.cpus : "");
+  const text = vm.get(FIELD_CPUS);
+  const set = cpuList(text.length > 2 ? text.substring(1, text.length - 1) : "");
+  for (let cpu: i32 = 0; cpu < count; cpu++)
+    if ((text == "none" || set.indexOf(cpu) >= 0) && (bound.length == 0 || bound.indexOf(cpu) >= 0))
+      out.push(cpu);
+  return out;
+}
+
+function checkSet(vm: PlanVm, want: PlanHost, count: i32, plan: Plan): void {
+  if (cpusOf(vm, want, count).length > 0) return;
+  const tenant = findTenant(want.tenants, vm.tenant);
+  const bound = tenant != null ? tenant.cpus : "";
+  const text = "VM " + quote(vm.name) + ": cpus is " + vm.get(FIELD_CPUS);
+  const others = bound != "" ? ", and its tenant has CPUs " + bound + "; " : ", and ";
+  plan.refuse(ErrorCode.FAILED, text + others + "the host has " + plural(count, "CPU"), vm.name, "status");
+}
+
+/** Percent of a CPU that each of its vCPUs is promised. */
+function partOf(vm: PlanVm): i32 {
+  const scheduling = vm.get(FIELD_SCHEDULING);
+  if (scheduling == quote(SCHEDULING_DEDICATED)) return 100;
+  if (scheduling != quote(SCHEDULING_RESERVED)) return 0;
+  const text = vm.get(FIELD_RESERVE);
+  let part: i32 = 0;
+  for (let i = 0; i < text.length; i++) part = part * 10 + (text.charCodeAt(i) - 0x30);
+  return part;
+}
+
+function promise(vm: PlanVm, part: i32, cpus: i32[], taken: i32[], plan: Plan): void {
+  const alone = vm.get(FIELD_SCHEDULING) == quote(SCHEDULING_DEDICATED);
+  for (let n: i32 = 0; n < vm.vcpus && cpus.length > 0; n++) {
+    let best: i32 = -1;
+    for (let i = 0; i < cpus.length; i++) {
+      const cpu = item(cpus, i);
+      if (item(taken, cpu) + part <= 100 && (best < 0 || item(taken, cpu) < item(taken, best))) best = cpu;
+    }
+    if (best >= 0) {
+      taken[best] = item(taken, best) + part;
+      continue;
+    }
+    const what = alone ? "a CPU for itself" : part.toString() + " % of a CPU";
+    const left = "VM " + quote(vm.name) + ": its vCPU " + n.toString() + " should have " + what;
+    plan.refuse(
+      ErrorCode.FAILED,
+      left + ", and no CPU that it may run on has that left",
+      vm.name,
+      "help create",
+    );
+    return;
   }
 }

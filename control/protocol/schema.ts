@@ -200,6 +200,17 @@ export const FIELD_NETWORKS: string = "networks";
 export const FIELD_NETWORK: string = "network";
 export const FIELD_MAC: string = "mac";
 export const FIELD_RINGS: string = "rings";
+/* How it gets its CPU time. */
+export const FIELD_SCHEDULING: string = "scheduling";
+export const SCHEDULING_SHARED: string = "shared";
+export const SCHEDULING_RESERVED: string = "reserved";
+export const SCHEDULING_DEDICATED: string = "dedicated";
+export const FIELD_WEIGHT: string = "weight";
+export const FIELD_CAP: string = "cap";
+export const FIELD_RESERVE: string = "reserve";
+export const FIELD_PERIOD: string = "period";
+export const FIELD_LATENCY: string = "latency";
+export const FIELD_THROTTLES: string = "throttles";
 export const RINGS_PACKED: string = "packed";
 export const RINGS_SPLIT: string = "split";
 export const FIELD_PORTS: string = "ports";

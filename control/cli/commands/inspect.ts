@@ -170,6 +170,7 @@ function printDetails(context: Context, vm: VmDetails): void {
     ],
     ["inside", insideText(vm.balloon)],
     ["vcpus", String(vm.vcpus)],
+    ["scheduling", shareText(vm)],
     ["kernel", oneLine(spec?.kernel)],
     ["initrd", oneLine(spec?.initrd)],
     ["boot", oneLine(spec?.boot)],
@@ -245,6 +246,16 @@ function heldText({ held = 0, floor = 0 }: BalloonRow): string {
 }
 
 /** What a VM has said of its memory. */
+/** "reserved, reserve 25; on CPU 1; waited 3 s, used up 12 times". */
+function shareText({ spec, cpus = [], ready = 0, throttles = 0 }: VmDetails): string {
+  const { scheduling = schema.SCHEDULING_SHARED, weight, cap, reserve, period, latency } = spec ?? {};
+  const parts = Object.entries({ weight, cap, reserve, period, latency, cpus: spec?.cpus })
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => `, ${name} ${oneLine(String(value))}`);
+  const where = cpus.length > 0 ? `; on CPU ${cpus.join(", ")}; waited ${since(ready)}` : "";
+  return oneLine(scheduling) + parts.join("") + where + (throttles > 0 ? `, used up ${throttles} times` : "");
+}
+
 function insideText(balloon: BalloonRow | undefined): string {
   if (!balloon?.total) return "";
   const { total, free = 0, available = 0, caches = 0, majorFaults = 0 } = balloon;

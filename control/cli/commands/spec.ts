@@ -280,9 +280,24 @@ export const set: Command = {
   operands: "NAME KEY=VALUE...",
   options: [],
   completes: "vm",
-  keys: ["tags=", "protected=", "restart="],
-  summary: "change of a VM what needs no restart: tags, protected, restart",
-  examples: ["plinth set a tags=web,blue protected=yes", "plinth set a restart=on-failure:3/60s"],
+  keys: [
+    "tags=",
+    "protected=",
+    "restart=",
+    "scheduling=",
+    "weight=",
+    "cap=",
+    "reserve=",
+    "period=",
+    "latency=",
+    "cpus=",
+  ],
+  summary: "change of a VM what needs no restart: tags, protected, restart, its share of the CPUs",
+  examples: [
+    "plinth set a tags=web,blue protected=yes",
+    "plinth set a restart=on-failure:3/60s",
+    "plinth set a weight=200",
+  ],
   run: async (context) => {
     const [vm, ...words] = context.args.operands;
     const fields = changedFields(words) as Message;

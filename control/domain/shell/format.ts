@@ -9,6 +9,10 @@ import {
   FIELD_OBJECT,
   FIELD_WHO,
   FIELD_BALLOON,
+  SCHEDULING_SHARED,
+  FIELD_SCHEDULING,
+  FIELD_READY,
+  FIELD_THROTTLES,
   FIELD_TARGET,
   FIELD_CHECKS,
   FIELD_CLEAN,
@@ -147,7 +151,8 @@ import {
 } from "../../protocol/schema";
 import { counted, duration, fit, grouped, kib, mib, row, stamp } from "../text";
 import { decode } from "../codec";
-import { Value } from "../value";
+import { SHARE_FIELDS } from "../shares";
+import { Kind, Value } from "../value";
 
 /** The result of an operation as text. */
 export function formatResult(op: string, value: Value): string {
@@ -286,6 +291,22 @@ function formatBalloon(value: Value): string {
   return "leaves it " + mib(actual) + ", target " + mib(target) + back;
 }
 
+function formatShare(value: Value): string {
+  const spec = value.get(FIELD_SPEC)!;
+  let text = spec.getText(FIELD_SCHEDULING, SCHEDULING_SHARED);
+  for (let i = 1; i < SHARE_FIELDS.length; i++) {
+    const field = spec.get(SHARE_FIELDS[i]);
+    if (field == null) continue;
+    text += ", " + SHARE_FIELDS[i] + " ";
+    text += field.kind == Kind.TEXT ? field.text : field.number.toString();
+  }
+  const cpus = value.getList(FIELD_CPUS);
+  for (let i = 0; i < cpus.length; i++) text += (i == 0 ? "; on CPU " : ", ") + cpus[i].number.toString();
+  if (cpus.length > 0) text += "; waited " + duration(value.getUint(FIELD_READY));
+  const throttles = value.getUint(FIELD_THROTTLES);
+  return throttles > 0 ? text + ", used up " + throttles.toString() + " times" : text;
+}
+
 function formatShow(value: Value): string {
   const spec = value.get(FIELD_SPEC)!;
   const restart = spec.get(FIELD_RESTART)!;
@@ -318,6 +339,7 @@ function formatShow(value: Value): string {
       "vCPUs",
       value.getUint(FIELD_VCPUS).toString() + ", ran " + duration(value.getUint(FIELD_RUNTIME_MS)),
     ) +
+    line("scheduling", formatShare(value)) +
     line("kernel", spec.getText(FIELD_KERNEL)) +
     line("initrd", spec.getText(FIELD_INITRD)) +
     line("firmware", spec.getText(FIELD_FIRMWARE)) +

@@ -6,6 +6,7 @@ import {
   FIELD_BOOT,
   FIELD_CMDLINE,
   FIELD_CONSOLE,
+  FIELD_CPUS,
   FIELD_DEBUG_EXIT,
   FIELD_DISKS,
   FIELD_FIRMWARE,
@@ -30,6 +31,7 @@ import {
   FIELD_CDROM,
   FIELD_READ_ONLY,
   FIELD_RESTART,
+  FIELD_SCHEDULING,
   FIELD_SPEC,
   FIELD_START,
   FIELD_TAGS,
@@ -45,6 +47,7 @@ import {
 } from "../../protocol/schema";
 import { Command, Words } from "../commands";
 import { Fault, Outcome } from "../outcome";
+import { SHARE_FIELDS } from "../shares";
 import { nearest, parseNumber, parseSize, quoted } from "../text";
 import { Value } from "../value";
 
@@ -216,7 +219,13 @@ const DEBUG_EXIT: string = "debugexit";
 const NETWORK: string = "network";
 
 /** The keys of `set`. */
-export const SET_KEYS: string[] = [FIELD_TAGS, FIELD_PROTECTED, FIELD_RESTART, FIELD_MAX, FIELD_WINDOW];
+export const SET_KEYS: string[] = [
+  FIELD_TAGS,
+  FIELD_PROTECTED,
+  FIELD_RESTART,
+  FIELD_MAX,
+  FIELD_WINDOW,
+].concat(SHARE_FIELDS);
 
 /** The keys of `create`, for completion too. */
 export const CREATE_KEYS: string[] = [
@@ -242,7 +251,7 @@ export const CREATE_KEYS: string[] = [
   FIELD_RESTART,
   FIELD_MAX,
   FIELD_WINDOW,
-];
+].concat(SHARE_FIELDS);
 
 const TEXT_KEYS: string[] = [
   FIELD_TENANT,
@@ -254,6 +263,17 @@ const TEXT_KEYS: string[] = [
   FIELD_BOOT,
   FIELD_RINGS,
 ];
+
+/** Puts what a share of the CPUs is made of; false: it is no number. */
+function putShare(spec: Value, key: string, text: string): bool {
+  if (key == FIELD_SCHEDULING || key == FIELD_CPUS) {
+    spec.putText(key, text);
+    return true;
+  }
+  const number = parseNumber(text.endsWith("%") ? text.substring(0, text.length - 1) : text);
+  if (number >= 0) spec.putUint(key, number);
+  return number >= 0;
+}
 
 /** "web,blue" as a list. */
 function tagsOf(text: string): Value {
@@ -291,6 +311,9 @@ function setRequest(command: Command, words: string[]): Outcome {
       const number = parseNumber(text);
       if (number < 0) return usage(command, key + " is " + quoted(text) + ", it must be a number");
       restart.putUint(key, number);
+    } else if (SHARE_FIELDS.indexOf(key) >= 0) {
+      if (!putShare(spec, key, text))
+        return usage(command, key + " is " + quoted(text) + ", it must be a number");
     } else {
       return unknownKey(command, words[i], SET_KEYS);
     }
@@ -348,6 +371,9 @@ function createRequest(command: Command, words: string[]): Outcome {
       spec.putBool(FIELD_START, isYes(text));
     } else if (key == FIELD_RESTART) {
       restart.putText(FIELD_POLICY, text);
+    } else if (SHARE_FIELDS.indexOf(key) >= 0) {
+      if (!putShare(spec, key, text))
+        return usage(command, key + " is " + quoted(text) + ", it must be a number");
     } else {
       return unknownKey(command, words[i], CREATE_KEYS);
     }

@@ -1,5 +1,6 @@
 // Tenants and their limits, tags, protected VMs: from specifications, in lists, over a restart.
 
+import { Role } from "../../../control/gen/abi";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { frameEncode } from "../../../control/protocol/node/frame";
@@ -192,6 +193,21 @@ test("a tenant's CPUs are set as rules have it, and a tenant that a rule names s
   );
   assert.match(String(rig.error("tenant.rm", { tenant: "red" })["message"]), /rules\[0\] names it/);
   rig.ok("tenant.rm", { tenant: "none" });
+});
+
+test("VMs run on their tenant's CPUs, and go where it goes", () => {
+  const tenants = (red: string): Message[] => [{ name: "red", cpus: red }, { name: "default" }];
+  const vms = [vmSpec("a", { tenant: "red" }), vmSpec("b", { tenant: "red", cpus: "1-2" }), vmSpec("c")];
+  const rig = new Rig({ cpus: 4, spec: { ...hostSpec(vms), tenants: tenants("0-1") } });
+  const where = (): bigint[] =>
+    ["a", "b", "c"].map((name) => rig.kernel.domain(`vm/${name}`, Role.VM).vcpus[0]!.share.cpus & 15n);
+  assert.equal(where(), [3n, 2n, 15n]);
+  assert.is(rig.apply({ ...hostSpec(vms), tenants: tenants("2-3") })["ok"], true);
+  assert.equal(where(), [12n, 4n, 15n]);
+  rig.ok("tenant.set", { spec: { name: "red", cpus: "1,3" } });
+  assert.equal(where(), [10n, 2n, 15n]);
+  const none = rig.apply({ ...hostSpec(vms), tenants: tenants("3") });
+  assert.match(JSON.stringify(none), /cpus is .*1-2.*, and its tenant has CPUs 3; the host has 4 CPUs/);
 });
 
 test("tenant rm is refused while it has VMs, naming them, and for the default one", () => {

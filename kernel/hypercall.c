@@ -444,7 +444,7 @@ static u32 hc_vcpu_info(struct call *c) {
     info->interrupts = vcpu->interrupts;
     info->forwarded = vcpu->forwarded;
     info->ipis = vcpu->ipis;
-    info->ready_time = vcpu->stolen;
+    info->ready_time = sched_ready_time(vcpu);
     info->throttles = vcpu->throttles;
     info->scheduling = vcpu->share.class;
     memcpy(info->counters, vcpu->counters, sizeof(info->counters));

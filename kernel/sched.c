@@ -93,8 +93,9 @@ static bool interrupts(const struct cpu *cpu, const struct vcpu *vcpu, u64 now) 
 /* --- who is ready --- */
 
 static void waited(struct vcpu *vcpu, u64 now) {
-    if (vcpu->ready_since) vcpu->stolen += now - vcpu->ready_since;
-    vcpu->ready_since = 0;
+    u64 since = vcpu->ready_since;
+    atomic_store(&vcpu->ready_since, 0); /* first: nothing is told twice */
+    if (since) atomic_store(&vcpu->stolen, vcpu->stolen + now - since);
 }
 
 /* True: it has used up its budget, and may not run before it gets a new one. */
@@ -260,6 +261,11 @@ u64 sched_idle_time(void) {
         if (!atomic_load(&cpus[i].current)) sum += unaccounted(&cpus[i]);
     }
     return sum;
+}
+
+u64 sched_ready_time(const struct vcpu *vcpu) {
+    u64 time = atomic_load(&vcpu->stolen), since = atomic_load(&vcpu->ready_since), now = rdtsc();
+    return since && now > since ? time + now - since : time;
 }
 
 u64 sched_run_time(const struct vcpu *vcpu) {

@@ -63,4 +63,5 @@ NORETURN void sched_start(void);
 /* The preemption timer or the host timer has reached this CPU's deadline: runs what is due. */
 void sched_deadline(void);
 u64 sched_idle_time(void);                   /* TSC ticks up to now, all CPUs */
+u64 sched_ready_time(const struct vcpu *vcpu);
 u64 sched_run_time(const struct vcpu *vcpu); /* TSC ticks up to now, wherever it runs */

@@ -79,6 +79,7 @@ static struct domain *create_control(const struct boot_info *boot) {
     need(vcpu_create(control, 0, NULL, &vcpu), "no memory for its vCPU");
     /* Before every VM for a fifth of its CPU, and then as heavy as many of them. */
     vcpu->share.class = CLASS_RESERVED;
+    vcpu->share.cpus = 1ull << this_cpu()->id;
     vcpu->share.weight = 10 * WEIGHT_DEFAULT;
     vcpu->share.period = tsc_hz / 100;
     vcpu->share.budget = tsc_hz / 500;

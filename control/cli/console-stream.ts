@@ -16,8 +16,8 @@ const HOLD_AGAIN = schema.Protocol.CONSOLE_LEASE_MS / 3;
 
 /**
  * Emits "data" (bytes), "lost" (a number of bytes that the host no longer has), "event" (a HostEvent of
- * this VM), "taken" (a PlinthError: another types into it now) and "error". Every client of the line sees the pushes that any client asked for, and another
- * client's hello ends our attachment: so positions decide what is new.
+ * this VM), "taken" (a PlinthError: another types into it now) and "error". Every client of the line sees the
+ * pushes that any client asked for, and another client's hello ends our attachment: so positions decide what is new.
  */
 export class ConsoleStream extends EventEmitter {
   /** Where the next new byte is. */
@@ -76,6 +76,7 @@ export class ConsoleStream extends EventEmitter {
 
   /** What the host does not answer now it is asked again, and the attachment meets the same trouble. */
   private async holdAgain(): Promise<void> {
+    if (this.holding === undefined) return; // who only watches takes nothing
     try {
       await this.client.holdConsole(this.vm, { session: this.session, who: whoWeAre() });
     } catch (error) {

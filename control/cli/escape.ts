@@ -17,6 +17,7 @@ export const ESCAPE_HELP = [
   "~?      this help",
 ].join("\r\n");
 
+const ESC = 0x1b;
 const CTRL_BRACKET = 0x1d;
 const TILDE = 0x7e;
 
@@ -24,6 +25,9 @@ const TILDE = 0x7e;
 export class EscapeReader {
   private atLineStart = true;
   private tilde = false;
+  /** What of an escape sequence was seen, and whether a line began before it. */
+  private sequence: "" | "escape" | "parameters" = "";
+  private before = false;
   private readonly handler: EscapeHandler;
 
   constructor(handler: EscapeHandler) {
@@ -60,7 +64,21 @@ export class EscapeReader {
       return undefined;
     }
     out.push(byte);
-    this.atLineStart = byte === 0x0d || byte === 0x0a;
+    this.atLineStart = this.beginsLine(byte);
     return undefined;
+  }
+
+  /** A terminal's answer to a question (its cursor, its kind) is not typed: a line begins behind it if it did before. */
+  private beginsLine(byte: number): boolean {
+    if (byte === ESC) {
+      if (this.sequence === "") this.before = this.atLineStart;
+      this.sequence = "escape";
+    } else if (this.sequence === "escape") {
+      this.sequence = byte === 0x5b ? "parameters" : "";
+    } else if (this.sequence === "parameters" && (byte < 0x30 || byte > 0x3f)) {
+      this.sequence = "";
+      return this.before && "Rcn".includes(String.fromCharCode(byte));
+    }
+    return byte === 0x0d || byte === 0x0a;
   }
 }

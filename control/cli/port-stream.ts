@@ -58,8 +58,11 @@ export class PortStream {
     await this.client.detachPort({ vm, port, session, from: this.readAt });
   }
 
-  /** The next bytes that the VM has sent; undefined: it has closed the port. `limit`: for opening it. */
-  async read(limit: number): Promise<Uint8Array | undefined> {
+  /**
+   * The next bytes that the VM has sent; undefined: it has closed the port. `limit`: for opening it, of which `waits`
+   * hears how long it takes.
+   */
+  async read(limit: number, waits?: (elapsed: number) => void): Promise<Uint8Array | undefined> {
     const { vm, port, session } = this;
     for (const start = Date.now(); ;) {
       const { news } = this;
@@ -74,6 +77,7 @@ export class PortStream {
           `${vm}: nothing in the VM has opened port '${port}' within ${formatTime(limit)}`,
           `plinth console ${vm}`,
         );
+      if (!this.opened) waits?.(Date.now() - start);
       await this.newsAfter(news);
     }
   }

@@ -56,7 +56,7 @@ import { info } from "./host";
 import { lineAdd, Source } from "./line";
 import { Fault, Outcome } from "./outcome";
 import { portAttach, portDetach, PortPush, portRead, portWrite } from "./ports";
-import { tenantNames } from "./tenants";
+import { tenantsAll } from "./tenants";
 import { clean, quoted, utf8 } from "./text";
 import { Kind, Value } from "./value";
 import { BUILD, PRODUCT, VERSION } from "./version";
@@ -117,6 +117,13 @@ class EventPush extends Source {
 
 const consoles: ConsolePush[] = [];
 
+/** How far a tenant is behind the one in place `last`, going around; its next one: 0. */
+function tenantsBehind(last: i32, name: string): i32 {
+  const all = tenantsAll();
+  for (let n = 0; n < all.length; n++) if (all[(last + 1 + n) % all.length].name == name) return n;
+  return all.length - 1;
+}
+
 /** What VMs print: tenants take turns, and the VMs of each, so that no tenant gets more of the line with more VMs. */
 class ConsolesPush extends Source {
   private tenant: i32 = 0;
@@ -127,8 +134,7 @@ class ConsolesPush extends Source {
   }
 
   pull(): bool {
-    if (replies.busy) return false;
-    const owners = tenantNames();
+    if (consoles.length == 0 || replies.busy) return false;
     let best: ConsolePush | null = null;
     let bestRank = i32.MAX_VALUE;
     for (let i = 0; i < consoles.length; i++) {
@@ -136,13 +142,13 @@ class ConsolesPush extends Source {
       const vm = one.cursor.pending > 0 ? vmFind(one.cursor.name) : null;
       if (vm == null) continue;
       // How far behind the tenant that had the last turn.
-      const rank = (owners.indexOf(vm.spec.tenant) - this.tenant - 1 + owners.length) % owners.length;
+      const rank = tenantsBehind(this.tenant, vm.spec.tenant);
       if (best != null && (rank > bestRank || (rank == bestRank && one.served > best.served))) continue;
       best = one;
       bestRank = rank;
     }
     if (best == null) return false;
-    this.tenant = (this.tenant + 1 + bestRank) % owners.length;
+    this.tenant = (this.tenant + 1 + bestRank) % tenantsAll().length;
     best.served = ++this.turn;
     return best.push();
   }

@@ -72,6 +72,11 @@ test("escapes count only at the start of a line", () => {
   assert.is(typed("~?~."), "<help><left>");
   assert.is(typed("~\r~."), "~\r<left>");
   assert.is(typed("abc\x1d"), "abc<left>");
+  // A shell that asks for the cursor at each prompt, and the terminal's answer to that.
+  assert.is(typed("a\r\x1b[24;80R~."), "a\r\x1b[24;80R<left>");
+  assert.is(typed("a\x1b[24;80R~."), "a\x1b[24;80R~.");
+  assert.is(typed("\r\x1b[A~."), "\r\x1b[A~.");
+  assert.is(typed("\r\x1b\x1b[5;1R~."), "\r\x1b\x1b[5;1R<left>");
 });
 
 test("read-only drops what is typed", async ({ host }) => {
@@ -130,6 +135,12 @@ test("a time-out shows the last lines", async ({ host }) => {
   ]);
   assert.is(code, 5);
   assert.match(stderr, /last lines of its console:\n {2}\| uname -a\n {2}\| Linux a 6.1 x86_64\n {2}\| #/);
+});
+
+test("a script that fails leaves the console to others", async ({ host }) => {
+  const argv = ["console", "a", "--send", "x", "--expect", "never", "--timeout", "300ms"];
+  assert.is((await runCli(host, argv)).code, 5);
+  assert.is((await runCli(host, ["console", "a", "--send", "y"])).code, 0);
 });
 
 test("output that comes later and in pieces matches", async ({ host }) => {

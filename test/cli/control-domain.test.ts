@@ -233,6 +233,24 @@ test("one types into a console, another takes over, the first goes on watching",
   assert.not.match((await runCli(host, ["logs", "a"])).stdout, /three/);
 });
 
+test("who only watches takes nothing, also when others take over from each other", async ({ host }) => {
+  const watcher = startCli(host, ["console", "a", "--read-only"], { tty: true });
+  await until(() => host.asked.includes("events.watch"), "attachment");
+  const client = await connect(host.path);
+  await client.holdConsole("a", { session: 5, who: "one" });
+  // At once: the watcher hears of it when nobody types any more.
+  await Promise.all([
+    client.holdConsole("a", { session: 7, who: "two", force: true }),
+    client.detachConsole("a", 7),
+  ]);
+  await until(() => watcher.stderr().includes("taken over from one by two"), "the news");
+  await client.list();
+  await client.holdConsole("a", { session: 9, who: "three" });
+  await client.close();
+  watcher.stdin.write("\x1d");
+  assert.is((await watcher.result).code, 0);
+});
+
 /** Creates a VM with a port, which the device model opens. */
 async function withPort(host: ModelHost, ...lines: string[]): Promise<void> {
   const create = "create p --memory 64M --kernel linux --initrd initrd --port data --start --wait";

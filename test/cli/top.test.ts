@@ -23,7 +23,7 @@ test("without a terminal: one look, over an interval", async ({ host }) => {
   assert.match(lines[0]!, /^test, up .*; over \d+ ms of 1 CPU:$/);
   assert.match(
     lines[1]!,
-    /^\d+\.\d % VMs, \d+\.\d % device models, \d+\.\d % host, \d+\.\d % idle; [\d.]+ MiB of 512 MiB free$/,
+    /^\d+\.\d % VMs, \d+\.\d % models, \d+\.\d % host, \d+\.\d % idle; [\d.]+ MiB of 512 MiB free$/,
   );
   assert.match(lines[2]!, /^NAME +STATE +MEMORY +RUN% +READY% +MODEL% +EXITS\/S +MOST EXITS$/);
   assert.match(lines[3]!, /^a +running +64 MiB +0\.0 +0\.0 +0\.0 +0$/);

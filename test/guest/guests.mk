@@ -1,12 +1,14 @@
 # Builds the test guests, build/guest-tests/NAME for each folder test/guest/NAME, and the images that carry them:
-# chips.iso those of devices, guests.iso the others.
+# chips.iso those of devices, time.iso those about CPU time, guests.iso the others.
 
 GUEST_TESTS  := $(filter-out lib starts,$(notdir $(patsubst %/,%,$(wildcard test/guest/*/))))
 GUEST_OUT    := $(BUILD)/guest-tests
 GUEST_IMAGES := $(GUEST_TESTS:%=$(GUEST_OUT)/%)
 CHIP_TESTS   := acpi ioapic pci pic pit reset rings rtc uart
 CHIP_IMAGES  := $(CHIP_TESTS:%=$(GUEST_OUT)/%) $(GUEST_OUT)/ticker
-CPU_IMAGES   := $(filter-out $(CHIP_TESTS:%=$(GUEST_OUT)/%),$(GUEST_IMAGES))
+TIME_TESTS   := busy jitter
+TIME_IMAGES  := $(TIME_TESTS:%=$(GUEST_OUT)/%) $(GUEST_OUT)/ticker
+CPU_IMAGES   := $(filter-out $(CHIP_TESTS:%=$(GUEST_OUT)/%) $(TIME_TESTS:%=$(GUEST_OUT)/%),$(GUEST_IMAGES))
 GUEST_FLAGS  := -std=gnu11 -O1 -ffreestanding -mgeneral-regs-only -mno-red-zone -fno-pic -no-pie \
 	-fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables -Wall -Wextra -Werror \
 	-iquote test/guest/lib
@@ -38,7 +40,8 @@ $(GUEST_OUT)/spec.cbor: $(BUILD)/tools/make-spec.cjs test/guest/spec.json
 
 $(BUILD)/guests.iso: $(CPU_IMAGES)
 $(BUILD)/chips.iso: $(CHIP_IMAGES)
-$(BUILD)/guests.iso $(BUILD)/chips.iso: $(HOST_PARTS) $(GUEST_OUT)/spec.cbor
+$(BUILD)/time.iso: $(TIME_IMAGES)
+$(BUILD)/guests.iso $(BUILD)/chips.iso $(BUILD)/time.iso: $(HOST_PARTS) $(GUEST_OUT)/spec.cbor
 	@$(MAKE_IMAGE) $(filter-out $<,$^)
 
 # Other images of the control component: one that is as good, and one that traps on trial.
@@ -59,4 +62,5 @@ $(BUILD)/guests-apicv-%.iso: $(HOST_PARTS) $(GUEST_OUT)/spec.cbor $(CPU_IMAGES)
 
 do-test: $(BUILD)/guests-apicv-off.iso $(BUILD)/guests-apicv-registers.iso $(BUILD)/guests-apicv-on.iso
 do-test: $(BUILD)/guests.iso $(BUILD)/chips.iso $(BUILD)/bad-entry.iso $(BUILD)/upgrade.iso
+do-test: $(BUILD)/time.iso
 do-test-long: $(BUILD)/guests.iso $(BUILD)/upgrade.iso

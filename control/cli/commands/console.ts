@@ -98,8 +98,9 @@ async function withSession(
   try {
     await use(session);
     await stream.detach().catch(() => undefined);
-  } finally {
-    stream.close();
+  } catch (error) {
+    void stream.detach().catch(() => undefined); // nobody waits for a host that may be gone
+    throw error;
   }
 }
 
@@ -195,7 +196,7 @@ async function attachPerson(
     stream.removeAllListeners("taken");
     stream.on("taken", ({ message }: Error) => {
       watches = true;
-      say(`${message}; you watch from now on`);
+      say(`${message.split(";")[0]}: you watch from now on; next: plinth console ${vm} --force`);
     });
     stream.on("data", (data: Uint8Array, at: number) => session.print(data, at));
     stream.on("lost", (count: number) => say(`${count} bytes of output were lost`));

@@ -2,9 +2,10 @@
 
 import type { Command, Context } from "../command";
 import { ErrorCode, PlinthError } from "../errors";
-import { inputSize, Transfer } from "../progress";
+import { inputSize, Progress, Transfer } from "../progress";
 import type { PortStream } from "../port-stream";
 import { attachTerminal } from "../terminal";
+import { formatTime } from "../values";
 
 /** Milliseconds without an answer after which a pipe whose input has ended is done. */
 const QUIET = 1000;
@@ -64,8 +65,15 @@ async function receive(
 ): Promise<void> {
   const { out, world } = context;
   const [vm, name] = context.args.operands;
+  const progress = new Progress(out);
+  const limit = context.longTimeout;
+  const waits = (elapsedMs: number): void =>
+    progress.show(
+      `waiting for ${vm} to open port ${name}: ${formatTime(elapsedMs)} of ${formatTime(limit)}`,
+      { progress: `waiting for ${vm}`, port: name, elapsedMs, limitMs: limit },
+    );
   for (;;) {
-    const data = await stream.read(context.longTimeout);
+    const data = await stream.read(limit, waits).finally(() => progress.clear());
     if (data === undefined) return;
     onData(data.length);
     if (out.json) out.record({ vm, port: name, text: Buffer.from(data).toString("utf8") });

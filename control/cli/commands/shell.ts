@@ -10,8 +10,10 @@ export const shell: Command = {
   operands: "",
   options: [],
   summary: "attach the terminal to the host's own shell",
-  details:
-    "The same commands, on the host's side: 'help' lists them. Leave with ~. at the start of a line, or with Ctrl-].",
+  details: [
+    "The same commands, on the host's side: 'help' lists them. Leave with ~. at the start of a line, or with Ctrl-];",
+    "~~. leaves the console of a VM that is attached to in it.",
+  ].join("\n"),
   run: async (context) => {
     const { world, out, address } = context;
     const stream = await openTransport(address, context.timeout);

@@ -75,7 +75,7 @@ function printBootLog(context: Context): void {
   reader.flush();
   const bytes = Buffer.concat(text);
   if (context.out.json) context.out.object({ text: bytes.toString("utf8") });
-  else context.out.bytes(bytes);
+  else context.out.bytes(context.world.stdout.isTTY ? new QuestionFilter().take(bytes) : bytes);
 }
 
 export const events: Command = {

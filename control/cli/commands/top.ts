@@ -150,7 +150,7 @@ class Screen {
     const shares = (
       [
         [view.vms, "VMs"],
-        [view.models, "device models"],
+        [view.models, "models"],
         [view.host, "host"],
         [view.idle, "idle"],
       ] as const

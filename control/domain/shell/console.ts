@@ -5,6 +5,7 @@ import { Cursor } from "../cursor";
 import { quoted } from "../text";
 import { vmFind } from "../vms";
 
+const ESC: u32 = 0x1b;
 const CTRL_BRACKET: u32 = 0x1d;
 const TILDE: u32 = 0x7e;
 const CR: u32 = 13;
@@ -25,12 +26,22 @@ export const enum ConsoleKey {
   REFUSED = 3,
 }
 
+/* Where in an escape sequence the input is. */
+const enum Sequence {
+  NONE = 0,
+  ESCAPE = 1,
+  PARAMETERS = 2,
+}
+
 export class HumanConsole {
   cursor: Cursor;
   /** Whether the end of the VM was told already. */
   told: bool = false;
   private fresh: bool = true;
   private tilde: bool = false;
+  /** What of an escape sequence was seen, and whether a line began before it. */
+  private sequence: Sequence = Sequence.NONE;
+  private before: bool = false;
 
   /** `watches`: what is typed is not sent. */
   constructor(
@@ -80,7 +91,7 @@ export class HumanConsole {
 
   private send(first: u32, second: u32): ConsoleKey {
     const last = second != 0 ? second : first;
-    this.fresh = this.watches || last == CR || last == LF;
+    this.fresh = this.beginsLine(last) || this.watches;
     const vm = vmFind(this.name);
     // A VM that was made anew has a new console, which nobody holds.
     if (this.watches || (vm != null && consoleHold(vm, SHELL_SESSION, "", false) != null))
@@ -94,5 +105,19 @@ export class HumanConsole {
     link.consoleIn.write(one, length);
     link.signal();
     return ConsoleKey.NONE;
+  }
+
+  /** A terminal's answer to a question (its cursor, its kind) is not typed: a line begins behind it if it did before. */
+  private beginsLine(byte: u32): bool {
+    if (byte == ESC) {
+      if (this.sequence == Sequence.NONE) this.before = this.fresh;
+      this.sequence = Sequence.ESCAPE;
+    } else if (this.sequence == Sequence.ESCAPE) {
+      this.sequence = byte == 0x5b ? Sequence.PARAMETERS : Sequence.NONE;
+    } else if (this.sequence == Sequence.PARAMETERS && (byte < 0x30 || byte > 0x3f)) {
+      this.sequence = Sequence.NONE;
+      return this.before && (byte == 0x52 || byte == 0x63 || byte == 0x6e); // R, c, n
+    }
+    return byte == CR || byte == LF;
   }
 }

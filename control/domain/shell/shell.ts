@@ -5,18 +5,12 @@ import {
   EVENT_SPEC_ERROR,
   FIELD_DATA,
   FIELD_DEVICES,
-  FIELD_EVENTS,
   FIELD_FORCE,
   FIELD_FROM,
-  FIELD_HASH,
-  FIELD_HEAD,
   FIELD_MAX,
   FIELD_NEXT,
   FIELD_OP,
   FIELD_READ_ONLY,
-  FIELD_RECORDS,
-  FIELD_SEQ,
-  FIELD_SINCE,
   FIELD_SPEC,
   FIELD_TENANTS,
   FIELD_VM,
@@ -34,28 +28,23 @@ import {
   OP_TOP,
 } from "../../protocol/schema";
 import { ByteQueue } from "../byte-queue";
-import { auditBegin, auditCommand, auditResult } from "../audit";
+import { auditBegin, auditCommand } from "../audit";
 import { consoleHold, SHELL_SESSION } from "../console-hold";
-import { Command, commandRun, isCommand, noSuchVm, Words } from "../commands";
+import { Command, commandRun, isCommand, noSuchVm } from "../commands";
 import { Event, eventAfter, lastEvent } from "../events";
-import { kernelVersion, uptimeMs } from "../host";
+import { kernelVersion } from "../host";
 import { Source } from "../line";
 import { Fault } from "../outcome";
-import { clean, counted, hex, nearest, quoted } from "../text";
+import { clean, nearest, quoted } from "../text";
 import { Value } from "../value";
 import { BUILD, PRODUCT, VERSION } from "../version";
 import { vmFind } from "../vms";
 import { commonStart, complete } from "./complete";
 import { CONSOLE_HELP, ConsoleKey, HumanConsole } from "./console";
 import { Editor, Key } from "./editor";
-import {
-  formatDevices,
-  formatEvent,
-  formatFree,
-  formatMitigations,
-  formatRecord,
-  formatResult,
-} from "./format";
+import { formatDevices, formatEvent, formatFree, formatMitigations, formatResult } from "./format";
+import { helpText } from "./help";
+import { EVENTS_SHOWN, missingEvents, printAudit, printEvents } from "./history";
 import {
   askTerminal,
   atLineStart,
@@ -76,23 +65,13 @@ import {
   terminalTake,
   terminalTick,
 } from "./screen";
-import {
-  CLEAR,
-  CONSOLE,
-  commandNames,
-  findCommand,
-  FREE,
-  HELP,
-  shellCommands,
-  VERSION_COMMAND,
-} from "./table";
+import { CLEAR, CONSOLE, commandNames, findCommand, FREE, HELP, VERSION_COMMAND } from "./table";
 import { TOP_INTERVAL, TopScreen } from "./top";
 import { requestOf, splitWords } from "./words";
 
 const PROMPT: string = "plinth> ";
 const PIECE: u32 = 256;
 const INPUT_LIMIT: u32 = 4096;
-const EVENTS_SHOWN: u64 = 20;
 const CTRL_C: u32 = 3;
 const ESC: u32 = 27;
 const KEY_T: u32 = 0x74;
@@ -172,7 +151,7 @@ function shellWork(): void {
 
 /** Does what is due. Returns when it must be called again (uptime in ms). */
 export function shellTick(now: u64): u64 {
-  takeTyped(terminalTick(now));
+  if (terminal.asked) takeTyped(terminalTick(now));
   shellWork();
   const screen = top;
   const due = screen != null ? drawTop(screen, now) : u64.MAX_VALUE;
@@ -219,7 +198,7 @@ function takeLiveKey(byte: u32): void {
 
 function takeByte(byte: u32): void {
   if (pagerHolds()) {
-    if (pagerTake(byte) && log != null) endLog();
+    if (pagerTake(byte) && log != null) finish();
     return;
   }
   const attached = console;
@@ -231,7 +210,7 @@ function takeByte(byte: u32): void {
     if (byte != CTRL_C) return;
     outputClear();
     print("^C\n");
-    endLog();
+    finish();
     return;
   }
   if (top != null || followed >= 0) {
@@ -244,7 +223,7 @@ function takeByte(byte: u32): void {
       prompted = false;
       pagerBegin();
       run(editor.finish());
-      if (console == null && top == null && followed < 0 && log == null) endLog();
+      if (console == null && top == null && followed < 0 && log == null) finish();
       break;
     case Key.TAB:
       completeLine();
@@ -316,7 +295,9 @@ function run(line: string): void {
     return;
   }
   if (name == HELP) {
-    help(words.length > 1 ? words[1] : "");
+    const asked = words.length > 1 ? words[1] : "";
+    if (asked == "" || findCommand(asked) != null) print(helpText(asked));
+    else printNoCommand(asked);
     return;
   }
   const request = requestOf(command, words);
@@ -346,7 +327,7 @@ function perform(command: Command, words: string[], request: Value): void {
   else if (command.op == OP_LOGS) startLog(request);
   else if (command.op == OP_AUDIT) printAudit(request.getUint(FIELD_MAX, EVENTS_SHOWN));
   else if (command.op == OP_POLICY) printPages(command, request);
-  else if (command.op == OP_EVENTS) printEvents(request);
+  else if (command.op == OP_EVENTS) startEvents(request);
   else if (command.op == OP_TOP) startTop(request.getBool(FIELD_TENANTS));
   else {
     if (command.op == OP_HARDWARE) log = Value.map().putText(FIELD_OP, OP_HARDWARE_PCI);
@@ -372,54 +353,6 @@ function printPages(command: Command, request: Value): void {
     request.keys.pop();
     request.items.pop();
   }
-}
-
-function help(name: string): void {
-  if (name == "") {
-    const all = shellCommands();
-    for (let i = 0; i < all.length; i++) print(all[i].name.padEnd(10, " ") + all[i].summary + "\n");
-    print("Tab completes, arrows edit and recall. help COMMAND says how to use one.\n");
-    return;
-  }
-  const command = findCommand(name);
-  if (command == null) {
-    printNoCommand(name);
-    return;
-  }
-  print("usage: " + command.usage + "\n       " + command.summary + "\n");
-  if (command.words == Words.TENANT)
-    print(
-      "  memory=  that all its VMs have together, running or not: 512M; none: no limit\n" +
-        "  vms=     how many VMs      vcpus=  how many vCPUs, of all of them together\n" +
-        "  what is not given stays; tenants lists them; create NAME tenant=... gives one a VM\n",
-    );
-  if (command.words == Words.EVENTS)
-    print("  COUNT    so many of the newest      --since N  those after number N\n");
-  if (command.words == Words.CONSOLE)
-    print("  --read-only  only watch      --force  take it over from who types there now\n");
-  if (command.words == Words.TOP)
-    print("  t shows tenants or VMs, any other key leaves; shares are of one CPU\n");
-  if (command.words == Words.SPEC)
-    print(
-      "  memory=  like 128M or 1G          kernel=, initrd=  names from images\n" +
-        "  balloon= what its balloon leaves it of that from the start\n" +
-        "  scheduling=shared|reserved|dedicated  weight=  cap=, reserve= percent of a CPU\n" +
-        "  period=, latency= milliseconds  cpus=0-3,6 where it may run\n" +
-        "  firmware= like seabios: starts from a disk, instead of kernel=\n" +
-        "  disk=    an image, copied for the VM; disk=IMAGE,ro: read-only; disk=IMAGE,cd: a CD\n" +
-        "  boot=    auto, linux, linux32, pvh, multiboot or multiboot2\n" +
-        '  module=  an image for the kernel; module="IMAGE,COMMAND LINE"; may be given again\n' +
-        "  debugexit=yes  a write to port 0xf4 ends it with an exit code\n" +
-        "  network= a card on a network of two; network=NAME,MAC: with this address; again for more\n" +
-        "  port=    a named port beside the console; may be given again\n" +
-        "  rings=   split: no packed virtio rings\n" +
-        "  console= serial (ttyS0) or virtio (hvc0)\n" +
-        "  cmdline= in quotes if it has spaces\n" +
-        "  restart= never, on-failure or always, at most max= times in window= seconds\n" +
-        "  tenant=  whose it is      tags=A,B  for lists      protected=yes  rm and stop need a word\n" +
-        "  start=no only adds it\n" +
-        '  for instance: create eve memory=128M kernel=linux initrd=initrd cmdline="console=ttyS0 quiet"\n',
-    );
 }
 
 function attach(request: Value): void {
@@ -449,52 +382,22 @@ function startTop(tenants: bool): void {
   if (!terminal.silent) askTerminal();
 }
 
-function startLog(request: Value): void {
-  const outcome = commandRun(OP_LOGS, request)!;
-  if (outcome.fault != null) printFault(outcome.fault!);
-  else log = Value.map().putText(FIELD_VM, request.getText(FIELD_VM)).putUint(FIELD_FROM, 0);
-}
-
-function printEvents(request: Value): void {
-  const wanted = request.getUint(FIELD_MAX, EVENTS_SHOWN);
-  let since: u64 = lastEvent() > wanted ? lastEvent() - wanted : 0;
-  if (request.get(FIELD_SINCE) != null) {
-    const next = request.getUint(FIELD_SINCE);
-    since = request.get(FIELD_MAX) != null ? max(since, next) : next;
-    const event = eventAfter(since);
-    if (event != null && event.seq > since + 1 && since == next)
-      print("(" + counted(event.seq - since - 1, "event") + " before these are not kept any more)\n");
-  }
-  for (;;) {
-    const page = commandRun(OP_EVENTS, Value.map().putUint(FIELD_SINCE, since))!.result!;
-    const events = page.getList(FIELD_EVENTS);
-    if (events.length == 0) break;
-    for (let i = 0; i < events.length; i++) print(formatEvent(events[i]));
-    since = page.getUint(FIELD_NEXT);
-  }
+function startEvents(request: Value): void {
+  printEvents(request);
   if (!request.getBool(FIELD_WAIT)) return;
   pagerOff();
   print("(any key ends it)\n");
   followed = lastEvent();
 }
 
-/** The newest records of the audit log, and the hash that stands for all there ever were. */
-function printAudit(count: u64): void {
-  const end = Value.map().putUint(FIELD_FROM, (<u64>1) << 52);
-  const head = auditResult(end).result!.get(FIELD_HEAD)!;
-  const newest = head.getUint(FIELD_SEQ);
-  let from: u64 = newest > count ? newest - count + 1 : 1;
-  while (from <= newest) {
-    const page = auditResult(Value.map().putUint(FIELD_FROM, from)).result!;
-    const records = page.getList(FIELD_RECORDS);
-    for (let i = 0; i < records.length; i++) print(formatRecord(records[i].blob));
-    from = page.getUint(FIELD_NEXT, newest + 1);
-  }
-  print("hash of record " + newest.toString() + ": " + hex(head.get(FIELD_HASH)!.blob) + "\n");
+function startLog(request: Value): void {
+  const outcome = commandRun(OP_LOGS, request)!;
+  if (outcome.fault != null) printFault(outcome.fault!);
+  else log = Value.map().putText(FIELD_VM, request.getText(FIELD_VM)).putUint(FIELD_FROM, 0);
 }
 
 /** All of a command is printed. */
-function endLog(): void {
+function finish(): void {
   log = null;
   pagerEnd();
   prompt();
@@ -505,7 +408,7 @@ function continueDevices(request: Value): void {
   const page = commandRun(OP_HARDWARE_PCI, request)!.result!;
   print(formatDevices(page));
   if (page.get(FIELD_NEXT) == null) {
-    endLog();
+    finish();
     return;
   }
   const rest = Value.map().putText(FIELD_OP, OP_HARDWARE_PCI).putUint(FIELD_FROM, page.getUint(FIELD_NEXT));
@@ -518,7 +421,7 @@ function continueLog(request: Value): void {
   const page = commandRun(OP_LOGS, request)!.result;
   const data = page != null ? page.get(FIELD_DATA) : null;
   if (data == null || data.blob.length == 0) {
-    endLog();
+    finish();
     return;
   }
   printRaw(changetype<usize>(data.blob), data.blob.length, true);
@@ -531,6 +434,7 @@ function continueLog(request: Value): void {
 function followEvents(): void {
   const event = eventAfter(followed);
   if (event == null) return;
+  print(missingEvents(event, followed));
   followed = event.seq;
   print(formatEvent(event.toValue()));
 }

@@ -19,16 +19,21 @@ const CLEAR_BELOW: string = "\x1b[J";
 /** Right-aligned columns behind the name and the state. */
 const WIDTHS: i32[] = [9, 6, 6, 6, 8];
 
+/** Columns before the exit reasons; those for which there is no room are left out. */
+const BEFORE_REASONS = 63;
+
 function cells(first: string, second: string, numbers: string[], last: string): string {
   let out = fit(first, 12).padEnd(12, " ") + " " + second.padEnd(8, " ");
   for (let i = 0; i < numbers.length; i++) out += numbers[i].padStart(WIDTHS[i] + 1, " ");
   return last == "" ? out : out + "  " + last;
 }
 
-function rowText(row: UsageRow, tenants: bool): string {
+function rowText(row: UsageRow, tenants: bool, columns: i32): string {
   let most = "";
-  for (let i = 0; i < row.reasons.length; i++)
-    most += (i > 0 ? ", " : "") + row.reasons[i] + " " + grouped(row.rates[i]);
+  for (let i = 0; i < row.reasons.length; i++) {
+    const next = (i > 0 ? ", " : "") + row.reasons[i] + " " + grouped(row.rates[i]);
+    if (most.length + next.length < columns - BEFORE_REASONS) most += next;
+  }
   const second = tenants ? counted(row.vms, "VM") : row.state;
   const numbers: string[] = [
     mib(row.memory),
@@ -76,11 +81,11 @@ export class TopScreen {
   }
 
   private table(rows: i32, columns: i32): string {
-    const all = this.lines();
+    const all = this.lines(columns > 0 ? columns : 80);
     return rows > 0 ? this.place(all, rows, columns) : all.join("\n") + "\n\n";
   }
 
-  private lines(): string[] {
+  private lines(columns: i32): string[] {
     const host = hostNow();
     const view = this.view;
     const out: string[] = [
@@ -114,7 +119,7 @@ export class TopScreen {
       ),
     ];
     const list = this.tenants ? view.tenants : view.rows;
-    for (let i = 0; i < list.length; i++) out.push(rowText(list[i], this.tenants));
+    for (let i = 0; i < list.length; i++) out.push(rowText(list[i], this.tenants, columns));
     return out;
   }
 

@@ -144,6 +144,9 @@ test("a console: banner, what was printed before, both ways out, help, a literal
   assert.match(rig.type("~q\r"), /you said: ~q/);
   assert.match(rig.type("~?"), /~\. {2}leave/);
   assert.match(rig.type("\r~."), /\[left the console of VM "a"\]\r\nplinth> $/);
+  rig.command("console a");
+  rig.type("\r\x1b[24;80R"); // what a terminal answers to a shell that asks for the cursor
+  assert.match(rig.type("~."), /left the console/);
   rig.command("console b");
   assert.match(rig.type("\x1d"), /\[left the console of VM "b"\]/);
   assert.match(rig.command("console b"), /model up: name=b/);

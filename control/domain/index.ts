@@ -9,7 +9,7 @@ import { bootAgain, bootFresh, bootProblems } from "./boot";
 import { eventsFollow, eventsListen } from "./events";
 import { hostRead, info, tscAt, uptimeMs } from "./host";
 import { lineAdd, lineFill, lineFlush, lineListen, lineReceive, lineTick } from "./line";
-import { policyHear, policyTick } from "./hooks-policy";
+import { policyHear, policyTick } from "./policy";
 import { portsTick } from "./ports";
 import { sessionFrame, sessionProbe, sessionStart } from "./session";
 import { shellEvent, shellNotice, shellReceive, shellSource, shellStart, shellTick } from "./shell/shell";

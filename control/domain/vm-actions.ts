@@ -36,7 +36,7 @@ import { uptimeMs } from "./host";
 import { Fault } from "./outcome";
 import { disksForget } from "./disks";
 import { policyHooks } from "./hooks/chosen";
-import { policyPlace } from "./hooks-policy";
+import { policyPlace } from "./policy";
 import { flashForget } from "./flash";
 import { networksAssign } from "./networks";
 import { vmSlot, VmSlot } from "./slots";

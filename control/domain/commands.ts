@@ -63,7 +63,7 @@ import { hardwareResult, pciResult } from "./hardware";
 import { mitigationsGet, mitigationsResult } from "./mitigations";
 import { Fault, Outcome } from "./outcome";
 import { doctorResult, showResult, statusResult, tenantsResult } from "./reports";
-import { policyResult } from "./policy";
+import { policyResult } from "./explain";
 import { policyDenied, rulesToValue } from "./rules";
 import { readVmChanges, readVmSpec } from "./spec";
 import { clean, nearest, quoted } from "./text";
@@ -108,7 +108,7 @@ export const enum Words {
   COUNT = 6,
   VM_SIZE = 7,
   CHANGES = 8,
-  POLICY = 9,
+  POLICY = 14,
 }
 
 const MAX_ROW_REASON = 60;

@@ -104,8 +104,7 @@ static inline void ltr(u16 selector) { __asm__ volatile("ltr %0" : : "r"(selecto
 static inline void invlpg(const void *page) {
     __asm__ volatile("invlpg (%0)" : : "r"(page) : "memory");
 }
-/* Where the CPU was told to (MD_CLEAR and others), empties its buffers; the selector is readable.
- */
+/* Empties the CPU's buffers, where microcode makes it do that; the selector is readable. */
 static inline void verw(const u16 *selector) {
     __asm__ volatile("verw %0" : : "m"(*selector) : "cc", "memory");
 }

@@ -105,19 +105,3 @@ void domain_signal(struct domain *domain, u64 events);
 void component_info(struct domain *domain);
 /* Puts a component's vCPU before its first instruction. */
 void component_reset(struct domain *domain);
-/* Zeroes the control domain's memory and starts it again, when it is safe to do so. */
-void domain_restart_control(void);
-
-/* The control domain's images. If `current` ends on trial, or too often, `before` takes its place:
-   the one that it replaced; when it is confirmed, the one that was booted. */
-extern struct control_images {
-    struct memory *booted, *current, *before;
-    bool trial;
-} control_images;
-/* Maps the image that it starts with; a status. */
-MUST_USE u32 control_boot(struct memory *image);
-/* Takes the memory of a capability, which goes, and starts the control domain again with it, on
-   trial. False: something else than this capability leads to it, or one is on trial. */
-MUST_USE bool control_upgrade(struct cap *cap);
-/* The end of the trial. False: there is none. */
-MUST_USE bool control_confirm(void);

@@ -8,6 +8,7 @@
 #include "event.h"
 #include "frame.h"
 #include "guest.h"
+#include "image.h"
 #include "log.h"
 #include "memory.h"
 #include "mitigate.h"
@@ -677,10 +678,10 @@ static u32 hc_host_reset(struct call *c) {
 static u32 hc_upgrade(struct call *c) {
     struct cap *cap;
     TRY(get_root(c));
-    if (!c->a[0]) return control_confirm() ? STATUS_OK : STATUS_BAD_STATE;
+    if (!c->a[0]) return image_confirm() ? STATUS_OK : STATUS_BAD_STATE;
     TRY(cap_get(c->domain, c->a[0], OBJECT_MEMORY, RIGHT_ALL, &cap)); /* no boot module */
     if (memory_of(cap->object)->pages > IMAGE_MAX >> PAGE_SHIFT) return STATUS_BAD_ARGUMENT;
-    return control_upgrade(cap) ? STATUS_OK : STATUS_BAD_STATE;
+    return image_upgrade(cap) ? STATUS_OK : STATUS_BAD_STATE;
 }
 
 static u32 hc_mitigate(struct call *c) {

@@ -6,6 +6,7 @@
 #include "domain.h"
 #include "frame.h"
 #include "guest.h"
+#include "image.h"
 #include "log.h"
 #include "mitigate.h"
 #include "regs.h"
@@ -432,7 +433,7 @@ static ALWAYS_INLINE void arrive(struct vcpu *vcpu) {
 /* The slow path: returns the vCPU to enter, which may need attention in its turn. */
 static struct vcpu *attend(struct cpu *cpu) {
     cpu->attention = false;
-    if (cpu->restart_control) domain_restart_control();
+    if (cpu->restart_control) image_restart();
     if (cpu->slice_over && cpu->current) {
         account(cpu, rdtsc());
         check_hang(cpu->current);
@@ -443,7 +444,7 @@ static struct vcpu *attend(struct cpu *cpu) {
         cpu->current = NULL;
         idle(cpu);
         cpu->attention = false; /* that it has one now */
-        if (cpu->restart_control) domain_restart_control();
+        if (cpu->restart_control) image_restart();
     }
     if (next != cpu->current) switch_to(cpu, next);
     arrive(next);

@@ -6,6 +6,7 @@
 #include "features.h"
 #include "frame.h"
 #include "guest.h"
+#include "image.h"
 #include "log.h"
 #include "memory.h"
 #include "paging.h"
@@ -73,7 +74,7 @@ static struct domain *create_control(const struct boot_info *boot) {
     need(memory_create(control, CONTROL_RAM >> PAGE_SHIFT, &ram), "no memory for it");
     while (ram->clean < ram->pages)
         need(memory_fill(ram), "no memory for it");
-    need(control_boot(&modules[0]), "its image does not fit");
+    need(image_boot(&modules[0]), "its image does not fit");
     need(memory_map(control, ram, NULL, gpa(GPA_RAM), 0, ram->pages, RIGHT_READ | RIGHT_WRITE),
          "no memory for its tables");
     need(vcpu_create(control, 0, NULL, &vcpu), "no memory for its vCPU");

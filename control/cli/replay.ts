@@ -1,7 +1,7 @@
 // Decides again what the host has decided: from the facts that it kept, by the same planner and the same policy hooks.
 
 import { createHash } from "node:crypto";
-import { Hooks } from "../domain/hooks/hooks";
+import { Hooks, HookVm } from "../domain/hooks/hooks";
 import { admitNew, hooksRefuse, planAdmitted, stepsText } from "../protocol/admission";
 import { cborDecode, type Message, type Value } from "../protocol/node/cbor";
 import { crc32c } from "../protocol/node/crc32c";
@@ -100,6 +100,22 @@ function decide(facts: Message, hooks: Hooks): Plan | null {
   return plan;
 }
 
+/** In what the hooks want something else after an event than the host says they wanted, "" in nothing. */
+function actionDifference(facts: Message, hooks: Hooks): string {
+  const about = map(facts.vm);
+  const vm = new HookVm(text(about.name));
+  vm.tenant = text(about.tenant);
+  vm.vcpus = number(about.vcpus);
+  vm.memory = number(about.memory);
+  vm.restarts = number(about.restarts);
+  vm.tags = texts(about.tags);
+  const theirs = map(facts.verdict);
+  const decided = `${text(theirs.action)} of ${text(theirs.vm)}: ${text(theirs.reason)}`;
+  const action = hooks.onEvent(text(facts.event), vm);
+  const ours = action ? `${action.action} of ${action.vm || vm.name}: ${action.reason}` : "nothing";
+  return decided === ours ? "" : `the host did ${decided}; it should have done ${ours}`;
+}
+
 /** Characters of a message that the host keeps. */
 const KEPT = 200;
 
@@ -136,6 +152,7 @@ export function replayRecord(record: AuditRecord, bytes: Uint8Array | null, hook
   if (facts.op !== record.kind) return wrong(`it rests on facts for '${text(facts.op)}'`);
   if (facts.hooks !== hooks.name())
     return skip(`it was decided with the policy hooks '${text(facts.hooks)}'`);
+  if (facts.op === schema.EVENT_POLICY) return wrong(actionDifference(facts, hooks));
   const plan = decide(facts, hooks);
   return plan === null
     ? skip(`this plinth knows no decision of '${text(facts.op)}'`)

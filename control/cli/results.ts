@@ -253,7 +253,14 @@ export interface HostStatus {
    * The control component: the hash of its image, and of the one before while it is on trial; how long there was none
    * before it started.
    */
-  control?: { version: string; image: string; trial: boolean; pauseUs: number; before?: string };
+  control?: {
+    version: string;
+    image: string;
+    trial: boolean;
+    hooks: string;
+    pauseUs: number;
+    before?: string;
+  };
   badFrames: number;
   /** Times that the host's serial port lost what it received. */
   overruns?: number;

@@ -40,7 +40,15 @@ import {
 } from "../protocol/schema";
 import { eventAfter, lastEvent } from "./events";
 import { factsTake } from "./facts";
-import { factsHash, FactsPlace, factsPlace, factsRestore, factsStore, factsTaken } from "./facts-log";
+import {
+  factsHash,
+  FactsPlace,
+  factsPlace,
+  factsRestore,
+  factsSettled,
+  factsStore,
+  factsTaken,
+} from "./facts-log";
 import { uptimeMs } from "./host";
 import { Outcome } from "./outcome";
 import { stashAudit } from "./stash";
@@ -128,6 +136,7 @@ function settle(): void {
     sha256(head, work, SHA256_SIZE + length);
     hashed = number;
   }
+  factsSettled();
 }
 
 /** Records the events that are not in the log yet. */
@@ -136,7 +145,8 @@ function auditFollow(): void {
     const event = eventAfter(followed);
     if (event == null) return;
     followed = event.seq;
-    append(AUDIT_HOST, event.kind, event.vm, event.text, 0, event.at);
+    append(AUDIT_HOST, event.kind, event.vm, event.text, 0, event.at, event.facts);
+    event.facts = null;
   }
 }
 

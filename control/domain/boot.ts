@@ -163,7 +163,10 @@ export function bootAgain(): string {
   const reason = words != "" ? "trap: " + clean(words, 110) : cause;
   const count = vmsAll().length;
   const text = upgradeRestore(reason, counted(count, "VM"));
-  if (refused != "") problem("", refused, "ls");
+  if (refused != "") {
+    problem("", refused, "ls");
+    hostSave(); /* as this component can read it */
+  }
   for (let i = 0; i < count; i++) vmSave(vmsAll()[i]);
   for (let i = 0; i < count && i < vmsAll().length; i++) vmsLinkEvent(vmsAll()[i].index);
   vmsDomainEvent();

@@ -15,6 +15,8 @@ export class Event {
     public kind: string,
     public vm: string,
     public text: string,
+    /** What it was decided on, for the audit log. */
+    public facts: Value | null = null,
   ) {}
 
   toValue(): Value {
@@ -65,9 +67,9 @@ function eventOf(seq: u64): Event | null {
 }
 
 /** Records an event. `vm` is "" when it is about the host. */
-export function emit(kind: string, vm: string, text: string): void {
+export function emit(kind: string, vm: string, text: string, facts: Value | null = null): void {
   last++;
-  const event = new Event(last, uptimeMs(), kind, vm, clean(text, MAX_TEXT));
+  const event = new Event(last, uptimeMs(), kind, vm, clean(text, MAX_TEXT), facts);
   kept[<i32>(last % Protocol.EVENTS_KEPT)] = event;
   stashEvent(last, event.toValue());
   const heard = listener;

@@ -60,9 +60,14 @@ export function factsStore(place: FactsPlace): void {
   end = place.at + place.size;
 }
 
-/** After a restart: a document of a record. */
+/** After a restart: the newest document. Which of those before have their hashes, settle() will find. */
 export function factsRestore(place: FactsPlace): void {
-  end = max(end, place.at + place.size);
+  end = place.at + place.size;
+  unhashed = end > KEPT ? end - KEPT : 0;
+}
+
+/** All have their hashes. */
+export function factsSettled(): void {
   unhashed = end;
 }
 
@@ -73,7 +78,6 @@ function isKept(place: FactsPlace): bool {
 
 /** Writes the SHA-256 of a document to `to`. */
 export function factsHash(place: FactsPlace, to: usize): void {
-  unhashed = max(unhashed, place.at + place.size);
   if (!isKept(place)) return;
   sha256Start();
   let done: u64 = 0;

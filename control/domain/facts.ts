@@ -3,12 +3,15 @@
 
 import { Plan, PlanHost, PlanTenant, PlanVm, Refusal } from "../protocol/planner";
 import {
+  EVENT_POLICY,
+  FIELD_ACTION,
   FIELD_CACHES,
   FIELD_CODE,
   FIELD_CORES,
   FIELD_COST,
   FIELD_CPUS,
   FIELD_DIGEST,
+  FIELD_EVENT,
   FIELD_FAULTS,
   FIELD_FIELDS,
   FIELD_FREE,
@@ -25,7 +28,9 @@ import {
   FIELD_OBJECT,
   FIELD_OP,
   FIELD_PROTECTED,
+  FIELD_REASON,
   FIELD_REFUSALS,
+  FIELD_RESTARTS,
   FIELD_RULES,
   FIELD_RUNNING,
   FIELD_SPEC,
@@ -43,6 +48,7 @@ import {
   OP_SET,
 } from "../protocol/schema";
 import { policyHooks } from "./hooks/chosen";
+import { HookAction, HookVm } from "./hooks/hooks";
 import { rulesToValue } from "./rules";
 import { namesToValue, VmSpec } from "./spec";
 import { clean } from "./text";
@@ -186,4 +192,20 @@ export function factsOfPlan(
     .put(FIELD_WANT, hostToValue(want))
     .put(FIELD_FAULTS, list)
     .put(FIELD_VERDICT, verdictOf(plan, digest));
+}
+
+/** Of what policy hooks want to be done after an event. */
+export function factsOfEvent(kind: string, vm: HookVm, action: HookAction): Value {
+  const about = Value.map()
+    .putText(FIELD_NAME, vm.name)
+    .putText(FIELD_TENANT, vm.tenant)
+    .putUint(FIELD_VCPUS, vm.vcpus)
+    .putUint(FIELD_MEMORY, vm.memory)
+    .putUint(FIELD_RESTARTS, vm.restarts);
+  if (vm.tags.length > 0) about.put(FIELD_TAGS, namesToValue(vm.tags));
+  const verdict = Value.map()
+    .putText(FIELD_ACTION, action.action)
+    .putText(FIELD_VM, action.vm)
+    .putText(FIELD_REASON, clean(action.reason, MAX_TEXT));
+  return begin(EVENT_POLICY).putText(FIELD_EVENT, kind).put(FIELD_VM, about).put(FIELD_VERDICT, verdict);
 }

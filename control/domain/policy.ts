@@ -4,14 +4,15 @@ import { hooksRefuse } from "../protocol/admission";
 import { Plan } from "../protocol/planner";
 import { EVENT_MEMORY_LOW, EVENT_POLICY } from "../protocol/schema";
 import { emit, Event } from "./events";
-import { factsOfSet } from "./facts";
+import { factsOfEvent, factsOfSet } from "./facts";
 import { freePages, hostNow, info } from "./host";
-import { policyHooks } from "./hooks/chosen";
+import { hasHooks, policyHooks } from "./hooks/chosen";
 import { HOOK_START, HOOK_STOP, HookAction, HookVm } from "./hooks/hooks";
 import { Fault } from "./outcome";
 import { planCost } from "./planning";
 import { VmSpec } from "./spec";
 import { clean } from "./text";
+import { Value } from "./value";
 import { Vm } from "./vm";
 import { vmStop } from "./vm-actions";
 import { vmFind, vmSave } from "./vms";
@@ -23,7 +24,15 @@ const START_PAUSE_MS: u64 = 1000;
 /** Memory is low below this share of all, and not any more above twice of it. */
 const LOW_SHARE: u64 = 16;
 
-const waiting: HookAction[] = [];
+class Wanted {
+  constructor(
+    public action: HookAction,
+    /** What it was decided on. */
+    public facts: Value,
+  ) {}
+}
+
+const waiting: Wanted[] = [];
 let low: bool = false;
 /** When the host's memory is looked at again. */
 const WATCH_MS: u64 = 200;
@@ -56,13 +65,13 @@ export function policyPlace(vm: Vm): void {
 
 /** Tells the hooks what has happened, and keeps what they want. */
 export function policyHear(event: Event): void {
-  if (event.kind == EVENT_POLICY) return;
+  if (event.kind == EVENT_POLICY || !hasHooks()) return;
   const vm = vmFind(event.vm);
   const facts = vm != null ? factsOf(vm.spec, vm.restartCount) : new HookVm(event.vm);
   const action = policyHooks().onEvent(event.kind, facts);
   if (action == null || waiting.length == MAX_WAITING) return;
   if (action.vm == "") action.vm = event.vm;
-  waiting.push(action);
+  waiting.push(new Wanted(action, factsOfEvent(event.kind, facts, action)));
 }
 
 /** Does what hooks have asked for. */
@@ -72,7 +81,8 @@ export function policyTick(now: u64): void {
     watchAt = now + WATCH_MS;
   }
   while (waiting.length > 0) {
-    const action = waiting.shift();
+    const wanted = waiting.shift();
+    const action = wanted.action;
     const vm = vmFind(action.vm);
     const text = action.action + ": " + clean(action.reason, 100);
     if (vm == null) continue;
@@ -80,9 +90,9 @@ export function policyTick(now: u64): void {
       vm.restartCount++;
       vm.restartAt = now + START_PAUSE_MS;
       vmSave(vm);
-      emit(EVENT_POLICY, vm.name, text);
+      emit(EVENT_POLICY, vm.name, text, wanted.facts);
     } else if (action.action == HOOK_STOP && !vm.ended) {
-      emit(EVENT_POLICY, vm.name, text);
+      emit(EVENT_POLICY, vm.name, text, wanted.facts);
       vmStop(vm, true);
     }
   }

@@ -98,7 +98,7 @@ import { denialsOf, denialsTotal } from "./rules";
 import { Tenant, tenantsAll } from "./tenants";
 import { counted, mib, quoted } from "./text";
 import { uartOverruns } from "./uart";
-import { upgradeStatus } from "./upgrade";
+import { controlFailures, upgradeStatus } from "./upgrade";
 import { Value } from "./value";
 import { VERSION } from "./version";
 import { Vm } from "./vm";
@@ -442,8 +442,8 @@ export function doctorResult(): Value {
   check(list, "device-model", findModule("device-model") != null, "the device model's image is there");
   const bad = damages();
   check(list, "medium", bad.length == 0, bad.length == 0 ? "the boot modules are whole" : bad.join("; "));
-  const restarts = info().restarts;
-  check(list, "control", restarts == 0, "the control domain was restarted " + counted(restarts, "time"));
+  const failures = controlFailures();
+  check(list, "control", failures == 0, "the control domain has failed " + counted(failures, "time"));
   const host = hostNow();
   check(list, "memory", host.free_pages > 4096, mib(host.free_pages * PAGE_SIZE) + " are free");
   check(

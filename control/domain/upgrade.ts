@@ -60,7 +60,7 @@ import { uartQueued } from "./uart";
 import { Kind, Value } from "./value";
 import { VERSION } from "./version";
 
-const NEXT: string = "help control";
+const NEXT: string = "status";
 /** What is smaller has no head. */
 const MIN_IMAGE: u64 = 16;
 /** A reply is on its way so long at most, and its last bytes so long behind the rest. */
@@ -91,6 +91,8 @@ let touched: u64 = 0;
 let changeAt: u64 = 0;
 let changeLimit: u64 = 0;
 let startedAt: u64 = 0;
+/** Restarts that were upgrades. */
+let upgrades: u64 = 0;
 let pauseUs: u64 = 0;
 
 function short(hash: string): string {
@@ -130,7 +132,7 @@ function runningHash(): string {
 /** `wanted`: the image that is to run next. */
 function save(wanted: string): void {
   const value = stashed(Value.map()).putText(FIELD_IMAGE, running).putText(FIELD_BEFORE, before);
-  stashWrite(CONTROL_DOCUMENT, value.putText(FIELD_HASH, wanted));
+  stashWrite(CONTROL_DOCUMENT, value.putText(FIELD_HASH, wanted).putUint("upgrades", upgrades));
 }
 
 /** A first start. */
@@ -141,6 +143,11 @@ export function upgradeFresh(): void {
 /** This component is ready for its first event. */
 export function upgradeReady(): void {
   if (info().restarts > 0) pauseUs = usSince(info().ended_tsc);
+}
+
+/** How often the control domain was started again because one had failed. */
+export function controlFailures(): u64 {
+  return info().restarts - min<u64>(upgrades, info().restarts);
 }
 
 /** What `status` tells. */
@@ -161,9 +168,11 @@ export function upgradeRestore(reason: string, found: string): string {
   const value = unstash(CONTROL_DOCUMENT);
   running = value != null ? value.getText(FIELD_IMAGE) : UNKNOWN;
   before = value != null ? value.getText(FIELD_BEFORE) : "";
+  upgrades = value != null ? value.getUint("upgrades") : 0;
   let kind = EVENT_CONTROL_RESTARTED;
   let text = "control domain restarted (" + reason + ")";
   if (info().last_failure == Failure.REPLACED) {
+    upgrades++;
     before = running;
     running = value != null ? value.getText(FIELD_HASH, UNKNOWN) : UNKNOWN;
     kind = EVENT_CONTROL_UPGRADED;

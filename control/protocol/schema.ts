@@ -321,6 +321,7 @@ export const FIELD_FIELDS: string = "fields";
 export const FIELD_FREES: string = "frees";
 /** The policy hooks of the control image. */
 export const FIELD_HOOKS: string = "hooks";
+export const HOOKS_NONE: string = "none";
 /** The CPUs on which they want a VM. */
 export const FIELD_PLACED: string = "placed";
 /** The core of each CPU. */

@@ -137,6 +137,25 @@ test("what tenants share is decided again, too", async () => {
   );
 });
 
+test("what hooks wanted after an event", async () => {
+  const rig = new Rig({ wasm: lab, spec: { ...hostSpec([vmSpec("a", { tenant: "lab" })]), tenants } });
+  for (let n = 0; n < 2; n++) {
+    rig.ok("console.write", { vm: "a", data: "ended\r" });
+    rig.kernel.advance(1500);
+  }
+  const all = await decisions(rig);
+  assert.equal(said(all, labHooks()), ["policy 0: ", "policy 0: "]);
+  class Lazy extends Hooks {
+    override name(): string {
+      return "lab";
+    }
+  }
+  assert.is(
+    said(all, new Lazy())[1],
+    "policy 0: the host did start of a: a lab VM crashed, start 2 of 3; it should have done nothing",
+  );
+});
+
 test("facts that were changed are found, and decisions that should have been others", async () => {
   const rig = new Rig();
   decide(rig);

@@ -355,12 +355,12 @@ static void finish(u64 free_before, u64 fixed) {
     for (u32 slot = 3; slot < CAP_FREE; slot++)
         if (slot != CAP_MODULE && control_domain->caps[slot].object)
             cap_delete(&control_domain->caps[slot]);
-    bool trial = control_confirm();
+    bool trial = image_confirm();
     (void)trial;
-    if (control_images.current != control_images.booted) {
+    if (images.current != images.booted) {
         memory_unmap_below(control_domain, gpa(GPA_RAM));
-        memory_destroy(control_images.current);
-        control_images.current = control_images.booted;
+        memory_destroy(images.current);
+        images.current = images.booted;
     }
     check(domains == control_domain && !domains->next, "all domains are gone");
     const char *wrong = kernel_wrong(fixed);

@@ -187,11 +187,11 @@ static const char *kernel_wrong(u64 fixed) {
         if (d == control_domain) { /* its RAM has no capability, nor have its images */
             cells++;
             memory_pages += CONTROL_RAM >> PAGE_SHIFT;
-            struct memory *images[] = {control_images.current, control_images.before};
+            struct memory *held[] = {images.current, images.before};
             for (unsigned i = 0; i < 2; i++) {
-                if (images[i] == control_images.booted) continue;
+                if (held[i] == images.booted) continue;
                 cells++;
-                wrong = memory_wrong(images[i], &memory_pages);
+                wrong = memory_wrong(held[i], &memory_pages);
                 if (wrong) return wrong;
             }
         }

@@ -63,7 +63,7 @@ export const auditReplay: Command = {
   ],
   summary: "decide again what the host has decided: by its planner and policy hooks, from the facts it kept",
   details:
-    "Of create, set and apply. Fails with 7 if a record was changed, or decided in another way than it should.",
+    "Of create, set and apply, and of what policy hooks did after events. Fails with 7 if a record was changed, or decided in another way than it should.",
   examples: ["plinth audit replay", "plinth audit replay --hooks build/control-lab.cjs"],
   run: async (context) => {
     const { out, args } = context;

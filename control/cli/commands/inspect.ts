@@ -38,9 +38,12 @@ export const status: Command = {
   },
 };
 
-/** "3fa9c1d2e4b5", and whether it is on trial. */
+/** "3fa9c1d2e4b5 (on trial), policy hooks lab". */
 function controlText(control: HostStatus["control"]): string {
-  return `${oneLine(control?.image).slice(0, 12)}${control?.trial ? " (on trial)" : ""}`;
+  const trial = control?.trial ? " (on trial)" : "";
+  const hooks =
+    control && control.hooks !== schema.HOOKS_NONE ? `, policy hooks ${oneLine(control.hooks)}` : "";
+  return oneLine(control?.image).slice(0, 12) + trial + hooks;
 }
 
 export const free: Command = {

@@ -7,6 +7,8 @@
  * asc, esbuild and tsc all accept, like the planner. One that traps ends the control component, which starts again.
  */
 
+import { HOOKS_NONE } from "../../protocol/schema";
+
 /** A VM that is asked for, or to which something has happened. */
 export class HookVm {
   tenant: string = "";
@@ -37,7 +39,7 @@ export const HOOK_STOP: string = "stop";
 export class Hooks {
   /** What these hooks are, for `status`. */
   name(): string {
-    return "none";
+    return HOOKS_NONE;
   }
 
   /** Why a VM may not be on this host, "" if it may: when it is created, changed, or in a specification to be applied. */

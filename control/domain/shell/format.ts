@@ -40,6 +40,7 @@ import {
   FIELD_FIRMWARE,
   FIELD_FREE,
   FIELD_HASH,
+  FIELD_HOOKS,
   FIELD_HOST,
   FIELD_IMAGE,
   FIELD_IMAGES,
@@ -146,6 +147,7 @@ import {
   OP_TENANT_RM,
   OP_TENANT_SET,
   OP_TENANTS,
+  HOOKS_NONE,
   OP_UPGRADE,
   POLICY_NEVER,
 } from "../../protocol/schema";
@@ -228,7 +230,9 @@ function formatStatus(value: Value): string {
 
 function formatImage(control: Value): string {
   const trial = control.getBool(FIELD_TRIAL) ? ", on trial" : "";
-  return "image " + control.getText(FIELD_IMAGE).substring(0, 12) + trial;
+  const hooks = control.getText(FIELD_HOOKS);
+  const policy = hooks != HOOKS_NONE ? ", policy hooks " + hooks : "";
+  return "image " + control.getText(FIELD_IMAGE).substring(0, 12) + trial + policy;
 }
 
 function formatFreeShort(memory: Value): string {

@@ -40,6 +40,7 @@ const rigOf = (options: RigOptions = {}): Rig =>
 test("what a hook forbids is denied with its reason, and audited", () => {
   const rig = rigOf();
   assert.is((rig.ok("status")["control"] as Message)["hooks"], "lab");
+  assert.match(rig.command("status"), /image [0-9a-f]{12}, policy hooks lab\n/);
   const big = vmSpec("big", { tenant: "lab", memory: 2 * GIB });
   const error = rig.error("create", { spec: big });
   assert.is(error["code"], 6);

@@ -74,6 +74,8 @@ test("VMs run on, the new image is on trial, then it stays", () => {
   rig.kernel.advance(60_000);
   rig.request("ls");
   assert.is(rig.kernel.traps.length, 0);
+  const checks = rig.ok("doctor")["checks"] as Message[];
+  assert.ok(checks.find(({ name }) => name === "control")!["ok"], "an upgrade is no failure");
 });
 
 test("a trap after the trial starts the new image again", () => {
@@ -268,6 +270,12 @@ test("a restart with such a stash finds VMs by their labels, and says why", () =
   assert.is(rig.row("a")!["reason"], "found by its label");
   const events = rig.ok("events", { since: 0 })["events"] as Message[];
   assert.match(String(events.at(-1)!["text"]), /needs version 3, this component has 2/);
+  assert.throws(() => rig.request("test.trap"), /no reply/);
+  assert.is(story(rig)[0].at(-1), "restarted");
+  assert.is(
+    rig.ok("events", { since: Number(events.at(-1)!["seq"]) })["next"],
+    Number(events.at(-1)!["seq"]) + 1,
+  );
 });
 
 test.run();

@@ -9,6 +9,7 @@
 #include "guest.h"
 #include "log.h"
 #include "memory.h"
+#include "mitigate.h"
 #include "regs.h"
 #include "sched.h"
 #include "smp.h"
@@ -161,6 +162,7 @@ void domain_destroy(struct domain *domain) {
     if (model) model->vm = NULL;
     pair_place(domain);
     if (vm) domain_fail(vm, FAILURE_ORPHAN, 0);
+    mitigate_forget(domain);
     guest_flush(&domain->ept);
     ept_destroy(&domain->ept);
     pages_release(domain, domain->caps, order_for(domain->cap_slots * sizeof(struct cap)));
@@ -308,4 +310,9 @@ void component_info(struct domain *domain) {
     memcpy(info->cpu_name, machine.cpu_name, sizeof(info->cpu_name));
     memcpy(info->rig, machine.rig, sizeof(info->rig));
     memcpy(info->kernel_version, PLINTH_VERSION, sizeof(PLINTH_VERSION));
+    if (domain->role != ROLE_CONTROL) return;
+    for (u32 i = 0; i < cpus_online; i++)
+        info->apic_ids[i] = cpus[i].apic_id;
+    info->arch_capabilities = mitigations.arch_capabilities;
+    info->mitigations = mitigations.available;
 }

@@ -4,6 +4,7 @@
 #include "abi.h"
 #include "capability.h"
 #include "ept.h"
+#include "log.h"
 
 struct cell_page;
 struct cpuid_table;
@@ -43,6 +44,10 @@ struct domain {
     struct info *info;
     void *comm;
     u64 events; /* pending, not yet taken by HC_WAIT */
+    struct log_limit log;
+    u64 calls_since; /* TSC; since then it has made this many that take the kernel lock alone */
+    u32 calls;
+    u64 throttled; /* calls that had to wait, since they were too many */
 
     /* VMs, and device models: each other. */
     struct domain *model;

@@ -28,9 +28,9 @@
     pop %r15
 .endm
 
-/* Clears the CPU's buffers where it is vulnerable (MD_CLEAR): last before the guest. */
+/* Clears the CPU's buffers where that is asked for at each entry: last before the guest. */
 .macro clear_buffers
-    testb $1, mitigate_verw(%rip)
+    testb $-1, mitigate_entry(%rip)
     jz 1f
     verw verw_selector(%rip)
 1:
@@ -74,20 +74,16 @@
     xor %r13d, %r13d
     xor %r14d, %r14d
     xor %r15d, %r15d
-    testb $1, mitigate_rsb(%rip)
+    testb $-1, mitigate_exit(%rip)
     jnz 2f
 1:  push %rbp           /* as a return address of zero: ends backtraces, aligns the stack */
     jmp \handler
-    /* Fill the return stack buffer before the first RET: 32 calls that never return. */
-2:  mov $16, %eax
-3:  call 4f
-    int3
-4:  call 5f
-    int3
-5:  dec %eax
-    jnz 3b
-    mov VCPU_STACK_TOP(%rdi), %rsp
-    lfence
+2:  push %rdi
+    movzbl mitigate_exit(%rip), %edi
+    call clear_predictors
+    pop %rdi
+    xor %eax, %eax
+    xor %ecx, %ecx
     jmp 1b
 .endm
 

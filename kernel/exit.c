@@ -19,9 +19,7 @@ enum { RAX, RCX, RDX, RBX, RSP };
 
 #define VM_NO_HYPERCALL (u64) - 1000ll /* what KVM answers to a hypercall that it does not know */
 
-/* For entry.h. */
-bool mitigate_verw, mitigate_rsb;
-const u16 verw_selector = SELECTOR_DATA;
+#define DUMPS 2 /* of a domain's vCPUs a second */
 
 static void dump(struct vcpu *vcpu) {
     struct vcpu_state s;
@@ -37,8 +35,10 @@ static void dump(struct vcpu *vcpu) {
 /* The vCPU did what its domain may not do: the end of it. */
 static void end(struct vcpu *vcpu, u32 failure, u32 type, u64 detail) {
     struct domain *domain = vcpu->domain;
-    log_limited("domain %u vCPU %u: exit reason %lu", domain->id, vcpu->index, detail);
-    dump(vcpu);
+    if (log_permit(&domain->log, 1, DUMPS)) {
+        log_info("domain %u vCPU %u: exit reason %lu", domain->id, vcpu->index, detail);
+        dump(vcpu);
+    }
     if (vcpu->exit) {
         vcpu->exit->value = detail;
         vcpu_forward(vcpu, type);

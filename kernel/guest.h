@@ -125,7 +125,6 @@ bool cr4_valid(u64 value, u64 old, u64 allowed, u64 efer, u64 cr3);
 
 void guest_flush(struct ept *ept); /* on all CPUs that may hold translations */
 
-extern bool mitigate_verw, mitigate_rsb; /* before an entry, after an exit */
 extern bool virt_timer; /* ends the run of a guest at a deadline; else the host's timer does */
 
 /* Loads the general registers and enters; does not return: the next exit calls exit_handle, on an

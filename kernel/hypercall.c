@@ -11,9 +11,11 @@
 #include "image.h"
 #include "log.h"
 #include "memory.h"
+#include "mitigate.h"
 #include "regs.h"
 #include "smp.h"
 #include "start.h"
+#include "time.h"
 #include "trace.h"
 #include "vcpu.h"
 #include "x86.h"
@@ -95,10 +97,15 @@ static u32 text_of(struct call *c, char *to, u32 size) {
     return STATUS_OK;
 }
 
+#define LOG_BYTES 1000 /* of a component's lines a second: none can take the log from others */
+#define LOG_FRAME 40   /* what a line has besides its text, about */
+
 static u32 hc_log(struct call *c) {
     char text[512];
     TRY(text_of(c, text, sizeof(text)));
-    log_limited("[%s] %s", c->domain->label, text);
+    if (c->domain == control_domain ||
+        log_permit(&c->domain->log, (u32)c->a[0] + LOG_FRAME, LOG_BYTES))
+        log_info("[%s] %s", c->domain->label, text);
     return STATUS_OK;
 }
 
@@ -112,31 +119,89 @@ static u32 hc_trap(struct call *c) {
 
 /* --- capabilities --- */
 
+static struct cap_info describe(const struct cap *cap) {
+    struct object *object = cap->object;
+    struct cap_info info = {.type = object->type, .rights = cap->rights, .object_id = object->id};
+    if (info.type == OBJECT_DOMAIN) {
+        const struct domain *domain = domain_of(object);
+        info.domain_id = domain->id;
+        info.role = domain->role;
+        memcpy(info.label, domain->label, LABEL_SIZE);
+    } else if (info.type == OBJECT_VCPU) {
+        info.domain_id = vcpu_of(object)->domain->id;
+        info.index = vcpu_of(object)->index;
+    } else if (info.type == OBJECT_MEMORY) {
+        info.pages = memory_of(object)->pages;
+        info.present = memory_of(object)->map.mapped;
+    } else if (info.type == OBJECT_CHANNEL) {
+        info.index = cap->end;
+    }
+    return info;
+}
+
 static u32 hc_cap_info(struct call *c) {
     struct cap *cap;
-    struct cap_info info = {.slots = c->domain->cap_slots};
+    struct cap_info info = {0};
     if (c->a[0] >= c->domain->cap_slots) return STATUS_BAD_CAP;
-    if (cap_get(c->domain, c->a[0], OBJECT_NONE, 0, &cap) == STATUS_OK) {
-        info.type = cap->object->type;
-        info.rights = cap->rights;
-        info.object_id = cap->object->id;
-        if (info.type == OBJECT_DOMAIN) {
-            const struct domain *domain = domain_of(cap->object);
-            info.domain_id = domain->id;
-            info.role = domain->role;
-            memcpy(info.label, domain->label, LABEL_SIZE);
-        } else if (info.type == OBJECT_VCPU) {
-            info.domain_id = vcpu_of(cap->object)->domain->id;
-            info.index = vcpu_of(cap->object)->index;
-        } else if (info.type == OBJECT_MEMORY) {
-            info.pages = memory_of(cap->object)->pages;
-            info.present = memory_of(cap->object)->map.mapped;
-        } else if (info.type == OBJECT_CHANNEL) {
-            info.index = cap->end;
-        }
-    }
+    if (cap_get(c->domain, c->a[0], OBJECT_NONE, 0, &cap) == STATUS_OK) info = describe(cap);
+    info.slots = c->domain->cap_slots;
     memcpy(c->domain->comm, &info, sizeof(info));
     return STATUS_OK;
+}
+
+#define LIST_ROWS (PAGE_SIZE / sizeof(struct cap_info))
+
+static unsigned list_caps(const struct domain *domain, u64 slot, struct cap_info *rows) {
+    unsigned count = 0;
+    for (; slot < domain->cap_slots && count < LIST_ROWS; slot++) {
+        if (!domain->caps[slot].object) continue;
+        rows[count] = describe(&domain->caps[slot]);
+        rows[count++].first = slot;
+    }
+    return count;
+}
+
+static unsigned list_mappings(const struct domain *domain, u64 skip, struct cap_info *rows) {
+    unsigned count = 0;
+    for (const struct mapping *m = domain->mappings; m && count < LIST_ROWS; m = m->next_in_domain)
+        if (skip)
+            skip--;
+        else
+            rows[count++] = (struct cap_info){.type = OBJECT_MEMORY,
+                                              .rights = m->access,
+                                              .object_id = m->memory->object.id,
+                                              .pages = m->pages,
+                                              .address = m->start.v,
+                                              .first = m->first};
+    return count;
+}
+
+static unsigned list_ports(const struct domain *domain, u64 port, struct cap_info *rows) {
+    unsigned count = 0;
+    bool run = false;
+    for (; domain->io_bitmap && port < 0x10000; port++) {
+        bool open = !(domain->io_bitmap[port / 8] >> port % 8 & 1);
+        if (open && !run) {
+            if (count == LIST_ROWS) break;
+            rows[count++] = (struct cap_info){.address = port};
+        }
+        if (open) rows[count - 1].pages++;
+        run = open;
+    }
+    return count;
+}
+
+static u32 hc_cap_list(struct call *c) {
+    struct domain *domain;
+    TRY(get_root(c));
+    TRY(get_domain(c, c->a[0], RIGHT_READ, &domain));
+    struct cap_info *rows = c->domain->comm;
+    switch (c->a[1]) {
+    case HOLDING_CAPS: c->value = list_caps(domain, c->a[2], rows); return STATUS_OK;
+    case HOLDING_MAPPINGS: c->value = list_mappings(domain, c->a[2], rows); return STATUS_OK;
+    case HOLDING_PORTS: c->value = list_ports(domain, c->a[2], rows); return STATUS_OK;
+    }
+    return STATUS_BAD_ARGUMENT;
 }
 
 static u32 hc_cap_grant(struct call *c) {
@@ -204,6 +269,7 @@ static u32 hc_domain_resume(struct call *c) {
 static u32 hc_domain_info(struct call *c) {
     struct domain *domain;
     TRY(get_domain(c, c->a[0], RIGHT_READ, &domain));
+    const struct domain *peer = domain->model ? domain->model : domain->vm;
     struct domain_info info = {
         .id = domain->id,
         .role = domain->role,
@@ -215,6 +281,9 @@ static u32 hc_domain_info(struct call *c) {
         .kernel_quota = domain->kernel_quota,
         .vcpus = domain->vcpu_count,
         .caps = domain->caps_used,
+        .peer = peer ? peer->id : 0,
+        .log_dropped = domain->log.dropped_ever,
+        .throttled = domain->throttled,
     };
     memcpy(info.label, domain->label, LABEL_SIZE);
     memcpy(c->domain->comm, &info, sizeof(info));
@@ -371,11 +440,12 @@ static u32 hc_vcpu_info(struct call *c) {
     struct vcpu_info *info = c->domain->comm;
     memset(info, 0, sizeof(*info));
     info->state = vcpu->state;
+    info->cpu = atomic_load(&vcpu->home)->id;
     info->run_time = sched_run_time(vcpu);
-    info->ready_time = sched_ready_time(vcpu);
     info->interrupts = vcpu->interrupts;
     info->forwarded = vcpu->forwarded;
-    info->cpu = vcpu->home->id;
+    info->ipis = vcpu->ipis;
+    info->ready_time = sched_ready_time(vcpu);
     info->throttles = vcpu->throttles;
     info->scheduling = vcpu->share.class;
     memcpy(info->counters, vcpu->counters, sizeof(info->counters));
@@ -614,6 +684,11 @@ static u32 hc_upgrade(struct call *c) {
     return image_upgrade(cap) ? STATUS_OK : STATUS_BAD_STATE;
 }
 
+static u32 hc_mitigate(struct call *c) {
+    TRY(get_root(c));
+    return mitigate_set(c->a) ? STATUS_OK : STATUS_BAD_ARGUMENT;
+}
+
 typedef u32 (*handler)(struct call *);
 static const handler handlers[HC_COUNT] = {
     [HC_LOG] = hc_log,
@@ -658,11 +733,31 @@ static const handler handlers[HC_COUNT] = {
     [HC_MEM_RELEASE] = hc_mem_release,
     [HC_VCPU_SHARE] = hc_vcpu_share,
     [HC_UPGRADE] = hc_upgrade,
+    [HC_CAP_LIST] = hc_cap_list,
+    [HC_MITIGATE] = hc_mitigate,
 };
 
 /* Those that only read what capabilities lead to, and are on the way of every device's work. */
 static bool is_busy(u64 number) {
     return number == HC_MSI || number == HC_VCPU_INTERRUPT || number == HC_CHANNEL_SIGNAL;
+}
+
+#define CALL_PERIODS 10    /* a second */
+#define CALLS_MOST   10000 /* of a component in each, that take the kernel lock alone */
+
+/* Whoever calls without end keeps others from the lock. It loses its time slice instead, until the
+   next period. */
+static bool calls_too_often(struct domain *domain) {
+    u64 now = rdtsc();
+    if (now - domain->calls_since > tsc_hz / CALL_PERIODS) {
+        domain->calls_since = now;
+        domain->calls = 0;
+    }
+    if (domain->calls++ < CALLS_MOST || domain == control_domain) return false;
+    domain->calls = CALLS_MOST;
+    domain->throttled++;
+    sched_spins();
+    return true;
 }
 
 enum outcome hypercall(struct vcpu *vcpu) {
@@ -676,6 +771,7 @@ enum outcome hypercall(struct vcpu *vcpu) {
         return CALL_DONE;
     }
     bool alone = !is_busy(number);
+    if (alone && unlikely(calls_too_often(vcpu->domain))) return CALL_AGAIN;
     if (!kernel_lock(alone)) {
         kernel_unlock(alone);
         return CALL_GONE;

@@ -64,15 +64,19 @@ void log_info(const char *format, ...) {
     va_end(arguments);
 }
 
-bool log_permit(struct log_limit *limit, u32 burst) {
+bool log_permit(struct log_limit *limit, u32 amount, u32 most) {
     u64 now = rdtsc();
     if (now - limit->since > tsc_hz) {
         u32 dropped = limit->dropped;
-        *limit = (struct log_limit){.since = now};
+        *limit = (struct log_limit){.since = now, .dropped_ever = limit->dropped_ever};
         if (dropped) log_info("(%u lines like the next left out)", dropped);
     }
-    if (limit->count++ < burst) return true;
+    if (amount <= most - limit->used) {
+        limit->used += amount;
+        return true;
+    }
     limit->dropped++;
+    limit->dropped_ever++;
     return false;
 }
 

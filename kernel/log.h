@@ -22,16 +22,19 @@ void log_write(const char *text, unsigned length);
 /* One line; the time in milliseconds goes before it and a newline behind it. */
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* log_info at most `burst` times a second for each call site; says how many it left out. */
+/* Whether there is room for `amount` more, of `most` a second; says how many times there was none.
+ */
 struct log_limit {
     u64 since;
-    u32 count, dropped;
+    u32 used, dropped;
+    u64 dropped_ever;
 };
-MUST_USE bool log_permit(struct log_limit *limit, u32 burst);
+MUST_USE bool log_permit(struct log_limit *limit, u32 amount, u32 most);
+/* log_info at most ten times a second for each call site. */
 #define log_limited(...)                                                                           \
     do {                                                                                           \
         static struct log_limit limit_;                                                            \
-        if (log_permit(&limit_, 10)) log_info(__VA_ARGS__);                                        \
+        if (log_permit(&limit_, 1, 10)) log_info(__VA_ARGS__);                                     \
     } while (0)
 
 /* Bytes ever written. */

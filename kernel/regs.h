@@ -33,11 +33,12 @@
 #define CR4_SMEP       (1ull << 20)
 #define CR4_SMAP       (1ull << 21)
 
-#define EFER_SCE  (1ull << 0)
-#define EFER_LME  (1ull << 8)
-#define EFER_LMA  (1ull << 10)
-#define EFER_NXE  (1ull << 11)
-#define EFER_SVME (1ull << 12)
+#define EFER_SCE    (1ull << 0)
+#define EFER_LME    (1ull << 8)
+#define EFER_LMA    (1ull << 10)
+#define EFER_NXE    (1ull << 11)
+#define EFER_SVME   (1ull << 12)
+#define EFER_AIBRSE (1ull << 21) /* automatic IBRS */
 
 #define RFLAGS_FIXED (1ull << 1)
 #define RFLAGS_TF    (1ull << 8)
@@ -62,6 +63,7 @@
 #define MSR_IA32_PRED_CMD           0x49
 #define MSR_IA32_BIOS_SIGN_ID       0x8b
 #define MSR_IA32_MTRRCAP            0xfe
+#define MSR_IA32_FLUSH_CMD          0x10b
 #define MSR_IA32_SYSENTER_CS        0x174
 #define MSR_IA32_SYSENTER_ESP       0x175
 #define MSR_IA32_SYSENTER_EIP       0x176

@@ -8,17 +8,17 @@
 #include "guest.h"
 #include "image.h"
 #include "log.h"
-#include "sched_inline.h"
+#include "mitigate.h"
 #include "regs.h"
+#include "sched_inline.h"
 #include "smp.h"
 #include "time.h"
 #include "trace.h"
 #include "vcpu.h"
 #include "x86.h"
 
-#define CLEAN_TICKS   4096 /* more than the zeroing of a page takes */
-#define HANG_SECONDS  20   /* of CPU time, that a component may take to come back to HC_WAIT */
-#define PRED_CMD_IBPB 1ull
+#define CLEAN_TICKS  4096 /* more than the zeroing of a page takes */
+#define HANG_SECONDS 20   /* of CPU time, that a component may take to come back to HC_WAIT */
 
 static u64 idle_cpus, crowded_cpus; /* by id; crowded: somebody waits there, without a guarantee */
 
@@ -408,15 +408,6 @@ static void check_hang(struct vcpu *vcpu) {
         domain_fail(vcpu->domain, FAILURE_HANG, vcpu->run_time - vcpu->busy_since);
 }
 
-/* Whether one may see what the other left in the CPU: a VM and its device model are one. */
-static bool same_trust(const struct domain *a, const struct domain *b) {
-    return a == b || a->model == b || b->model == a;
-}
-
-static void barrier(void) {
-    if (virt_features() & FEATURE_IBPB) wrmsr(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
-}
-
 /* Vector state and MSRs stay with their VM while its own device model runs. What the last vCPU left
    in the predictors is not for another one, nor for itself if it was elsewhere meanwhile. */
 static void switch_unswitched(struct cpu *cpu, struct vcpu *to) {
@@ -425,13 +416,12 @@ static void switch_unswitched(struct cpu *cpu, struct vcpu *to) {
     if (cpu->unswitched && cpu->unswitched != to &&
         (vm || cpu->unswitched->domain->model != domain))
         unswitched_evict(cpu->unswitched);
-    if (vm && cpu->unswitched != to) {
+    bool arrives = vm && cpu->unswitched != to;
+    if (arrives) {
         unswitched_load(to);
         cpu->unswitched = to;
-        barrier();
-    } else if (cpu->last_domain && !same_trust(cpu->last_domain, domain)) {
-        barrier();
     }
+    mitigate_switch(cpu->last_domain, domain, arrives);
     cpu->last_domain = domain;
 }
 

@@ -6,6 +6,7 @@
 #include "frame.h"
 #include "guest.h"
 #include "log.h"
+#include "mitigate.h"
 #include "msr.h"
 #include "regs.h"
 #include "smp.h"
@@ -28,6 +29,7 @@ bool svm_tpr_lets_equal;
 static u32 has, features; /* SVM_..., FEATURE_... */
 static u64 vm_cr4;        /* of VM_CR4, what this CPU has */
 static u32 last_asid;
+static u64 host_efer = EFER_SVME;
 
 /* What each CPU has. An ASID is a vCPU's own for one generation; then all translations go. */
 static struct {
@@ -112,14 +114,18 @@ static void name_missing(void) {
 }
 
 /* CPUID leaf 0x80000008 EBX, 0x80000021 EAX: APM volume 3. */
-#define CPUID_IBPB       (1u << 12)
-#define CPUID_VERW_CLEAR (1u << 5)
+#define CPUID_IBPB           (1u << 12)
+#define CPUID_VERW_CLEAR     (1u << 5)
+#define CPUID_AUTOMATIC_IBRS (1u << 8)
 
+/* As in vmx.c. Automatic IBRS is on for good. */
 static void choose_mitigations(void) {
     bool ibpb = cpuid(0x80000008, 0).ebx & CPUID_IBPB;
-    mitigate_rsb = ibpb;
-    mitigate_verw =
-        cpuid(0x80000000, 0).eax >= 0x80000021 && (cpuid(0x80000021, 0).eax & CPUID_VERW_CLEAR);
+    u32 more = cpuid(0x80000000, 0).eax >= 0x80000021 ? cpuid(0x80000021, 0).eax : 0;
+    u32 verw = more & CPUID_VERW_CLEAR ? MITIGATION_VERW : 0;
+    if (more & CPUID_AUTOMATIC_IBRS) host_efer = EFER_SVME | EFER_AIBRSE;
+    mitigate_init(MITIGATION_RSB | (ibpb ? MITIGATION_IBPB : 0) | verw,
+                  (ibpb ? MITIGATION_RSB : 0) | verw, 0);
     features |= ibpb ? FEATURE_IBPB : 0;
 }
 
@@ -149,7 +155,7 @@ bool virt_cpu_start(void) {
     u64 *save = kpage_alloc(1); /* the CPU's own, and what is left to VMSAVE */
     if (cpuid(CPUID_SVM, 0).edx != has || (rdmsr(MSR_VM_CR) & VM_CR_DISABLED) || !save)
         return false;
-    wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
+    wrmsr(MSR_EFER, rdmsr(MSR_EFER) | host_efer);
     wrmsr(MSR_VM_HSAVE_PA, hpa_of(save).v);
     u32 id = this_cpu()->id;
     own[id].host = hpa_of(save).v + PAGE_SIZE;

@@ -231,9 +231,10 @@ static void send_ipi(struct vcpu *from, u32 icr) {
     unsigned vector = icr & 0xff, mode = DELIVERY_MODE(icr), shorthand = icr >> 18 & 3;
     const struct vapic *apic = &from->apic;
     *vapic_reg(apic, REG_ICR) = icr & ~ICR_PENDING;
+    from->ipis++;
     if (mode == MODE_INIT && (icr & (ICR_LEVEL_ASSERT | ICR_TRIGGER_LEVEL)) == ICR_TRIGGER_LEVEL)
         return; /* INIT level de-assert: nothing since the Pentium 4 */
-    if (vector < 16 && (mode == MODE_FIXED || mode == MODE_LOWEST)) {
+    if (unlikely(!(icr & (0xf0 | 6 << 8)))) { /* below 16, of mode fixed or lowest priority */
         from->attention = true;
         return raise_error(from, ERROR_SEND_ILLEGAL);
     }

@@ -101,7 +101,7 @@ struct vcpu {
 
     u64 run_time;   /* TSC ticks */
     u64 busy_since; /* component: run_time when HC_WAIT last returned */
-    u64 interrupts, forwarded, throttles;
+    u64 interrupts, forwarded, throttles, ipis;
     u64 counters[MAX_EXIT_REASONS];
 };
 

@@ -5,6 +5,7 @@
 #include "domain.h"
 #include "frame.h"
 #include "log.h"
+#include "mitigate.h"
 #include "msr.h"
 #include "paging.h"
 #include "regs.h"
@@ -23,7 +24,7 @@ static struct {
     bool accessed_dirty;
     u32 secondary_x2apic; /* APIC virtualization in x2APIC mode */
     u32 pin_x2apic;
-    bool enhanced_ibrs; /* on for good, since no guest may write the MSR */
+    u64 spec_ctrl; /* set for good, since no guest may write the MSR */
 } vmx;
 
 bool virt_timer;
@@ -195,27 +196,32 @@ static void negotiate_apic(enum apicv apicv) {
 /* CPUID leaf 7 EDX: SDM volume 2, "CPUID"; IA32_ARCH_CAPABILITIES: volume 4. */
 #define CPUID7_MD_CLEAR            (1u << 10)
 #define CPUID7_IBRS_IBPB           (1u << 26)
+#define CPUID7_L1D_FLUSH           (1u << 28)
 #define CPUID7_ARCH_CAPABILITIES   (1u << 29)
+#define CPUID72_BHI_CTRL           (1u << 4) /* subleaf 2 */
 #define MSR_IA32_SPEC_CTRL         0x48
 #define MSR_IA32_ARCH_CAPABILITIES 0x10a
 #define ARCH_IBRS_ALL              (1ull << 1)
 #define ARCH_MDS_NO                (1ull << 5)
 #define ARCH_FB_CLEAR              (1ull << 17)
 #define ARCH_RFDS_CLEAR            (1ull << 28)
-#define SPEC_CTRL_IBRS             1ull
+#define SPEC_CTRL_IBRS             (1ull << 0)
+#define SPEC_CTRL_BHI_DIS_S        (1ull << 10)
 
+/* What stands at each exit and entry until the control domain has looked at the CPU. */
 static void choose_mitigations(void) {
-    u32 edx = cpuid(7, 0).edx;
+    u32 edx = cpuid(7, 0).edx, more = cpuid(7, 0).eax >= 2 ? cpuid(7, 2).edx : 0;
     u64 arch = edx & CPUID7_ARCH_CAPABILITIES ? rdmsr(MSR_IA32_ARCH_CAPABILITIES) : 0;
-    mitigate_verw = ((edx & CPUID7_MD_CLEAR) && !(arch & ARCH_MDS_NO)) ||
-                    (arch & (ARCH_FB_CLEAR | ARCH_RFDS_CLEAR));
-    mitigate_rsb = edx & CPUID7_IBRS_IBPB;
-    vmx.enhanced_ibrs = (edx & CPUID7_IBRS_IBPB) && (arch & ARCH_IBRS_ALL);
-    vmx.features |= (edx & CPUID7_MD_CLEAR ? FEATURE_MD_CLEAR : 0) |
-                    (edx & CPUID7_IBRS_IBPB ? FEATURE_IBPB : 0);
-    log_info("mitigations: VERW before entry %s, RSB fill after exit %s, IBPB between domains %s",
-             mitigate_verw ? "on" : "off", mitigate_rsb ? "on" : "off",
-             vmx.features & FEATURE_IBPB ? "on" : "off");
+    bool clears = (edx & CPUID7_MD_CLEAR) || (arch & (ARCH_FB_CLEAR | ARCH_RFDS_CLEAR));
+    bool vulnerable = !(arch & ARCH_MDS_NO) || (arch & (ARCH_FB_CLEAR | ARCH_RFDS_CLEAR));
+    bool controls = edx & CPUID7_IBRS_IBPB;
+    if (controls && (arch & ARCH_IBRS_ALL))
+        vmx.spec_ctrl = SPEC_CTRL_IBRS | (more & CPUID72_BHI_CTRL ? SPEC_CTRL_BHI_DIS_S : 0);
+    vmx.features |= (edx & CPUID7_MD_CLEAR ? FEATURE_MD_CLEAR : 0) | (controls ? FEATURE_IBPB : 0);
+    mitigate_init(
+        MITIGATION_RSB | MITIGATION_BHB | (controls ? MITIGATION_IBPB : 0) |
+            (edx & CPUID7_L1D_FLUSH ? MITIGATION_L1D : 0) | (clears ? MITIGATION_VERW : 0),
+        (controls ? MITIGATION_RSB : 0) | (clears && vulnerable ? MITIGATION_VERW : 0), arch);
 }
 
 static void *kernel_pages_or_refuse(unsigned order) {
@@ -269,7 +275,7 @@ bool virt_cpu_start(void) {
     *region = vmx.revision;
     struct hpa address = hpa_of(region);
     if (!vmxon(&address)) return false;
-    if (vmx.enhanced_ibrs) wrmsr(MSR_IA32_SPEC_CTRL, SPEC_CTRL_IBRS);
+    if (vmx.spec_ctrl) wrmsr(MSR_IA32_SPEC_CTRL, vmx.spec_ctrl);
     xstate_cpu_init();
     return true;
 }

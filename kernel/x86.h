@@ -104,6 +104,10 @@ static inline void ltr(u16 selector) { __asm__ volatile("ltr %0" : : "r"(selecto
 static inline void invlpg(const void *page) {
     __asm__ volatile("invlpg (%0)" : : "r"(page) : "memory");
 }
+/* Empties the CPU's buffers, where microcode makes it do that; the selector is readable. */
+static inline void verw(const u16 *selector) {
+    __asm__ volatile("verw %0" : : "m"(*selector) : "cc", "memory");
+}
 /* In a loop that waits for another CPU. */
 static inline void cpu_pause(void) { __asm__ volatile("pause" : : : "memory"); }
 /* Orders MSR writes behind what was written before. */

@@ -152,6 +152,34 @@ export class Client {
     return ((await this.query(schema.OP_TENANTS)) as { tenants: result.TenantRow[] }).tenants;
   }
 
+  /** What of the host specification is about isolation. */
+  async rules(): Promise<{ rules: result.RuleSpec[]; mitigations: result.MitigationsSpec }> {
+    return (await this.query(schema.OP_RULES)) as {
+      rules: result.RuleSpec[];
+      mitigations: result.MitigationsSpec;
+    };
+  }
+
+  /** The CPU's flaws, and what the kernel does about them. */
+  async mitigations(): Promise<result.MitigationsResult> {
+    return (await this.query(schema.OP_HARDWARE_MITIGATIONS)) as result.MitigationsResult;
+  }
+
+  /** What can flow between two domains, VMs or tenants; without them, what is forbidden between any tenants. */
+  async policy(one = "", other = ""): Promise<result.PolicyResult> {
+    const all: result.PolicyResult = { forbidden: 0, flows: [] };
+    for (let from: number | undefined = 0; from !== undefined;) {
+      const page = (await this.query(schema.OP_POLICY, { one, other, from })) as result.PolicyResult & {
+        next?: number;
+      };
+      const { next, flows, ...rest } = page;
+      Object.assign(all, rest);
+      all.flows.push(...flows);
+      from = next !== undefined && next > from ? next : undefined;
+    }
+    return all;
+  }
+
   /** Sends the CBOR of a host specification, and asks what it would change. `sent` hears how many bytes are there. */
   async plan(spec: Uint8Array, sent?: (bytes: number) => void): Promise<result.PlanResult> {
     const session = randomInt(1, 2 ** 31);
@@ -240,7 +268,7 @@ export class Client {
   }
 
   /** What the machine is, with all its PCI devices. */
-  async hardware(): Promise<result.Hardware & { pci: result.PciDevice[] }> {
+  async hardware(): Promise<result.Hardware & result.MitigationsResult & { pci: result.PciDevice[] }> {
     const machine = (await this.query(schema.OP_HARDWARE)) as result.Hardware;
     const pci: result.PciDevice[] = [];
     for (let from: number | undefined = 0; from !== undefined;) {
@@ -251,7 +279,7 @@ export class Client {
       pci.push(...piece.devices);
       from = piece.next !== undefined && piece.next > from ? piece.next : undefined;
     }
-    return { ...machine, pci };
+    return { ...machine, ...(await this.mitigations()), pci };
   }
 
   /** Events after `since`: at most one reply's worth; ask again from `next` until none come. */

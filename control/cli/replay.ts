@@ -6,6 +6,7 @@ import { admitNew, hooksRefuse, planAdmitted, stepsText } from "../protocol/admi
 import { cborDecode, type Message, type Value } from "../protocol/node/cbor";
 import { crc32c } from "../protocol/node/crc32c";
 import { Plan, PlanHost, PlanTenant, PlanVm, Refusal } from "../protocol/planner";
+import { ShareRule } from "../protocol/rules";
 import * as schema from "../protocol/schema";
 import type { AuditRecord } from "./audit";
 
@@ -32,11 +33,12 @@ function refusalOf(value: Message): Refusal {
 }
 
 function tenantOf(value: Message): PlanTenant {
-  const { memory, vms, vcpus } = value;
+  const { memory, vms, vcpus, cpus } = value;
   return Object.assign(new PlanTenant(text(value.name)), {
     memory: number(memory),
     vms: number(vms),
     vcpus: number(vcpus),
+    cpus: text(cpus),
   });
 }
 
@@ -65,6 +67,13 @@ function hostOf(value: Message): PlanHost {
   host.cpus = number(value.cpus);
   host.tenants = list(value.tenants).map((one) => tenantOf(map(one)));
   host.vms = list(value.vms).map((one) => vmOf(map(one)));
+  host.rules = list(value.rules).map((one) => {
+    const { tenants, share } = map(one);
+    return Object.assign(new ShareRule(), { tenants: texts(tenants), share: texts(share) });
+  });
+  host.mitigations = text(value.mitigations);
+  host.cores = list(value.cores).map(number);
+  host.caches = list(value.caches).map(number);
   return host;
 }
 
@@ -78,6 +87,7 @@ function decide(facts: Message, hooks: Hooks): Plan | null {
   const vm = vmOf(map(facts.vm));
   if (facts.op === schema.OP_CREATE)
     return admitNew(
+      hostOf(map(facts.have)),
       tenantOf(map(facts.tenant)),
       list(facts.vms).map((one) => vmOf(map(one))),
       vm,

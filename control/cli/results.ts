@@ -20,11 +20,56 @@ export interface TenantSpec {
   memory?: number;
   vms?: number;
   vcpus?: number;
+  /** The CPUs on which its VMs run; missing: all. */
+  cpus?: string;
+}
+
+/** What tenants may share. */
+export interface RuleSpec {
+  tenants: string[];
+  share: string[];
+}
+
+/** How much is done between guests on a CPU: "needed", "all" or "off". */
+export interface MitigationsSpec {
+  between?: string;
+  within?: string;
+  exits?: string;
+}
+
+/** The CPU's flaws, and what is done where. */
+export interface MitigationsResult {
+  flaws: { name: string; ok: boolean; text: string }[];
+  mitigations: { kind: string; level: string; does: string; cost: string }[];
+}
+
+/** A way from one domain to another. */
+export interface FlowRow {
+  kind: string;
+  one: string;
+  other: string;
+  /** "->", "<-", "<->", or "-": nothing passes. */
+  direction: string;
+  text: string;
+  allowed: boolean;
+  /** Why it is allowed or not. */
+  reason: string;
+}
+
+/** What can flow; `forbidden` counts what no rule allows, `pairs` the pairs of tenants that were looked at. */
+export interface PolicyResult {
+  one?: string;
+  other?: string;
+  pairs?: number;
+  forbidden: number;
+  flows: FlowRow[];
 }
 
 /** A tenant, and what counts towards its limits. */
 export interface TenantRow extends TenantSpec {
   used: { memory: number; vms: number; vcpus: number };
+  /** How often the policy has refused it something, by kind. */
+  denials?: Record<string, number>;
 }
 
 /** Counters of a VM; times in microseconds. `starts`: where they begin anew. */
@@ -99,8 +144,8 @@ export interface VmSpec {
   tags?: string[];
   protected?: boolean;
   memory: number;
-  /** What its balloon leaves it of that from the start. */
-  balloon?: number;
+  /** What its balloon leaves it of that from the start; `floor`: the host may take more when it lacks memory. */
+  balloon?: number | { size?: number; floor?: number };
   vcpus?: number;
   kernel?: string;
   initrd?: string;
@@ -147,6 +192,9 @@ export interface DeviceRow {
 
 /** The rest is what the VM has said of its memory when it was last asked: each `show` asks for the next. */
 export interface BalloonRow {
+  /** Down to this the host may take, and what it has taken of the target. */
+  floor?: number;
+  held?: number;
   target: number;
   actual: number;
   total?: number;
@@ -178,6 +226,10 @@ export interface VmDetails extends VmRow {
   counters: Record<string, number>;
   devices?: DeviceRow[];
   runtimeMs: number;
+  /** A second, over the time since somebody looked last. */
+  rates?: { exits: number; ipis: number; overMs: number };
+  /** What its device model has asked of the kernel; calls that had to wait and log lines left out: they were too many. */
+  model?: { hypercalls?: number; throttled?: number; logDropped?: number };
   overhead: { kernelBytes: number; modelBytes: number };
   /** Bytes of its memory that have frames of the host. */
   mapped: number;
@@ -212,6 +264,8 @@ export interface HostStatus {
   badFrames: number;
   /** Times that the host's serial port lost what it received. */
   overruns?: number;
+  /** How often the policy has refused something. */
+  denials?: number;
   features: string[];
 }
 

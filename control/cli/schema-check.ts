@@ -72,6 +72,7 @@ class Checker {
     if (!Array.isArray(value)) return "";
     if (value.length > (schema.maxItems ?? Infinity))
       return `${name(at)} has more than ${schema.maxItems} items`;
+    if (value.length < (schema.minItems ?? 0)) return `${name(at)} has fewer than ${schema.minItems} items`;
     for (const [n, item] of value.entries()) {
       if (schema.uniqueItems && value.indexOf(item) !== n) return `${name(at)} has '${shown(item)}' twice`;
       const problem = schema.items ? this.check(item, schema.items, `${at}[${n}]`) : "";

@@ -1,14 +1,16 @@
 // What of a specification cannot be on any host, found out by the planner without one.
 
 import { exactSize, type Plan, planChange, PlanHost, PlanTenant, PlanVm } from "../protocol/planner";
-import type { TenantSpec, VmSpec } from "./results";
+import type { MitigationsSpec, TenantSpec, VmSpec } from "./results";
 import type { HostSpec } from "./spec";
+import { SIZES } from "./spec-schema";
 import * as schema from "../protocol/schema";
 
 /** From a host without VMs and with all the memory there can be; a quota counts no more than the VMs' own memory. */
 export function planOffline(spec: HostSpec): Plan {
   const empty = new PlanHost();
   empty.free = Number.MAX_SAFE_INTEGER;
+  empty.mitigations = mitigationsText();
   return planChange(empty, planHost(spec));
 }
 
@@ -18,8 +20,16 @@ function planHost(spec: HostSpec): PlanHost {
   host.tenants = (spec.tenants ?? []).map(planTenant);
   if (!host.tenants.some(({ name }) => name === schema.TENANT_DEFAULT))
     host.tenants.unshift(new PlanTenant(schema.TENANT_DEFAULT));
+  host.rules = spec.rules ?? [];
+  host.mitigations = mitigationsText(spec.mitigations);
   host.vms = spec.vms.map((vm) => planVm(vm));
   return host;
+}
+
+/** As the control domain tells it to its planner. */
+export function mitigationsText({ between, within, exits }: MitigationsSpec = {}): string {
+  const level = (given?: string): string => given ?? schema.LEVEL_NEEDED;
+  return `between ${level(between)}, within ${level(within)}, exits ${level(exits)}`;
 }
 
 export function planTenant(tenant: TenantSpec): PlanTenant {
@@ -27,6 +37,7 @@ export function planTenant(tenant: TenantSpec): PlanTenant {
   out.memory = tenant.memory ?? 0;
   out.vms = tenant.vms ?? 0;
   out.vcpus = tenant.vcpus ?? 0;
+  out.cpus = tenant.cpus ?? "";
   return out;
 }
 
@@ -46,8 +57,7 @@ export function planVm(vm: VmSpec): PlanVm {
 }
 
 function textOf(field: string, value: unknown): string {
-  if (typeof value === "number")
-    return field === schema.FIELD_MEMORY || field === schema.FIELD_BALLOON ? exactSize(value) : String(value);
+  if (typeof value === "number") return SIZES.includes(field) ? exactSize(value) : String(value);
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (typeof value === "string") return `"${value}"`;
   if (Array.isArray(value)) return `[${value.map((item) => textOf("", item)).join(", ")}]`;

@@ -3,6 +3,7 @@
 // `description` completes the sentence "it is not ..." where a value does not fit.
 
 import { MAX_CPUS_TEXT } from "../protocol/cpus";
+import { MAX_RULE_TENANTS, MAX_RULES, SHARES } from "../protocol/rules";
 import * as schema from "../protocol/schema";
 
 const { Specification } = schema;
@@ -27,6 +28,7 @@ export interface Schema {
   maximum?: number;
   multipleOf?: number;
   items?: Schema;
+  minItems?: number;
   maxItems?: number;
   uniqueItems?: boolean;
   properties?: Record<string, Schema>;
@@ -83,6 +85,12 @@ const count = (minimum: number, maximum: number, otherwise?: number): Schema => 
 const choice = (words: readonly string[]): Schema => ({ type: "string", enum: words, default: words[0] });
 const yes = (otherwise: boolean): Schema => ({ type: "boolean", default: otherwise });
 const list = (items: Schema, maxItems: number): Schema => ({ type: "array", items, maxItems });
+const CPUS: Schema = {
+  type: "string",
+  maxLength: MAX_CPUS_TEXT,
+  pattern: "^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$",
+  description: "a set of CPUs in rising order, like 0-3,6",
+};
 const names = (maxItems: number): Schema => ({ ...list(NAME, maxItems), uniqueItems: true });
 const object = (properties: Record<string, Schema>, ...required: string[]): Schema => ({
   type: "object",
@@ -108,14 +116,26 @@ function sizeText(bytes: number): string {
 }
 
 /** Names of the fields whose value is a size. */
-export const SIZES: readonly string[] = [schema.FIELD_MEMORY, schema.FIELD_BALLOON];
+export const SIZES: readonly string[] = [
+  schema.FIELD_MEMORY,
+  schema.FIELD_BALLOON,
+  schema.FIELD_SIZE,
+  schema.FIELD_FLOOR,
+];
 
 const VM_FIELDS: Record<string, Schema> = {
   tenant: { ...NAME, default: schema.TENANT_DEFAULT },
   tags: names(Specification.MAX_TAGS),
   protected: yes(false),
   memory: size(2 * MIB, 256 * GIB, PAGE),
-  balloon: size(16 * MIB, 256 * GIB, PAGE),
+  balloon: {
+    anyOf: [
+      ...size(16 * MIB, 256 * GIB, PAGE).anyOf!,
+      object({ size: size(16 * MIB, 256 * GIB, PAGE), floor: size(16 * MIB, 256 * GIB, PAGE) }),
+    ],
+    description:
+      "a size, what is left to the VM, or {size, floor}: the host may take more, down to the floor",
+  },
   vcpus: count(1, 16, 1),
   scheduling: choice([schema.SCHEDULING_SHARED, schema.SCHEDULING_RESERVED, schema.SCHEDULING_DEDICATED]),
   weight: count(1, 10000),
@@ -194,6 +214,12 @@ export const HOST_SCHEMA: Schema = {
       version: { const: Specification.VERSION },
       host: object({ name: NAME }, "name"),
       tenants: list({ $ref: "#/$defs/tenant" }, Specification.MAX_TENANTS),
+      mitigations: object({
+        between: choice(schema.LEVELS),
+        within: choice(schema.LEVELS),
+        exits: choice(schema.LEVELS),
+      }),
+      rules: list({ $ref: "#/$defs/rule" }, MAX_RULES),
       profiles: { type: "object", propertyNames: NAME, additionalProperties: { $ref: "#/$defs/profile" } },
       vms: list({ $ref: "#/$defs/vm" }, Specification.MAX_VMS),
     },
@@ -202,8 +228,16 @@ export const HOST_SCHEMA: Schema = {
   ),
   $defs: {
     tenant: object(
-      { name: NAME, memory: size(1, 2 ** 48, 1), vms: count(1, 65536), vcpus: count(1, 65536) },
+      { name: NAME, memory: size(1, 2 ** 48, 1), vms: count(1, 65536), vcpus: count(1, 65536), cpus: CPUS },
       "name",
+    ),
+    rule: object(
+      {
+        tenants: { ...names(MAX_RULE_TENANTS), minItems: 2 },
+        share: { ...list({ type: "string", enum: SHARES }, SHARES.length), uniqueItems: true, minItems: 1 },
+      },
+      "tenants",
+      "share",
     ),
     profile: object(VM_FIELDS),
     vm: vm({ profile: NAME }, [...STARTS, { required: ["profile"] }]),

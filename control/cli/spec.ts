@@ -1,11 +1,12 @@
 // Reads what VMs and hosts should be, from options or from a file, and checks what can be checked here.
 
 import { type Message, cborEncode } from "../protocol/node/cbor";
+import { cpuList } from "../protocol/cpus";
 import * as schema from "../protocol/schema";
 import type { Arguments } from "./arguments";
 import { type PlinthError, usageError } from "./errors";
 import { nearest } from "./nearest";
-import type { TenantSpec, VmSpec } from "./results";
+import type { MitigationsSpec, RuleSpec, TenantSpec, VmSpec } from "./results";
 import { isFields, schemaProblem } from "./schema-check";
 import { type Fields, readSpecFile } from "./spec-file";
 import { HOST_SCHEMA, SIZES, VM_SCHEMA } from "./spec-schema";
@@ -39,6 +40,8 @@ export interface HostSpec {
   version: number;
   host?: { name?: string };
   tenants?: TenantSpec[];
+  rules?: RuleSpec[];
+  mitigations?: MitigationsSpec;
   vms: VmSpec[];
 }
 
@@ -51,13 +54,13 @@ export function readHostSpec(file: string): HostSpec {
 export function hostSpecOf(value: Fields, file: string): HostSpec {
   if (!("vms" in value))
     throw usageError(`${file}: a host specification has 'version', 'host' and 'vms'`, "plinth help apply");
-  const { version, host, tenants, profiles, vms } = checkHost(value, file);
+  const { version, host, tenants, rules, mitigations, profiles, vms } = checkHost(value, file);
   return {
     version: version as number,
     ...(host ? { host } : {}),
-    ...(tenants
-      ? { tenants: (tenants as Fields[]).map((tenant) => withBytes(tenant, `${file}, tenant`)) }
-      : {}),
+    ...(tenants ? { tenants: (tenants as Fields[]).map((tenant) => completeTenant(tenant, file)) } : {}),
+    ...(rules ? { rules } : {}),
+    ...(mitigations ? { mitigations } : {}),
     vms: (vms as Fields[]).map((vm) => {
       const where = `${file}, VM '${String(vm.name)}'`;
       return completeVm({ start: true, ...withProfile(vm, profiles, where) }, where);
@@ -122,7 +125,18 @@ function withBytes(fields: Fields, where: string): Fields {
   const out = { ...fields };
   for (const key of SIZES)
     if (typeof out[key] === "string") out[key] = parseSize(out[key], `${where}: ${key}`);
+  const { balloon } = out;
+  if (isFields(balloon)) out.balloon = withBytes(balloon, `${where}, balloon`);
   return out;
+}
+
+/** A tenant with its sizes in bytes. */
+function completeTenant(fields: Fields, file: string): TenantSpec {
+  const where = `${file}, tenant '${String(fields.name)}'`;
+  const tenant = withBytes(fields, where) as unknown as TenantSpec;
+  if (tenant.cpus !== undefined && cpuList(tenant.cpus).length === 0)
+    throw wrong(where, `cpus '${tenant.cpus}' is no set of CPUs in rising order, like 0-3,6`);
+  return tenant;
 }
 
 /** A VM in full, as the host reads it. */
@@ -131,7 +145,11 @@ function completeVm(fields: Fields, where: string): VmSpec {
   const problem = schemaProblem(vm, VM_SCHEMA);
   if (problem) throw wrong(where, problem);
   const spec = vm as unknown as VmSpec;
-  if (spec.balloon !== undefined && spec.balloon > spec.memory)
+  const { balloon = {} } = spec;
+  const { size = spec.memory, floor = size } = typeof balloon === "number" ? { size: balloon } : balloon;
+  if (size > spec.memory)
     throw wrong(where, "balloon must be no more than memory: it is what is left to the VM");
+  if (floor > size)
+    throw wrong(where, "balloon.floor must be no more than what the balloon leaves to the VM");
   return spec;
 }

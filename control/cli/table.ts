@@ -11,6 +11,7 @@ import { doctor, free, hardware, images, ls, show, status } from "./commands/ins
 import { balloon, create, pause, reset, resume, rm, start, stop } from "./commands/lifecycle";
 import { completion, help, man, version } from "./commands/meta";
 import { port } from "./commands/port";
+import { policyCheck, policyExplain } from "./commands/policy";
 import { rigDown, rigShow, rigUp } from "./commands/rig";
 import { apply, check, diff, exportCommand, schemaCommand, set, tenants } from "./commands/spec";
 import { shell } from "./commands/shell";
@@ -49,6 +50,8 @@ export function commandTable(): readonly Command[] {
     tenants,
     tenantSet,
     tenantRm,
+    policyExplain,
+    policyCheck,
     images,
     free,
     doctor,

@@ -21,15 +21,18 @@ import { disksForget } from "./disks";
 import { emit } from "./events";
 import { HostSpec } from "./host-spec";
 import { networksAssign } from "./networks";
+import { ShareRule } from "../protocol/rules";
 import { Fault } from "./outcome";
-import { sharesGive, sharesReturn } from "./shares";
+import { Mitigations, mitigationsGet, mitigationsSet } from "./mitigations";
+import { denialsKeep, rulesAll, rulesSet } from "./rules";
+import { sharesGive, sharesMove, sharesReturn } from "./shares";
 import { VmSpec } from "./spec";
-import { Tenant, tenantsAll, tenantsSet } from "./tenants";
+import { Tenant, tenantNames, tenantsAll, tenantsSet } from "./tenants";
 import { counted, quoted } from "./text";
 import { Vm } from "./vm";
 import { vmCreate, vmLaunch, vmRemove, vmSendTarget, vmStart } from "./vm-actions";
 import { vmCost, vmForgetLink, vmShare, vmTearDown } from "./vm-builder";
-import { hostNameGet, hostNameSet, vmFind, vmForget, vmPark, vmSave, vmUnpark } from "./vms";
+import { hostNameGet, hostNameSet, vmFind, vmForget, vmPark, vmsAll, vmSave, vmUnpark } from "./vms";
 
 /** A VM before it was changed, parked or started. */
 class Before {
@@ -52,6 +55,8 @@ class Before {
 class Journal {
   hostName: string = hostNameGet();
   tenants: Tenant[] = tenantsAll();
+  rules: ShareRule[] = rulesAll();
+  mitigations: Mitigations = mitigationsGet();
   changed: Before[] = [];
   restarted: Before[] = [];
   parked: Before[] = [];
@@ -62,7 +67,7 @@ class Journal {
 /** Gives a VM what of a specification changes while it runs. */
 export function vmChange(vm: Vm, spec: VmSpec): void {
   const balloon = spec.balloon > 0 ? spec.balloon : spec.memory;
-  const moved = spec.balloon != vm.spec.balloon || vm.ended;
+  const moved = spec.balloon != vm.spec.balloon || spec.floor != vm.spec.floor || vm.ended;
   vm.spec = spec;
   vm.cost = vmCost(vm);
   if (moved) vm.target = balloon;
@@ -80,6 +85,8 @@ function specOf(host: HostSpec, name: string): VmSpec {
 export function applyPlan(host: HostSpec, plan: Plan): Fault | null {
   const journal = new Journal();
   tenantsSet(host.tenants);
+  rulesSet(host.rules);
+  mitigationsSet(host.mitigations);
   hostNameSet(host.name);
   endVms(host, plan, journal);
   assignNetworks(journal.restarted);
@@ -168,6 +175,8 @@ function start(host: HostSpec, action: string, name: string, journal: Journal): 
 
 /** The VMs that went are forgotten for good. */
 function commit(plan: Plan, journal: Journal): void {
+  denialsKeep(tenantNames());
+  sharesMove(vmsAll(), journal.tenants);
   for (let i = 0; i < journal.parked.length; i++) {
     const vm = journal.parked[i].vm;
     vmForgetLink(vm);
@@ -186,6 +195,8 @@ function commit(plan: Plan, journal: Journal): void {
 /** Takes everything back; VMs that were ended are started again. */
 function takeBack(journal: Journal, place: string, cause: Fault): Fault {
   tenantsSet(journal.tenants);
+  rulesSet(journal.rules);
+  mitigationsSet(journal.mitigations);
   hostNameSet(journal.hostName);
   for (let i = 0; i < journal.created.length; i++) vmRemove(journal.created[i], true);
   for (let i = 0; i < journal.started.length; i++) stopAgain(journal.started[i]);

@@ -3,6 +3,7 @@
 import { CAP_SELF, Failure, ObjectType, PAGE_SIZE, Right, DomainState, VcpuState } from "../gen/abi";
 import { CapInfo, DomainInfo, VcpuInfo } from "../gen/layout";
 import { capInfo, domainInfo, log, vcpuInfo } from "../lib/binding";
+import { Refusal } from "../protocol/planner";
 import { LINK_CONFIG_MAX, readConfig } from "../lib/link";
 import {
   BOOT_AUTO,
@@ -42,6 +43,9 @@ import { linkAddress, MAX_DISKS, vmSlot, VmSlot, vmsThatFit } from "./slots";
 import { HostSpec, readHostSpec } from "./host-spec";
 import { DiskSpec, isName, ModuleSpec, VmSpec } from "./spec";
 import { stashProblem } from "./stash-form";
+import { planTenants } from "./planning";
+import { Mitigations, mitigationsSet } from "./mitigations";
+import { policyDenied, rulesSet } from "./rules";
 import { tenantsSet } from "./tenants";
 import { clean, counted, fieldText, grouped, quoted } from "./text";
 import { upgradeFresh, upgradeRestore } from "./upgrade";
@@ -91,17 +95,25 @@ export function bootFresh(): string {
   manifestCheck();
   for (let i = 0; i < damages().length; i++) problem("", damages()[i], DAMAGE_NEXT);
   const spec = readSpecModule();
+  mitigationsSet(spec != null ? spec.mitigations : new Mitigations());
   if (spec == null)
     return problems.length > 0
       ? "no VMs were started"
       : 'there is no module "spec", so there are no VMs; next: create';
   tenantsSet(spec.tenants);
+  rulesSet(spec.rules);
   hostNameSet(spec.name);
+  const denied = planTenants(spec.tenants, spec.rules);
   for (let i = 0; i < spec.faults.length; i++)
     problem(spec.faults[i].object, spec.faults[i].message, spec.faults[i].next);
+  for (let i = 0; i < denied.length; i++) {
+    problem("", denied[i].message, denied[i].next);
+    if (denied[i].denied != "") policyDenied(denied[i].tenant, denied[i].denied, "", denied[i].message);
+  }
   let started = 0;
   for (let i = 0; i < spec.vms.length; i++) {
     const wanted = spec.vms[i];
+    if (isDenied(denied, wanted.tenant)) continue;
     const fault = vmCreate(wanted);
     if (fault == null && wanted.start) {
       vmStartSoon(vmFind(wanted.name)!);
@@ -118,6 +130,11 @@ export function bootFresh(): string {
     started.toString() +
     " starting"
   );
+}
+
+function isDenied(refusals: Refusal[], tenant: string): bool {
+  for (let i = 0; i < refusals.length; i++) if (refusals[i].object == tenant) return true;
+  return false;
 }
 
 function readSpecModule(): HostSpec | null {

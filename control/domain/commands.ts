@@ -2,6 +2,7 @@
 // document or a fault; shell.ts prints what frames only encode.
 
 import {
+  DENIED_PROTECTED,
   ErrorCode,
   EVENT_VM_CHANGED,
   FIELD_DATA,
@@ -9,10 +10,12 @@ import {
   FIELD_FORCE,
   FIELD_FROM,
   FIELD_IMAGES,
+  FIELD_MITIGATIONS,
   FIELD_NAME,
   FIELD_NEXT,
   FIELD_PROTECTED,
   FIELD_REASON,
+  FIELD_RULES,
   FIELD_SINCE,
   FIELD_SIZE,
   FIELD_SPEC,
@@ -27,6 +30,7 @@ import {
   OP_CREATE,
   OP_DOCTOR,
   OP_HARDWARE,
+  OP_HARDWARE_MITIGATIONS,
   OP_HARDWARE_PCI,
   OP_EVENTS,
   OP_IMAGES,
@@ -34,9 +38,11 @@ import {
   OP_LS,
   OP_PAUSE,
   OP_PLAN,
+  OP_POLICY,
   OP_RESET,
   OP_RESUME,
   OP_RM,
+  OP_RULES,
   OP_SET,
   OP_SHOW,
   OP_SPEC_PUT,
@@ -62,9 +68,12 @@ import { emit, eventAfter } from "./events";
 import { kernelLog, modules } from "./host";
 import { factsResult } from "./facts-log";
 import { hardwareResult, pciResult } from "./hardware";
+import { mitigationsGet, mitigationsResult } from "./mitigations";
 import { Fault, Outcome } from "./outcome";
 import { policyAdmit } from "./policy";
 import { doctorResult, showResult, statusResult, tenantsResult } from "./reports";
+import { policyResult } from "./explain";
+import { policyDenied, rulesToValue } from "./rules";
 import { readVmChanges, readVmSpec } from "./spec";
 import { clean, nearest, quoted } from "./text";
 import { tenantRemove, tenantSet } from "./tenant-actions";
@@ -119,6 +128,7 @@ export const enum Words {
   EVENTS = 11,
   CONSOLE = 12,
   IMAGE = 13,
+  POLICY = 14,
 }
 
 const MAX_ROW_REASON = 60;
@@ -224,6 +234,19 @@ const table: Command[] = [
   ),
   new Command(OP_TENANT_RM, "", Words.TENANT, "", "", tenantRemove),
   new Command(
+    OP_POLICY,
+    "policy",
+    Words.POLICY,
+    "policy explain A B, or policy check",
+    "what can flow between two domains; what is forbidden",
+    policyResult,
+  ),
+  new Command(OP_RULES, "", Words.NONE, "", "", (request: Value): Outcome =>
+    Outcome.of(
+      Value.map().put(FIELD_RULES, rulesToValue()).put(FIELD_MITIGATIONS, mitigationsGet().toValue()),
+    ),
+  ),
+  new Command(
     OP_LOGS,
     "logs",
     Words.OPTIONAL_VM,
@@ -258,6 +281,9 @@ const table: Command[] = [
     "hardware",
     "what the machine is, and what it lacks",
     (request: Value): Outcome => Outcome.of(hardwareResult()),
+  ),
+  new Command(OP_HARDWARE_MITIGATIONS, "", Words.NONE, "", "", (request: Value): Outcome =>
+    Outcome.of(mitigationsResult()),
   ),
   new Command(OP_HARDWARE_PCI, "", Words.NONE, "", "", (request: Value): Outcome =>
     Outcome.of(pciResult(request.getUint(FIELD_FROM))),
@@ -325,6 +351,7 @@ function rowOf(vm: Vm): Outcome {
 function guardOf(vm: Vm, verb: string, request: Value): Fault | null {
   if (!vm.spec.guarded || (request.getBool(FIELD_FORCE) && request.getBool(FIELD_PROTECTED))) return null;
   const next = verb + " " + vm.name + " --force --protected";
+  policyDenied(vm.spec.tenant, DENIED_PROTECTED, vm.name, verb + " of a protected VM");
   return new Fault(ErrorCode.DENIED, "VM " + quoted(vm.name) + " is protected", vm.name, next);
 }
 

@@ -28,6 +28,7 @@ import { documentBuffer, freePages } from "./host";
 import { HostSpec, readHostSpec } from "./host-spec";
 import { Fault, Outcome } from "./outcome";
 import { digestOf, planSpec } from "./planning";
+import { policyDenied } from "./rules";
 import { clean, counted } from "./text";
 import { Kind, Value } from "./value";
 
@@ -133,6 +134,10 @@ export function draftApply(request: Value): Outcome {
 }
 
 function refused(plan: Plan): Fault {
+  for (let i = 0; i < plan.refusals.length; i++) {
+    const refusal = plan.refusals[i];
+    if (refusal.denied != "") policyDenied(refusal.tenant, refusal.denied, "", refusal.message);
+  }
   const first = plan.refusals[0];
   const more = plan.refusals.length - 1;
   const text = first.message + (more > 0 ? " (and " + counted(more, "refusal") + " more)" : "");

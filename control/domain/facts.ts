@@ -5,7 +5,9 @@ import { Plan, PlanHost, PlanTenant, PlanVm, Refusal } from "../protocol/planner
 import {
   EVENT_POLICY,
   FIELD_ACTION,
+  FIELD_CACHES,
   FIELD_CODE,
+  FIELD_CORES,
   FIELD_COST,
   FIELD_CPUS,
   FIELD_DIGEST,
@@ -18,6 +20,7 @@ import {
   FIELD_HOOKS,
   FIELD_MEMORY,
   FIELD_MESSAGE,
+  FIELD_MITIGATIONS,
   FIELD_NAME,
   FIELD_NEEDS,
   FIELD_NETWORKS,
@@ -28,6 +31,7 @@ import {
   FIELD_REASON,
   FIELD_REFUSALS,
   FIELD_RESTARTS,
+  FIELD_RULES,
   FIELD_RUNNING,
   FIELD_SPEC,
   FIELD_START,
@@ -45,6 +49,7 @@ import {
 } from "../protocol/schema";
 import { policyHooks } from "./hooks/chosen";
 import { HookAction, HookVm } from "./hooks/hooks";
+import { rulesToValue } from "./rules";
 import { namesToValue, VmSpec } from "./spec";
 import { clean } from "./text";
 import { Value } from "./value";
@@ -89,7 +94,8 @@ function tenantToValue(tenant: PlanTenant): Value {
     .putText(FIELD_NAME, tenant.name)
     .putUint(FIELD_MEMORY, tenant.memory)
     .putUint(FIELD_VMS, tenant.vms)
-    .putUint(FIELD_VCPUS, tenant.vcpus);
+    .putUint(FIELD_VCPUS, tenant.vcpus)
+    .putText(FIELD_CPUS, tenant.cpus);
 }
 
 function vmToValue(vm: PlanVm): Value {
@@ -119,6 +125,12 @@ function planVmToValue(vm: PlanVm): Value {
   return refusal != null ? value.put(FIELD_REFUSALS, refusalToValue(refusal)) : value;
 }
 
+function unitsToValue(units: i32[]): Value {
+  const list = Value.list();
+  for (let i = 0; i < units.length; i++) list.add(Value.uint(units[i]));
+  return list;
+}
+
 function hostToValue(host: PlanHost): Value {
   const tenants = Value.list();
   const vms = Value.list();
@@ -129,11 +141,22 @@ function hostToValue(host: PlanHost): Value {
     .putUint(FIELD_FREE, host.free)
     .putUint(FIELD_CPUS, host.cpus)
     .put(FIELD_TENANTS, tenants)
-    .put(FIELD_VMS, vms);
+    .put(FIELD_VMS, vms)
+    .put(FIELD_RULES, rulesToValue(host.rules))
+    .putText(FIELD_MITIGATIONS, host.mitigations)
+    .put(FIELD_CORES, unitsToValue(host.cores))
+    .put(FIELD_CACHES, unitsToValue(host.caches));
 }
 
-/** Of a new VM: its tenant, and the VMs that this has already. */
-export function factsOfNew(spec: VmSpec, tenant: PlanTenant, vms: PlanVm[], vm: PlanVm, plan: Plan): void {
+/** Of a new VM: what admitNew was told. */
+export function factsOfNew(
+  spec: VmSpec,
+  host: PlanHost,
+  tenant: PlanTenant,
+  vms: PlanVm[],
+  vm: PlanVm,
+  plan: Plan,
+): void {
   if (pending != null) return;
   const others = Value.list();
   for (let i = 0; i < vms.length; i++) others.add(vmToValue(vms[i]));
@@ -143,6 +166,7 @@ export function factsOfNew(spec: VmSpec, tenant: PlanTenant, vms: PlanVm[], vm: 
     .put(FIELD_VMS, others)
     .put(FIELD_VM, vmToValue(vm))
     .put(FIELD_VERDICT, verdictOf(plan, 0));
+  if (host.tenants.length > 0) pending!.put(FIELD_HAVE, hostToValue(host));
 }
 
 /** Of a VM that is changed while it runs. */

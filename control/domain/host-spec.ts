@@ -3,21 +3,28 @@
 import {
   ErrorCode,
   FIELD_HOST,
+  FIELD_MITIGATIONS,
   FIELD_NAME,
+  FIELD_RULES,
   FIELD_TENANTS,
   FIELD_VERSION,
   FIELD_VMS,
   Specification,
   TENANT_DEFAULT,
 } from "../protocol/schema";
+import { ShareRule } from "../protocol/rules";
 import { Fault } from "./outcome";
 import { bad, checkFields, isName, readVmSpec, takeProblem, VmSpec } from "./spec";
+import { Mitigations, readMitigations } from "./mitigations";
+import { readRules } from "./rules";
 import { readTenants, Tenant } from "./tenants";
 import { Kind, Value } from "./value";
 
 export class HostSpec {
   name: string = "plinth";
   tenants: Tenant[] = [new Tenant(TENANT_DEFAULT)];
+  rules: ShareRule[] = [];
+  mitigations: Mitigations = new Mitigations();
   vms: VmSpec[] = [];
   faults: Fault[] = [];
 
@@ -26,7 +33,14 @@ export class HostSpec {
   }
 }
 
-const HOST_FIELDS: string[] = [FIELD_VERSION, FIELD_HOST, FIELD_TENANTS, FIELD_VMS];
+const HOST_FIELDS: string[] = [
+  FIELD_VERSION,
+  FIELD_HOST,
+  FIELD_TENANTS,
+  FIELD_RULES,
+  FIELD_MITIGATIONS,
+  FIELD_VMS,
+];
 
 /** Reads a host specification; what is wrong is left out and gives a fault each. */
 export function readHostSpec(value: Value | null): HostSpec {
@@ -56,6 +70,14 @@ export function readHostSpec(value: Value | null): HostSpec {
   host.tenants = readTenants(value!.get(FIELD_TENANTS));
   const tenants = takeProblem();
   if (tenants != "") host.fault(tenants, "tenants");
+  const rules = readRules(value!.get(FIELD_RULES));
+  const wrongRules = takeProblem();
+  if (wrongRules != "") host.fault(wrongRules, "tenants");
+  else host.rules = rules;
+  const mitigations = readMitigations(value!.get(FIELD_MITIGATIONS));
+  const wrongLevels = takeProblem();
+  if (wrongLevels != "") host.fault(wrongLevels, "hardware");
+  else host.mitigations = mitigations;
   const vms = value!.get(FIELD_VMS);
   if (vms == null || vms.kind != Kind.LIST) host.fault("it has no list vms", "help create");
   readVms(host, value!.getList(FIELD_VMS));

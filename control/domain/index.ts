@@ -3,6 +3,7 @@
 import { ABI_VERSION, EVENT_DOMAIN } from "../gen/abi";
 import { capDrop, log, now, timerCreate, timerSet } from "../lib/binding";
 import { auditTick } from "./audit";
+import { balloonsTick } from "./balloons";
 import { clockStart } from "./clock";
 import { bootAgain, bootFresh, bootProblems } from "./boot";
 import { eventsFollow, eventsListen } from "./events";
@@ -70,6 +71,7 @@ function finish(due: u64): void {
   const time = uptimeMs();
   policyTick(time);
   let next = min(min(vmsTick(time), portsTick(time)), min(min(lineTick(time), shellTick(time)), due));
+  next = min(next, balloonsTick(time));
   if (unfinished != 0) next = time;
   lineFlush();
   auditTick(time);

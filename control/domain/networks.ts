@@ -8,6 +8,7 @@ import { capDrop, capGrant, channelCreate, channelSignal, memCreate, memMap, mem
 import { sharedStore32 } from "../lib/binding";
 import { CABLE_SIZE, CABLE_STEP, cableSide, CAP_CABLES, GPA_CABLES } from "../lib/cable";
 import {
+  DENIED_NETWORKS,
   ErrorCode,
   FIELD_MAC,
   FIELD_NETWORK,
@@ -16,7 +17,10 @@ import {
   LINK_INDEX,
   LINK_SIDE,
 } from "../protocol/schema";
+import { cableText } from "../protocol/planner";
+import { mayShare, SHARE_NETWORKS } from "../protocol/rules";
 import { Fault } from "./outcome";
+import { policyDenied, rulesAll } from "./rules";
 import { GPA_CABLE, MAX_NETWORKS, networkSlot, NetworkSlot, VmSlot, vmSlot } from "./slots";
 import { CardSpec, VmSpec } from "./spec";
 import { quoted } from "./text";
@@ -49,7 +53,23 @@ export function networksAssign(vm: Vm): Fault | null {
   return null;
 }
 
+/** A network is one tenant's, but for a rule. */
+function tenantsFault(vm: Vm, network: string): Fault | null {
+  const owners = cardsOf(network, vm);
+  for (let i = 0; i < owners.length; i++) {
+    const owner = owners[i].spec.tenant;
+    if (mayShare(rulesAll(), owner, vm.spec.tenant, SHARE_NETWORKS)) continue;
+    const cause = cableText(network, owners[i].name, owner, vm.spec.tenant);
+    const text = "VM " + quoted(vm.name) + ": " + cause;
+    policyDenied(vm.spec.tenant, DENIED_NETWORKS, vm.name, text);
+    return new Fault(ErrorCode.DENIED, text, vm.name, "policy check");
+  }
+  return null;
+}
+
 function assign(vm: Vm, spec: CardSpec): Fault | null {
+  const foreign = tenantsFault(vm, spec.network);
+  if (foreign != null) return foreign;
   let used: u32 = 0; // numbers of networks
   let sides: u32 = 0; // of this network
   let index: u32 = MAX_NETWORKS;

@@ -1,29 +1,36 @@
 // What the planner is told: this host, and a specification, each VM with what it costs here.
 
-import { FIELD_BALLOON, FIELD_MEMORY, FIELD_NAME } from "../protocol/schema";
+import { FIELD_BALLOON, FIELD_FLOOR, FIELD_MEMORY, FIELD_NAME, FIELD_SIZE } from "../protocol/schema";
 import { crc32c } from "../lib/crc32c";
 import { planAdmitted, stepsText } from "../protocol/admission";
-import { exactSize, Plan, PlanHost, PlanTenant, PlanVm, Refusal } from "../protocol/planner";
+import { checkIsolation, exactSize, Plan, PlanHost, PlanTenant, PlanVm, Refusal } from "../protocol/planner";
+import { ShareRule } from "../protocol/rules";
 import { PAGE_SIZE } from "../gen/abi";
 import { factsOfPlan } from "./facts";
 import { freePages, info } from "./host";
 import { policyHooks } from "./hooks/chosen";
 import { HostSpec } from "./host-spec";
 import { cablesNeeded } from "./networks";
+import { mitigationsGet } from "./mitigations";
 import { Fault } from "./outcome";
+import { rulesAll } from "./rules";
 import { VmSpec } from "./spec";
 import { Tenant, tenantsAll } from "./tenants";
 import { utf8 } from "./text";
+import { cacheUnits, coreUnits } from "./topology";
 import { Kind, Value } from "./value";
 import { Vm } from "./vm";
 import { imagesAdmit, vmCost, vmFrees, vmNeeds } from "./vm-builder";
 import { hostNameGet, vmFind, vmFreeIndex, vmsAll } from "./vms";
+
+const SIZES: string[] = [FIELD_MEMORY, FIELD_BALLOON, FIELD_SIZE, FIELD_FLOOR];
 
 export function planTenant(tenant: Tenant): PlanTenant {
   const out = new PlanTenant(tenant.name);
   out.memory = tenant.memory;
   out.vms = tenant.vms;
   out.vcpus = tenant.vcpus;
+  out.cpus = tenant.cpus;
   return out;
 }
 
@@ -42,7 +49,7 @@ export function planCost(vm: Vm): PlanVm {
 function textOf(field: string, value: Value): string {
   switch (value.kind) {
     case Kind.UINT:
-      if (field == FIELD_MEMORY || field == FIELD_BALLOON) return exactSize(value.number);
+      if (SIZES.includes(field)) return exactSize(value.number);
       return value.number.toString();
     case Kind.BOOL:
       return value.number != 0 ? "yes" : "no";
@@ -93,9 +100,10 @@ function planWanted(spec: VmSpec, newIndex: i32): PlanVm {
 function planHave(): PlanHost {
   const out = new PlanHost();
   out.name = hostNameGet();
+  out.mitigations = mitigationsGet().text;
   out.free = freePages() * PAGE_SIZE;
   out.cpus = info().cpus;
-  out.tenants = tenantsAll().map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
+  tenantsOf(out, tenantsAll(), rulesAll());
   out.vms = vmsAll().map<PlanVm>((vm: Vm): PlanVm => planVm(vm));
   return out;
 }
@@ -106,11 +114,35 @@ export function digestOf(plan: Plan): u32 {
   return crc32c(changetype<usize>(bytes), bytes.length);
 }
 
+function tenantsOf(host: PlanHost, tenants: Tenant[], rules: ShareRule[]): void {
+  host.rules = rules;
+  host.tenants = tenants.map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
+  host.cores = coreUnits();
+  host.caches = cacheUnits();
+}
+
+/** What of tenants themselves the policy forbids on this host; a refusal names a tenant. */
+export function planTenants(tenants: Tenant[], rules: ShareRule[]): Refusal[] {
+  const host = new PlanHost();
+  tenantsOf(host, tenants, rules);
+  const plan = new Plan();
+  checkIsolation(host, host, plan);
+  return plan.refusals;
+}
+
+/** What a new VM of a tenant is decided by beside its limits: which CPUs tenants have, if this has any of its own. */
+export function planBeside(tenant: Tenant): PlanHost {
+  const host = new PlanHost();
+  if (tenant.cpus != "") tenantsOf(host, tenantsAll(), rulesAll());
+  return host;
+}
+
 /** The steps from what this host is to a specification, or what forbids it. `decides`: it is to be done. */
 export function planSpec(spec: HostSpec, decides: bool): Plan {
   const want = new PlanHost();
   want.name = spec.name;
-  want.tenants = spec.tenants.map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
+  want.mitigations = spec.mitigations.text;
+  tenantsOf(want, spec.tenants, spec.rules);
   const index = vmFreeIndex();
   for (let i = 0; i < spec.vms.length; i++) want.vms.push(planWanted(spec.vms[i], index));
   const have = planHave();

@@ -22,10 +22,19 @@ import {
   FIELD_CPUS,
   FIELD_EXITS,
   FIELD_FEATURES,
+  FIELD_FLOOR,
   FIELD_FORWARDED,
   FIELD_FREE,
+  FIELD_HELD,
   FIELD_HOST,
+  FIELD_HYPERCALLS,
   FIELD_INTERRUPTS,
+  FIELD_IPIS,
+  FIELD_LOG_DROPPED,
+  FIELD_MODEL,
+  FIELD_OVER_MS,
+  FIELD_RATES,
+  FIELD_THROTTLED,
   FIELD_KERNEL,
   FIELD_KERNEL_BYTES,
   FIELD_LAST_EXIT,
@@ -54,6 +63,7 @@ import {
   FIELD_UPTIME_MS,
   FIELD_VERSION,
   FIELD_VMS,
+  FIELD_DENIALS,
   FIELD_DEVICES,
   FIELD_DEVICE,
   FIELD_REQUESTS,
@@ -82,6 +92,9 @@ import { damages } from "./manifest";
 import { cardMac } from "./networks";
 import { vmSlot, VmSlot } from "./slots";
 import { bootProblems } from "./boot";
+import { openFlaws } from "./mitigations";
+import { balloonRead } from "./balloons";
+import { denialsOf, denialsTotal } from "./rules";
 import { Tenant, tenantsAll } from "./tenants";
 import { counted, mib, quoted } from "./text";
 import { uartOverruns } from "./uart";
@@ -92,8 +105,10 @@ import { Vm } from "./vm";
 import { modelBytes } from "./vm-builder";
 import { hostNameGet, vmsAll } from "./vms";
 
-/** The virtio id of a balloon. */
-const BALLOON: u32 = 5;
+/** The counter of exits that are hypercalls: VMCALL. */
+const HYPERCALL_EXIT: u32 = 18;
+/** Elsewhere the CPU is an emulator's, and has what that says. */
+const BARE_METAL: string = "bare metal";
 
 const capPage: usize = memory.data(96, 16);
 const domainPage: usize = memory.data(128, 16);
@@ -134,6 +149,7 @@ export function statusResult(): Value {
     .putUint(FIELD_CONTROL_RESTARTS, info().restarts)
     .putUint(FIELD_BAD_FRAMES, lineBadFrames())
     .putUint(FIELD_OVERRUNS, uartOverruns())
+    .putUint(FIELD_DENIALS, denialsTotal())
     .put(FIELD_FEATURES, used);
 }
 
@@ -157,6 +173,7 @@ export function countVcpus(vm: Vm): VcpuInfo {
     total.forwarded += vcpu.forwarded;
     total.run_time += vcpu.run_time;
     total.ready_time += vcpu.ready_time;
+    total.ipis += vcpu.ipis;
     total.throttles += vcpu.throttles;
     countedCpus.push(vcpu.cpu);
     for (let reason = 0; reason < MAX_EXIT_REASONS; reason++) total.counters[reason] += vcpu.counters[reason];
@@ -223,11 +240,13 @@ function portList(vm: Vm): Value {
 
 /** What a VM's balloon driver says; it and the device model can say what they like. */
 function balloonOf(vm: Vm): Value {
-  const known = readBalloon(vm);
+  const known = balloonRead(vm, countPage);
   const given = known ? min(counted64(Count.BALLOON_PAGES), vm.spec.memory / PAGE_SIZE) : 0;
   const balloon = Value.map()
-    .putUint(FIELD_TARGET, vm.target)
+    .putUint(FIELD_TARGET, vm.leaves)
     .putUint(FIELD_ACTUAL, vm.spec.memory - given * PAGE_SIZE);
+  if (vm.spec.floor > 0)
+    balloon.putUint(FIELD_FLOOR, vm.spec.floor).putUint(FIELD_HELD, vm.target - vm.leaves);
   if (!known || counted64(Count.STAT_TOTAL) == 0) return balloon;
   return balloon
     .putUint(FIELD_TOTAL, counted64(Count.STAT_TOTAL))
@@ -235,17 +254,6 @@ function balloonOf(vm: Vm): Value {
     .putUint(FIELD_AVAILABLE, counted64(Count.STAT_AVAILABLE))
     .putUint(FIELD_CACHES, counted64(Count.STAT_CACHES))
     .putUint(FIELD_MAJOR_FAULTS, counted64(Count.STAT_MAJOR_FAULTS));
-}
-
-/** Reads what is counted of its balloon. False: there is none. */
-function readBalloon(vm: Vm): bool {
-  const link = vm.link;
-  if (link == null || !vm.alive) return false;
-  for (let i: u32 = 0; i < LINK_COUNTERS_SIZE / LINK_COUNTERS_STEP; i++) {
-    link.readCounters(i, countPage);
-    if (<u32>counted64(Count.KIND) == BALLOON) return true;
-  }
-  return false;
 }
 
 function counted64(what: Count): u64 {
@@ -279,7 +287,7 @@ export function tenantRow(tenant: Tenant): Value {
     .putUint(FIELD_MEMORY, memory)
     .putUint(FIELD_VMS, count)
     .putUint(FIELD_VCPUS, vcpus);
-  return tenant.toValue().put(FIELD_USED, used);
+  return tenant.toValue().put(FIELD_USED, used).put(FIELD_DENIALS, denialsOf(tenant.name));
 }
 
 /** The result of `tenants`. */
@@ -288,6 +296,42 @@ export function tenantsResult(): Value {
   const tenants = tenantsAll();
   for (let i = 0; i < tenants.length; i++) list.add(tenantRow(tenants[i]));
   return Value.map().put(FIELD_TENANTS, list);
+}
+
+/** Milliseconds over which rates are told, at least. */
+const RATE_MS: u64 = 1000;
+
+/** Exits and IPIs a second, since somebody looked last. */
+function ratesOf(vm: Vm, total: VcpuInfo): Value {
+  const now = uptimeMs();
+  const over = now - max(vm.sampledAt, vm.since);
+  const known = vm.rates;
+  if (known != null && over < RATE_MS && vm.sampledAt >= vm.since) return known;
+  const fresh = vm.sampledAt < vm.since || total.exits < vm.sampledExits; /* it was started again */
+  const rates = Value.map()
+    .putUint(FIELD_EXITS, perSecond(total.exits - (fresh ? 0 : vm.sampledExits), over))
+    .putUint(FIELD_IPIS, perSecond(total.ipis - (fresh ? 0 : vm.sampledIpis), over))
+    .putUint(FIELD_OVER_MS, over);
+  vm.sampledAt = now;
+  vm.sampledExits = total.exits;
+  vm.sampledIpis = total.ipis;
+  vm.rates = rates;
+  return rates;
+}
+
+function perSecond(count: u64, ms: u64): u64 {
+  return (count * 1000) / max<u64>(ms, 1);
+}
+
+/** What its device model has asked of the kernel, and what of it was too much. */
+function brakesOf(vm: Vm): Value {
+  const out = Value.map();
+  const model = vmSlot(vm.index, VmSlot.MODEL);
+  const about = changetype<DomainInfo>(domainPage);
+  if (!vm.alive || domainInfo(model, domainPage) < 0) return out;
+  if (vcpuInfo(vmSlot(vm.index, VmSlot.MODEL_VCPU), vcpuPage) >= 0)
+    out.putUint(FIELD_HYPERCALLS, changetype<VcpuInfo>(vcpuPage).counters[HYPERCALL_EXIT]);
+  return out.putUint(FIELD_THROTTLED, about.throttled).putUint(FIELD_LOG_DROPPED, about.log_dropped);
 }
 
 /** The result of `show`: its row, and what the kernel counts while it is up. */
@@ -322,6 +366,8 @@ export function showResult(vm: Vm): Value {
     .putUint(FIELD_EXITS, total.exits)
     .putUint(FIELD_INTERRUPTS, total.interrupts)
     .putUint(FIELD_FORWARDED, total.forwarded)
+    .put(FIELD_RATES, ratesOf(vm, total))
+    .put(FIELD_MODEL, brakesOf(vm))
     .put(FIELD_COUNTERS, counters)
     .put(FIELD_DEVICES, deviceList(vm))
     .putUint(FIELD_RUNTIME_MS, ticksToMs(total.run_time))
@@ -377,6 +423,15 @@ export function doctorResult(): Value {
     );
   }
   checkMachine(list, acpiRead());
+  const open = openFlaws();
+  check(
+    list,
+    "mitigations",
+    open.length == 0 || rigName() != BARE_METAL,
+    open.length == 0
+      ? "what this CPU's flaws need is done"
+      : "flaws of this CPU stay open: " + open.join(", "),
+  );
   const problems = bootProblems();
   check(
     list,

@@ -5,6 +5,7 @@ import { VcpuShare } from "../gen/layout";
 import { vcpuShare } from "../lib/binding";
 import { cpuList } from "../protocol/cpus";
 import {
+  EVENT_SPEC_ERROR,
   FIELD_CAP,
   FIELD_CPUS,
   FIELD_LATENCY,
@@ -16,7 +17,9 @@ import {
   SCHEDULING_RESERVED,
   SCHEDULING_SHARED,
 } from "../protocol/schema";
+import { emit } from "./events";
 import { info } from "./host";
+import { Tenant, tenantsAll } from "./tenants";
 import { vmSlot, VmSlot } from "./slots";
 import { Value } from "./value";
 import { Vm } from "./vm";
@@ -96,15 +99,23 @@ export function shareText(share: ShareSpec): string {
 
 const asked = memory.data(48, 8);
 
+/** The CPUs of a VM's tenant, "": all. */
+export function tenantCpus(tenants: Tenant[], vm: Vm): string {
+  for (let i = 0; i < tenants.length; i++) if (tenants[i].name == vm.spec.tenant) return tenants[i].cpus;
+  return "";
+}
+
 function maskOf(list: i32[]): u64 {
   let mask: u64 = 0;
   for (let i = 0; i < list.length; i++) if (list[i] < 64) mask |= (<u64>1) << list[i];
   return mask;
 }
 
-/** The CPUs of a specification, of which policy hooks may choose some. */
+/** The CPUs of a specification, of those of its tenant, of which policy hooks may choose some. */
 function cpusOf(vm: Vm, share: ShareSpec): u64 {
-  const wanted = share.cpus != "" ? maskOf(cpuList(share.cpus)) : u64.MAX_VALUE;
+  const bound = tenantCpus(tenantsAll(), vm);
+  const allowed = bound != "" ? maskOf(cpuList(bound)) : u64.MAX_VALUE;
+  const wanted = allowed & (share.cpus != "" ? maskOf(cpuList(share.cpus)) : u64.MAX_VALUE);
   const placed = wanted & maskOf(vm.placed);
   return placed != 0 ? placed : wanted;
 }
@@ -146,4 +157,19 @@ export function sharesGive(vm: Vm, share: ShareSpec): i64 {
 /** What was promised to a VM may go to others now. */
 export function sharesReturn(vm: Vm): void {
   sharesGive(vm, new ShareSpec());
+}
+
+/** Takes VMs to where their tenants are now: `before` is where those were. */
+export function sharesMove(vms: Vm[], before: Tenant[]): void {
+  const moved: Vm[] = [];
+  for (let i = 0; i < vms.length; i++)
+    if (vms[i].alive && tenantCpus(before, vms[i]) != tenantCpus(tenantsAll(), vms[i])) moved.push(vms[i]);
+  for (let i = 0; i < moved.length; i++) sharesReturn(moved[i]);
+  for (let i = 0; i < moved.length; i++)
+    if (sharesGive(moved[i], moved[i].spec.share) < 0)
+      emit(
+        EVENT_SPEC_ERROR,
+        moved[i].name,
+        "its tenant's CPUs do not have " + shareText(moved[i].spec.share),
+      );
 }

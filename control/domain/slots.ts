@@ -80,3 +80,18 @@ export function linkEvent(index: u32): u32 {
 export function linkOfEvent(event: u32): i32 {
   return event >= EVENT_LINKS ? <i32>(event - EVENT_LINKS) : -1;
 }
+
+/** The VM whose slot this is, or -1. */
+export function vmOfSlot(slot: u32): i32 {
+  return slot >= SLOT_VMS ? <i32>((slot - SLOT_VMS) / SLOTS_PER_VM) : -1;
+}
+
+/** What of its VM is in a slot. */
+export function vmSlotKind(slot: u32): u32 {
+  return (slot - SLOT_VMS) % SLOTS_PER_VM;
+}
+
+/** The network whose slot this is, or -1. */
+export function networkOfSlot(slot: u32): i32 {
+  return slot >= SLOT_NETWORKS && slot < SLOT_VMS ? <i32>((slot - SLOT_NETWORKS) / SLOTS_PER_NETWORK) : -1;
+}

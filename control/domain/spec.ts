@@ -20,6 +20,7 @@ import {
   FIELD_DEBUG_EXIT,
   FIELD_DISKS,
   FIELD_FIRMWARE,
+  FIELD_FLOOR,
   FIELD_IMAGE,
   FIELD_INITRD,
   FIELD_KERNEL,
@@ -41,6 +42,7 @@ import {
   FIELD_RESTART,
   FIELD_RINGS,
   FIELD_SCHEDULING,
+  FIELD_SIZE,
   FIELD_START,
   FIELD_TAGS,
   FIELD_TENANT,
@@ -105,6 +107,8 @@ export class VmSpec {
   memory: u64 = 0;
   /** What its balloon leaves it of that from the start; 0: all. */
   balloon: u64 = 0;
+  /** Down to this the host may take from it when it lacks memory; 0: nothing. */
+  floor: u64 = 0;
   vcpus: u32 = 1;
   kernel: string = "";
   initrd: string = "";
@@ -143,7 +147,8 @@ export class VmSpec {
     if (this.tenant != TENANT_DEFAULT) value.putText(FIELD_TENANT, this.tenant);
     if (this.tags.length > 0) value.put(FIELD_TAGS, namesToValue(this.tags));
     if (this.guarded) value.putBool(FIELD_PROTECTED, true);
-    if (this.balloon > 0) value.putUint(FIELD_BALLOON, this.balloon);
+    if (this.floor > 0) value.put(FIELD_BALLOON, this.balloonToValue());
+    else if (this.balloon > 0) value.putUint(FIELD_BALLOON, this.balloon);
     if (this.firmware != "") value.putText(FIELD_FIRMWARE, this.firmware);
     if (this.console != CONSOLE_SERIAL) value.putText(FIELD_CONSOLE, this.console);
     if (this.boot != BOOT_AUTO) value.putText(FIELD_BOOT, this.boot);
@@ -155,6 +160,12 @@ export class VmSpec {
     if (this.rings != RINGS_PACKED) value.putText(FIELD_RINGS, this.rings);
     this.share.addTo(value);
     return value;
+  }
+
+  private balloonToValue(): Value {
+    const value = Value.map();
+    if (this.balloon > 0) value.putUint(FIELD_SIZE, this.balloon);
+    return value.putUint(FIELD_FLOOR, this.floor);
   }
 
   private modulesToValue(): Value {
@@ -235,6 +246,7 @@ const VM_FIELDS: string[] = [
   FIELD_LATENCY,
   FIELD_CPUS,
 ];
+const BALLOON_FIELDS: string[] = [FIELD_SIZE, FIELD_FLOOR];
 const MODULE_FIELDS: string[] = [FIELD_IMAGE, FIELD_CMDLINE];
 const BOOTS: string[] = [
   BOOT_AUTO,
@@ -304,6 +316,33 @@ export function readUint(value: Value, key: string, low: u64, high: u64, otherwi
     bad(key + " is " + grouped(found.number) + ", it must be " + grouped(low) + " to " + grouped(high));
   else return found.number;
   return otherwise;
+}
+
+/** A size, or a map of size and floor. */
+function readBalloon(spec: VmSpec, value: Value): void {
+  const balloon = value.get(FIELD_BALLOON);
+  if (balloon == null) return;
+  const isMap = balloon.kind == Kind.MAP;
+  if (isMap) checkFields(balloon, BALLOON_FIELDS, " in balloon");
+  if (isMap) spec.floor = readBytes(balloon, FIELD_FLOOR, "balloon.floor");
+  spec.balloon = isMap
+    ? readBytes(balloon, FIELD_SIZE, "balloon.size")
+    : readBytes(value, FIELD_BALLOON, FIELD_BALLOON);
+  const most = spec.balloon > 0 ? spec.balloon : spec.memory;
+  if (spec.balloon > spec.memory)
+    bad("balloon is " + grouped(spec.balloon) + ", it must be no more than memory, " + grouped(spec.memory));
+  else if (spec.floor > most)
+    bad(
+      "balloon.floor is " + grouped(spec.floor) + ", it must be no more than what is left, " + grouped(most),
+    );
+}
+
+function readBytes(value: Value, field: string, name: string): u64 {
+  const found = value.get(field);
+  if (found != null && found.kind != Kind.UINT) bad(name + " is not a whole number");
+  const bytes = readUint(value, field, MIN_BALLOON, MEMORY_MAX, 0);
+  if (bytes % PAGE_SIZE != 0) bad(name + " is not a multiple of 4,096 bytes");
+  return bytes;
 }
 
 function readRestart(spec: VmSpec, value: Value): void {
@@ -526,12 +565,7 @@ export function readVmSpec(value: Value | null, position: string): SpecResult {
     spec.memory = readUint(value, FIELD_MEMORY, MIN_MEMORY, MEMORY_MAX, 0);
     if (spec.memory == 0) bad("it has no memory");
     else if (spec.memory % PAGE_SIZE != 0) bad("memory is not a multiple of 4,096 bytes");
-    spec.balloon = readUint(value, FIELD_BALLOON, MIN_BALLOON, MEMORY_MAX, 0);
-    if (spec.balloon > spec.memory)
-      bad(
-        "balloon is " + grouped(spec.balloon) + ", it must be no more than memory, " + grouped(spec.memory),
-      );
-    else if (spec.balloon % PAGE_SIZE != 0) bad("balloon is not a multiple of 4,096 bytes");
+    readBalloon(spec, value);
     spec.vcpus = <u32>readUint(value, FIELD_VCPUS, 1, MAX_VCPUS, 1);
     spec.kernel = readText(value, FIELD_KERNEL, MAX_MODULE_NAME, "");
     spec.firmware = readText(value, FIELD_FIRMWARE, MAX_MODULE_NAME, "");

@@ -1,6 +1,6 @@
 // What is in the stash: one document of CBOR in pieces, each with its version, so that a change rewrites one piece.
 //
-//   0            of the host: its name, its tenants
+//   0            of the host: its name, its tenants with their numbers, its rules, mitigations and denials
 //   1 + n        of VM n
 //   33           of the control component's image: upgrade.ts
 //

@@ -5,6 +5,7 @@ import {
   ErrorCode,
   EVENT_TENANT_CHANGED,
   EVENT_TENANT_REMOVED,
+  FIELD_CPUS,
   FIELD_NAME,
   FIELD_SPEC,
   FIELD_TENANT,
@@ -13,14 +14,17 @@ import {
 } from "../protocol/schema";
 import { emit } from "./events";
 import { Fault, Outcome } from "./outcome";
-import { planCost, planTenant } from "./planning";
+import { planCost, planTenant, planTenants } from "./planning";
 import { tenantRow } from "./reports";
+import { denialsKeep, policyDenied, rulesAll } from "./rules";
+import { sharesMove } from "./shares";
 import { checkFields, isName, takeProblem } from "./spec";
 import {
   noSuchTenant,
   readLimits,
   Tenant,
   tenantFind,
+  tenantNames,
   tenantsAll,
   TENANT_FIELDS,
   tenantsSet,
@@ -34,7 +38,7 @@ function fail(code: ErrorCode, name: string, text: string, next: string): Outcom
   return Outcome.fail(new Fault(code, "tenant " + quoted(name) + ": " + text, clean(name, 60), next));
 }
 
-/** Gives a tenant limits, or makes it: {name, memory, vms, vcpus}. What is missing stays; 0: no limit. */
+/** Gives a tenant limits, or makes it: {name, memory, vms, vcpus, cpus}. What is missing stays; 0: no limit. */
 export function tenantSet(request: Value): Outcome {
   const spec = request.get(FIELD_SPEC);
   const name = spec != null ? spec.getText(FIELD_NAME) : "";
@@ -56,15 +60,18 @@ export function tenantSet(request: Value): Outcome {
     vmsAll().map<PlanVm>((vm: Vm): PlanVm => planCost(vm)),
     plan,
   );
-  if (plan.refusals.length > 0) {
-    const refusal = plan.refusals[0];
-    return Outcome.fail(new Fault(refusal.code, refusal.message, name, refusal.next));
-  }
   const list: Tenant[] = [];
   const all = tenantsAll();
   for (let i = 0; i < all.length; i++) list.push(all[i].name == name ? tenant : all[i]);
   if (old == null) list.push(tenant);
+  if (spec.get(FIELD_CPUS) != null) plan.refusals = plan.refusals.concat(planTenants(list, rulesAll()));
+  if (plan.refusals.length > 0) {
+    const refusal = plan.refusals[0];
+    if (refusal.denied != "") policyDenied(name, refusal.denied, "", refusal.message);
+    return Outcome.fail(new Fault(refusal.code, refusal.message, name, refusal.next));
+  }
   tenantsSet(list);
+  sharesMove(vmsAll(), all);
   hostSave();
   emit(
     EVENT_TENANT_CHANGED,
@@ -90,11 +97,16 @@ export function tenantRemove(request: Value): Outcome {
       "it has " + counted(names.length, "VM") + ": " + names.join(", "),
       "rm " + names[0],
     );
+  const rules = rulesAll();
+  for (let i = 0; i < rules.length; i++)
+    if (rules[i].tenants.includes(name))
+      return fail(ErrorCode.WRONG_STATE, name, "rules[" + i.toString() + "] names it", "help apply");
   const row = tenantRow(tenant);
   const list: Tenant[] = [];
   const all = tenantsAll();
   for (let i = 0; i < all.length; i++) if (all[i] != tenant) list.push(all[i]);
   tenantsSet(list);
+  denialsKeep(tenantNames());
   hostSave();
   emit(EVENT_TENANT_REMOVED, "", "tenant " + quoted(name) + " was removed");
   return Outcome.of(row);

@@ -2,6 +2,7 @@
 
 import {
   ErrorCode,
+  FIELD_CPUS,
   FIELD_MEMORY,
   FIELD_NAME,
   FIELD_VCPUS,
@@ -10,13 +11,16 @@ import {
   Specification,
 } from "../protocol/schema";
 import { Fault } from "./outcome";
+import { readCpus } from "./rules";
 import { bad, checkFields, isName, readText, readUint } from "./spec";
 import { clean, nearest, quoted } from "./text";
 import { Kind, Value } from "./value";
 
-export const TENANT_FIELDS: string[] = [FIELD_NAME, FIELD_MEMORY, FIELD_VMS, FIELD_VCPUS];
+export const TENANT_FIELDS: string[] = [FIELD_NAME, FIELD_MEMORY, FIELD_VMS, FIELD_VCPUS, FIELD_CPUS];
 const MAX_QUOTA: u64 = 1 << 48;
 const MAX_COUNT: u64 = 1 << 16;
+/** A stranger's, who trusts nobody; those of tenants are below. */
+const MAX_NUMBER: u32 = 63;
 
 /** A tenant; a limit of 0 is none. */
 export class Tenant {
@@ -24,6 +28,10 @@ export class Tenant {
   memory: u64 = 0;
   vms: u32 = 0;
   vcpus: u32 = 0;
+  /** The CPUs on which its VMs run: "0-3,6"; "": all. */
+  cpus: string = "";
+  /** By which the kernel knows it, as long as it is there; 0: it has none yet. */
+  number: u32 = 0;
 
   constructor(public name: string) {}
 
@@ -31,6 +39,7 @@ export class Tenant {
     this.memory = from.memory;
     this.vms = from.vms;
     this.vcpus = from.vcpus;
+    this.cpus = from.cpus;
   }
 
   toValue(): Value {
@@ -38,6 +47,7 @@ export class Tenant {
     if (this.memory > 0) value.putUint(FIELD_MEMORY, this.memory);
     if (this.vms > 0) value.putUint(FIELD_VMS, this.vms);
     if (this.vcpus > 0) value.putUint(FIELD_VCPUS, this.vcpus);
+    if (this.cpus != "") value.putText(FIELD_CPUS, this.cpus);
     return value;
   }
 }
@@ -49,8 +59,43 @@ export function tenantsAll(): Tenant[] {
   return tenants;
 }
 
+/**
+ * Those that were there keep their numbers; others get free ones, from 1 on: 0 is the host's own. VMs of a tenant that
+ * goes may be there for as long as others are set, so its number is not free before the next time.
+ */
 export function tenantsSet(list: Tenant[]): void {
+  let used: u64 = 1;
+  for (let i = 0; i < tenants.length; i++) used |= (<u64>1) << tenants[i].number;
+  for (let i = 0; i < list.length; i++) {
+    const old = tenantFind(list[i].name);
+    if (old != null && list[i].number == 0) list[i].number = old.number;
+    used |= (<u64>1) << list[i].number;
+  }
+  for (let i = 0; i < list.length; i++) {
+    if (list[i].number == 0) list[i].number = <u32>ctz(~used);
+    used |= (<u64>1) << list[i].number;
+  }
   tenants = list;
+}
+
+/** The number of a tenant that is there. */
+export function tenantNumber(name: string): u32 {
+  const tenant = tenantFind(name);
+  if (tenant == null) return MAX_NUMBER;
+  if (tenant.number == 0) tenantsSet(tenants);
+  return tenant.number;
+}
+
+/** Their numbers, in their order, for a successor; and back. */
+export function tenantNumbers(): Value {
+  const list = Value.list();
+  for (let i = 0; i < tenants.length; i++) list.add(Value.uint(tenantNumber(tenants[i].name)));
+  return list;
+}
+
+export function tenantsNumber(list: Tenant[], numbers: Value[]): void {
+  for (let i = 0; i < list.length && i < numbers.length; i++)
+    if (numbers[i].number < MAX_NUMBER) list[i].number = <u32>numbers[i].number;
 }
 
 export function tenantFind(name: string): Tenant | null {
@@ -79,7 +124,7 @@ export function tenantsToValue(): Value {
 function readTenant(value: Value, what: string): Tenant {
   const tenant = new Tenant("");
   if (value.kind != Kind.MAP) {
-    bad(what + " is not a map of name, memory, vms and vcpus");
+    bad(what + " is not a map of name, memory, vms, vcpus and cpus");
     return tenant;
   }
   checkFields(value, TENANT_FIELDS, " in " + what);
@@ -94,6 +139,7 @@ export function readLimits(value: Value, tenant: Tenant, low: u64): void {
   tenant.memory = readUint(value, FIELD_MEMORY, low, MAX_QUOTA, tenant.memory);
   tenant.vms = <u32>readUint(value, FIELD_VMS, low, MAX_COUNT, tenant.vms);
   tenant.vcpus = <u32>readUint(value, FIELD_VCPUS, low, MAX_COUNT, tenant.vcpus);
+  if (value.get(FIELD_CPUS) != null) tenant.cpus = readCpus(value);
 }
 
 /** Reads a list of tenants, and adds the default one if it is not there. What is wrong is told by bad(). */

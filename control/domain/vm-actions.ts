@@ -41,10 +41,11 @@ import { flashForget } from "./flash";
 import { networksAssign } from "./networks";
 import { vmSlot, VmSlot } from "./slots";
 import { MIN_BALLOON, VmSpec } from "./spec";
+import { policyDenied } from "./rules";
 import { grouped, mib, quoted } from "./text";
 import { Value } from "./value";
 import { Vm } from "./vm";
-import { planCost, planTenant } from "./planning";
+import { planBeside, planCost, planTenant } from "./planning";
 import { noSuchTenant, tenantFind } from "./tenants";
 import { vmAdmit, vmBuild, vmCost, vmForgetLink, vmTearDown } from "./vm-builder";
 import { vmAdopt, vmFind, vmForget, vmFreeIndex, vmsAll, vmSave } from "./vms";
@@ -59,10 +60,12 @@ function tenantAdmit(vm: Vm): Fault | null {
   const vms: PlanVm[] = [];
   for (let i = 0; limited && i < vmsAll().length; i++)
     if (vmsAll()[i].spec.tenant == tenant.name) vms.push(planCost(vmsAll()[i]));
-  const plan = admitNew(planTenant(tenant), vms, planCost(vm), policyHooks());
-  factsOfNew(vm.spec, planTenant(tenant), vms, planCost(vm), plan);
+  const beside = planBeside(tenant);
+  const plan = admitNew(beside, planTenant(tenant), vms, planCost(vm), policyHooks());
+  factsOfNew(vm.spec, beside, planTenant(tenant), vms, planCost(vm), plan);
   if (plan.refusals.length == 0) return null;
   const refusal = plan.refusals[0];
+  if (refusal.denied != "") policyDenied(tenant.name, refusal.denied, vm.name, refusal.message);
   return new Fault(refusal.code, refusal.message, refusal.object, refusal.next);
 }
 
@@ -204,7 +207,7 @@ export function vmBalloon(vm: Vm, size: u64): Fault | null {
 
 /** Tells a device model the target of its balloon. */
 export function vmSendTarget(vm: Vm): bool {
-  return vmSendValue(vm, LINK_BALLOON, (vm.spec.memory - vm.target) / PAGE_SIZE);
+  return vmSendValue(vm, LINK_BALLOON, (vm.spec.memory - vm.leaves) / PAGE_SIZE);
 }
 
 function refused(vm: Vm, what: string): Fault {

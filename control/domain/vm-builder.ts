@@ -80,6 +80,8 @@ import { ShareSpec, shareText, sharesGive, sharesReturn } from "./shares";
 import { linkAddress, linkEvent, VmSlot, vmSlot } from "./slots";
 import { VmSpec } from "./spec";
 import { mib, quoted } from "./text";
+import { balloonsWant } from "./balloons";
+import { tenantNumber } from "./tenants";
 import { Value } from "./value";
 import { Vm } from "./vm";
 
@@ -241,9 +243,11 @@ export function vmAdmit(vm: Vm): Fault | null {
   const needed = vmNeeds(vm);
   const free = freePages() * PAGE_SIZE;
   if (needed <= free) return null;
+  const spare = balloonsWant(needed);
+  const more = spare > 0 ? "; VMs are asked for more, which can be " + mib(spare) + ": try again" : "";
   return new Fault(
     ErrorCode.FAILED,
-    "VM " + quoted(vm.name) + ": needs " + mib(needed) + ", " + mib(free) + " are free",
+    "VM " + quoted(vm.name) + ": needs " + mib(needed) + ", " + mib(free) + " are free" + more,
     vm.name,
     "free",
   );
@@ -304,11 +308,19 @@ function createObjects(vm: Vm): bool {
         modelKernelPages(vm),
         MODEL_CAP_SLOTS,
         "dm/" + vm.name,
+        tenantNumber(vm.spec.tenant),
       ),
       "creating its device model",
     ) &&
     ok(
-      domainCreate(vmSlot(i, VmSlot.DOMAIN), Role.VM, kernelPages(vm.spec), VM_CAP_SLOTS, "vm/" + vm.name),
+      domainCreate(
+        vmSlot(i, VmSlot.DOMAIN),
+        Role.VM,
+        kernelPages(vm.spec),
+        VM_CAP_SLOTS,
+        "vm/" + vm.name,
+        tenantNumber(vm.spec.tenant),
+      ),
       "creating its domain",
     ) &&
     ok(

@@ -107,7 +107,7 @@ function handle(vm: Vm, value: Value): void {
     if (vm.state != STATE_STARTING) return;
     buildDone(vm);
     if (!vmSend(vm, LINK_RUN)) return;
-    if (vm.target < vm.spec.memory) vmSendTarget(vm);
+    if (vm.leaves < vm.spec.memory) vmSendTarget(vm);
     vm.disksFilled = true;
     vm.enter(STATE_RUNNING, "booted");
     vmSave(vm);

@@ -1,6 +1,7 @@
 // A VM as the control domain knows it: its specification, its state, and the link while it has one.
 
 import {
+  FIELD_HELD,
   FIELD_LAST_EXIT,
   FIELD_MEMORY,
   FIELD_NAME,
@@ -92,9 +93,17 @@ export class Vm {
   target: u64 = 0;
   /** The CPUs on which policy hooks want it; none: any. */
   placed: i32[] = [];
+  /** What of that the host holds back since it lacks memory, and when that changed: balloons.ts. */
+  held: u64 = 0;
+  heldAt: u64 = 0;
   /** When it was restarted by policy, within the window. */
   restarts: u64[] = [];
   restartCount: u32 = 0;
+  /** When its rates were looked at last, what had been counted then, and the rates of the time before. */
+  sampledAt: u64 = 0;
+  sampledExits: u64 = 0;
+  sampledIpis: u64 = 0;
+  rates: Value | null = null;
   private due: u64 = 0;
   /** Whether the administrator has asked it to power off: then no policy starts it again. */
   stopping: bool = false;
@@ -127,6 +136,13 @@ export class Vm {
     if (this.state != state) this.since = uptimeMs();
     this.state = state;
     this.reason = reason;
+  }
+
+  /** What a balloon should leave it now. */
+  get leaves(): u64 {
+    if (this.spec.floor == 0) return this.target;
+    const least = min(this.spec.floor, this.target);
+    return this.target > least + this.held ? this.target - this.held : least;
   }
 
   get ended(): bool {
@@ -162,6 +178,7 @@ export class Vm {
       .putText(FIELD_REASON, this.reason)
       .putUint("since", this.since)
       .putUint(FIELD_TARGET, this.target)
+      .putUint(FIELD_HELD, this.held)
       .putText(FIELD_LAST_EXIT, this.lastExit)
       .putUint(FIELD_RESTARTS, this.restartCount)
       .putBool("disksFilled", this.disksFilled)
@@ -189,6 +206,7 @@ export function vmOfStash(value: Value, index: u32): Vm | null {
   vm.reason = clean(value.getText(FIELD_REASON));
   vm.since = value.getUint("since");
   vm.target = min(value.getUint(FIELD_TARGET, vm.target), vm.spec.memory);
+  vm.held = min(value.getUint(FIELD_HELD), vm.spec.memory);
   vm.lastExit = clean(value.getText(FIELD_LAST_EXIT));
   vm.restartCount = <u32>value.getUint(FIELD_RESTARTS);
   vm.disksFilled = value.getBool("disksFilled");

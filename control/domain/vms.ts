@@ -3,14 +3,25 @@
 import { CAP_SELF, ObjectType } from "../gen/abi";
 import { CapInfo } from "../gen/layout";
 import { capInfo } from "../lib/binding";
-import { FIELD_HOST, FIELD_TENANTS, Specification } from "../protocol/schema";
+import {
+  FIELD_DENIALS,
+  FIELD_HOST,
+  FIELD_MITIGATIONS,
+  FIELD_RULES,
+  FIELD_TENANTS,
+  Specification,
+} from "../protocol/schema";
 import { vmSlot, VmSlot, vmsThatFit } from "./slots";
 import { stashErase, stashWrite } from "./stash";
 import { HOST_DOCUMENT, stashed, unstash, vmDocument } from "./stash-form";
-import { readTenants, tenantsSet, tenantsToValue } from "./tenants";
+import { readTenants, tenantNumbers, tenantsNumber, tenantsSet, tenantsToValue } from "./tenants";
+import { mitigationsGet, mitigationsSet, readMitigations } from "./mitigations";
+import { denialsRestore, denialsToValue, readRules, rulesSet, rulesToValue } from "./rules";
 import { isName, takeProblem } from "./spec";
 import { Value } from "./value";
 import { Vm, vmOfStash } from "./vm";
+
+const TENANT_NUMBERS: string = "numbers";
 
 const capPage: usize = memory.data(96, 16);
 
@@ -44,10 +55,17 @@ export function hostNameSet(name: string): void {
   hostSave();
 }
 
-/** Writes what a successor must know of the host itself: its name and its tenants. */
+/** Writes what a successor must know of the host itself: its name, its tenants and their rules. */
 export function hostSave(): void {
   const value = stashed(Value.map()).putText(FIELD_HOST, hostName);
-  stashWrite(HOST_DOCUMENT, value.put(FIELD_TENANTS, tenantsToValue()));
+  value.put(FIELD_TENANTS, tenantsToValue()).put(FIELD_RULES, rulesToValue());
+  value.put(TENANT_NUMBERS, tenantNumbers());
+  value.put(FIELD_MITIGATIONS, mitigationsGet().toValue());
+  value.put(FIELD_DENIALS, denialsToValue());
+  if (stashWrite(HOST_DOCUMENT, value)) return;
+  value.keys.pop(); /* the most that there can be: counts are what a successor can do without */
+  value.items.pop();
+  stashWrite(HOST_DOCUMENT, value);
 }
 
 /** Takes over what a predecessor knew of the host. */
@@ -56,7 +74,13 @@ export function hostUnstash(): void {
   if (value == null) return;
   takeProblem();
   const tenants = readTenants(value.get(FIELD_TENANTS));
+  tenantsNumber(tenants, value.getList(TENANT_NUMBERS));
   if (takeProblem() == "") tenantsSet(tenants);
+  const rules = readRules(value.get(FIELD_RULES));
+  if (takeProblem() == "") rulesSet(rules);
+  const mitigations = readMitigations(value.get(FIELD_MITIGATIONS));
+  if (takeProblem() == "") mitigationsSet(mitigations);
+  denialsRestore(value.get(FIELD_DENIALS));
   const name = value.getText(FIELD_HOST);
   if (isName(name)) hostName = name;
   hostSave();

@@ -131,6 +131,13 @@ export function capInfo(slot: u32, out: usize): i64 {
   return callOut(Hypercall.CAP_INFO, slot, out, CapInfoAt.SIZE);
 }
 
+/** What a domain holds of a kind (Holding), from a place on; out: CapInfo[], a page. Returns how many. */
+export function capList(domain: u32, what: u32, from: u64, out: usize): i64 {
+  const count = call(Hypercall.CAP_LIST, domain, what, from);
+  if (count > 0) commRead(out, 0, <u32>count * CapInfoAt.SIZE);
+  return count;
+}
+
 /** Copies the capability in `slot` to slot `to` of `domain`, with at most `rights`. */
 export function capGrant(domain: u32, to: u32, slot: u32, rights: u32): i64 {
   return call(Hypercall.CAP_GRANT, domain, to, slot, rights);
@@ -146,7 +153,10 @@ export function capDrop(slot: u32): i64 {
   return call(Hypercall.CAP_DROP, slot);
 }
 
-/** Creates a domain in `slot`; of the label the first LABEL_SIZE - 1 bytes of UTF-8 are kept. */
+/**
+ * Creates a domain in `slot`; of the label the first LABEL_SIZE - 1 bytes of UTF-8 are kept. `tenant`: domains of one
+ * number trust each other more than others; 0 is the host's own.
+ */
 export function domainCreate(
   slot: u32,
   role: u32,
@@ -326,6 +336,11 @@ export function hostLog(position: u64, out: usize): i64 {
   const value = call(Hypercall.HOST_LOG, position);
   if (value > 0) commRead(out, 0, <u32>(value & (PAGE_SIZE - 1)));
   return value;
+}
+
+/** Mitigation bits for each Relation: what is done between two guests on a CPU. */
+export function mitigate(same: u32, within: u32, between: u32): i64 {
+  return call(Hypercall.MITIGATE, same, within, between);
 }
 
 export function hostReset(): i64 {

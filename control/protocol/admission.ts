@@ -5,7 +5,16 @@
  */
 
 import { Hooks, HookVm } from "../domain/hooks/hooks";
-import { checkQuota, Plan, planChange, PlanHost, PlanTenant, PlanVm, Refusal } from "./planner";
+import {
+  checkIsolation,
+  checkQuota,
+  Plan,
+  planChange,
+  PlanHost,
+  PlanTenant,
+  PlanVm,
+  Refusal,
+} from "./planner";
 import { ErrorCode } from "./schema";
 
 function at<T>(list: T[], index: i32): T {
@@ -24,14 +33,23 @@ export function hooksRefuse(vm: PlanVm, hooks: Hooks): Refusal | null {
   return new Refusal(ErrorCode.DENIED, 'VM "' + vm.name + '": ' + reason, vm.name, "tenants");
 }
 
-/** Whether a VM may join those of its tenant. `vms` are of the tenant, if that has limits. */
-export function admitNew(tenant: PlanTenant, vms: PlanVm[], vm: PlanVm, hooks: Hooks): Plan {
+/**
+ * Whether a VM may join those of its tenant. `vms` are of the tenant, if that has limits; `host` knows the tenants and
+ * the CPUs, if it has CPUs of its own.
+ */
+export function admitNew(host: PlanHost, tenant: PlanTenant, vms: PlanVm[], vm: PlanVm, hooks: Hooks): Plan {
   const plan = new Plan();
-  const quota = new Plan();
-  checkQuota(tenant, vms.concat([vm]), quota);
-  for (let i = 0; i < quota.refusals.length; i++) {
-    const refusal = at(quota.refusals, i);
-    plan.refuse(refusal.code, 'VM "' + vm.name + '": ' + refusal.message, vm.name, refusal.next);
+  const own = new Plan();
+  checkIsolation(host, host, own);
+  checkQuota(tenant, vms.concat([vm]), own);
+  for (let i = 0; i < own.refusals.length; i++) {
+    const refusal = at(own.refusals, i);
+    if (refusal.object != tenant.name) continue;
+    const text = 'VM "' + vm.name + '": ' + refusal.message;
+    const ours = new Refusal(refusal.code, text, vm.name, refusal.next);
+    ours.denied = refusal.denied;
+    ours.tenant = refusal.tenant;
+    plan.refusals.push(ours);
   }
   const refusal = hooksRefuse(vm, hooks);
   if (refusal != null) plan.refusals.push(refusal);

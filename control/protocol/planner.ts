@@ -5,7 +5,6 @@
  * written in the subset of TypeScript that asc, esbuild and tsc all accept; portable.d.ts tells tsc of i32 and i64.
  */
 
-import { cpuList } from "./cpus";
 import {
   ACTION_CHANGE,
   ACTION_CREATE,
@@ -31,9 +30,16 @@ import {
   FIELD_WEIGHT,
   SCHEDULING_DEDICATED,
   SCHEDULING_RESERVED,
+  DENIED_CACHES,
+  DENIED_CORES,
+  DENIED_LIMITS,
+  DENIED_NETWORKS,
+  DENIED_PROTECTED,
   TENANT_DEFAULT,
   Specification,
 } from "./schema";
+import { cpuList } from "./cpus";
+import { mayShare, ruleText, SHARE_CACHES, SHARE_CORES, SHARE_NETWORKS, ShareRule } from "./rules";
 
 const MIB: i64 = 1048576;
 const KIB: i64 = 1024;
@@ -60,6 +66,10 @@ const LIVE_FIELDS: string[] = [
 
 /** Why a specification cannot be. `next` is a command of the shell and of the tool. */
 export class Refusal {
+  /** What the policy denies, and to which tenant; "": it is no denial. */
+  denied: string = "";
+  tenant: string = "";
+
   constructor(
     public code: i32,
     public message: string,
@@ -73,6 +83,8 @@ export class PlanTenant {
   memory: i64 = 0;
   vms: i32 = 0;
   vcpus: i32 = 0;
+  /** The CPUs on which its VMs run: "0-3"; "": all. */
+  cpus: string = "";
 
   constructor(public name: string) {}
 }
@@ -118,8 +130,14 @@ export class PlanHost {
   name: string = "";
   tenants: PlanTenant[] = [];
   vms: PlanVm[] = [];
+  rules: ShareRule[] = [];
+  /** What is done between guests on a CPU, as text. */
+  mitigations: string = "";
   /** Bytes that new VMs can have. */
   free: i64 = 0;
+  /** The core and the last-level cache of each CPU; none: not known. */
+  cores: i32[] = [];
+  caches: i32[] = [];
   /** CPUs; 0: nobody knows. */
   cpus: i32 = 0;
 }
@@ -141,6 +159,14 @@ export class Plan {
 
   refuse(code: i32, message: string, object: string, next: string): void {
     this.refusals.push(new Refusal(code, message, object, next));
+  }
+
+  /** What a tenant may not have. */
+  deny(kind: string, tenant: string, message: string, object: string, next: string): void {
+    const refusal = new Refusal(ErrorCode.DENIED, message, object, next);
+    refusal.denied = kind;
+    refusal.tenant = tenant;
+    this.refusals.push(refusal);
   }
 }
 
@@ -186,6 +212,7 @@ export function planChange(have: PlanHost, want: PlanHost): Plan {
   checkNames(want, plan);
   checkTenants(want, plan);
   checkNetworks(want, plan);
+  checkIsolation(have, want, plan);
   planHost(have, want, plan);
   planKept(have, want, plan, ACTION_CHANGE);
   planRemoved(have, want, plan);
@@ -250,7 +277,91 @@ export function checkQuota(tenant: PlanTenant, vms: PlanVm[], plan: Plan): void 
 }
 
 function over(plan: Plan, tenant: PlanTenant, text: string): void {
-  plan.refuse(ErrorCode.DENIED, text, tenant.name, "tenants");
+  plan.deny(DENIED_LIMITS, tenant.name, text, tenant.name, "tenants");
+}
+
+/** Nothing is shared between tenants but by a rule. `have` knows the host's CPUs. */
+export function checkIsolation(have: PlanHost, want: PlanHost, plan: Plan): void {
+  for (let i = 0; i < want.rules.length; i++) {
+    const names = item(want.rules, i).tenants;
+    for (let n = 0; n < names.length; n++)
+      if (findTenant(want.tenants, item(names, n)) == null)
+        plan.refuse(
+          ErrorCode.NOT_FOUND,
+          "rules[" + i.toString() + "]: there is no tenant " + quote(item(names, n)),
+          item(names, n),
+          "tenants",
+        );
+  }
+  for (let i = 0; i < want.vms.length; i++)
+    for (let n = 0; n < i; n++) checkCables(want, item(want.vms, n), item(want.vms, i), plan);
+  for (let i = 0; i < want.tenants.length; i++) checkRange(have, item(want.tenants, i), plan);
+  for (let i = 0; i < want.tenants.length; i++)
+    for (let n = 0; n < i; n++) checkParts(have, want, item(want.tenants, n), item(want.tenants, i), plan);
+}
+
+function checkCables(want: PlanHost, first: PlanVm, second: PlanVm, plan: Plan): void {
+  if (mayShare(want.rules, first.tenant, second.tenant, SHARE_NETWORKS)) return;
+  for (let n = 0; n < second.networks.length; n++) {
+    const network = item(second.networks, n);
+    if (first.networks.indexOf(network) < 0 || second.networks.indexOf(network) != n) continue;
+    const subject = "VM " + quote(second.name) + ": ";
+    const text = cableText(network, first.name, first.tenant, second.tenant);
+    plan.deny(DENIED_NETWORKS, second.tenant, subject + text, second.name, "policy check");
+  }
+}
+
+/** Why a network may not have a card of this tenant. */
+export function cableText(network: string, vm: string, tenant: string, own: string): string {
+  const text = "network " + quote(network) + " has a card of " + quote(vm) + ", which is tenant ";
+  return text + quote(tenant) + "'s; it needs the rule " + ruleText(tenant, own, SHARE_NETWORKS);
+}
+
+/** A tenant's CPUs are there. */
+function checkRange(have: PlanHost, tenant: PlanTenant, plan: Plan): void {
+  const cpus = cpuList(tenant.cpus);
+  const count: i32 = have.cores.length;
+  if (tenant.cpus == "" || cpus.length == 0 || count == 0 || item(cpus, cpus.length - 1) < count) return;
+  const text = "tenant " + quote(tenant.name) + ": its CPUs are " + tenant.cpus + ", the host has ";
+  plan.refuse(ErrorCode.FAILED, text + plural(count, "CPU"), tenant.name, "hardware");
+}
+
+/** Tenants that say where they run do not share CPUs, cores or caches. */
+function checkParts(have: PlanHost, want: PlanHost, one: PlanTenant, other: PlanTenant, plan: Plan): void {
+  if (one.cpus == "" || other.cpus == "") return;
+  const first = cpuList(one.cpus);
+  const second = cpuList(other.cpus);
+  const subject = "tenant " + quote(other.name) + ": ";
+  const cpu = sharedUnit(first, second, have.cores);
+  if (cpu >= 0 && !mayShare(want.rules, one.name, other.name, SHARE_CORES)) {
+    const same = first.indexOf(cpu) >= 0;
+    const text = same
+      ? "CPU " + cpu.toString() + " is tenant " + quote(one.name) + "'s too"
+      : "CPU " + cpu.toString() + " is a thread of a core of tenant " + quote(one.name);
+    const rule = "; it needs the rule " + ruleText(one.name, other.name, SHARE_CORES);
+    plan.deny(DENIED_CORES, other.name, subject + text + rule, other.name, "tenants");
+  }
+  const cached = have.caches.length > 0 ? sharedUnit(first, second, have.caches) : -1;
+  if (cached >= 0 && !mayShare(want.rules, one.name, other.name, SHARE_CACHES)) {
+    const text = "CPU " + cached.toString() + " shares its last-level cache with tenant " + quote(one.name);
+    const rule = "; it needs the rule " + ruleText(one.name, other.name, SHARE_CACHES);
+    plan.deny(DENIED_CACHES, other.name, subject + text + rule, other.name, "tenants");
+  }
+}
+
+/** The first CPU of the second set that is in one core, or one cache, with one of the first; -1: none. */
+export function sharedUnit(first: i32[], second: i32[], units: i32[]): i32 {
+  for (let i = 0; i < second.length; i++) {
+    const cpu: i32 = item(second, i);
+    for (let n = 0; n < first.length; n++)
+      if (unitOf(units, item(first, n)) == unitOf(units, cpu)) return cpu;
+  }
+  return -1;
+}
+
+/** Where it is not known, each CPU is one of its own. */
+function unitOf(units: i32[], cpu: i32): i32 {
+  return cpu < units.length ? item(units, cpu) : cpu;
 }
 
 /** A network has two cards, and there are not many networks. */
@@ -299,12 +410,31 @@ function planHost(have: PlanHost, want: PlanHost, plan: Plan): void {
         new Step(ACTION_HOST, tenant.name, difference("tenant", limits(tenant), "none"), false),
       );
   }
+  if (have.mitigations != want.mitigations) {
+    const text = difference("mitigations", have.mitigations, want.mitigations);
+    plan.steps.push(new Step(ACTION_HOST, FIELD_HOST, text, false));
+  }
+  const before = rulesText(have.rules);
+  const after = rulesText(want.rules);
+  if (before != after)
+    plan.steps.push(new Step(ACTION_HOST, FIELD_HOST, difference("rules", before, after), false));
+}
+
+function rulesText(rules: ShareRule[]): string {
+  if (rules.length == 0) return "none";
+  let text = "";
+  for (let i = 0; i < rules.length; i++) {
+    const rule = item(rules, i);
+    text += (i > 0 ? "; " : "") + rule.tenants.join(", ") + ": " + rule.share.join(", ");
+  }
+  return text;
 }
 
 function limits(tenant: PlanTenant): string {
   let text = tenant.memory > 0 ? exactSize(tenant.memory) : "any memory";
   if (tenant.vms > 0) text += ", " + plural(tenant.vms, "VM");
   if (tenant.vcpus > 0) text += ", " + plural(tenant.vcpus, "vCPU");
+  if (tenant.cpus != "") text += ", CPUs " + tenant.cpus;
   return text;
 }
 
@@ -348,7 +478,7 @@ function planKept(have: PlanHost, want: PlanHost, plan: Plan, action: string): v
     if (does != action) continue;
     const ends = old.up && does != ACTION_CHANGE;
     plan.steps.push(new Step(does, vm.name, reasonFor(old, vm, fields, does), ends));
-    if (old.guarded && does != ACTION_CHANGE) guarded(plan, vm.name, "end it");
+    if (old.guarded && does != ACTION_CHANGE) guarded(plan, old, "end it");
   }
 }
 
@@ -367,9 +497,9 @@ function reasonFor(have: PlanVm, want: PlanVm, fields: string[], action: string)
   return text;
 }
 
-function guarded(plan: Plan, vm: string, what: string): void {
-  const text = "VM " + quote(vm) + " is protected, and this would " + what;
-  plan.refuse(ErrorCode.DENIED, text, vm, "set " + vm + " protected=no");
+function guarded(plan: Plan, vm: PlanVm, what: string): void {
+  const text = "VM " + quote(vm.name) + " is protected, and this would " + what;
+  plan.deny(DENIED_PROTECTED, vm.tenant, text, vm.name, "set " + vm.name + " protected=no");
 }
 
 function planRemoved(have: PlanHost, want: PlanHost, plan: Plan): void {
@@ -378,7 +508,7 @@ function planRemoved(have: PlanHost, want: PlanHost, plan: Plan): void {
     if (findVm(want.vms, vm.name) != null) continue;
     const reason = "it is not in the specification" + (vm.up ? "; it runs, and is ended" : "");
     plan.steps.push(new Step(ACTION_REMOVE, vm.name, reason, vm.up));
-    if (vm.guarded) guarded(plan, vm.name, "remove it");
+    if (vm.guarded) guarded(plan, vm, "remove it");
   }
 }
 
@@ -441,27 +571,34 @@ function checkCpus(have: PlanHost, want: PlanHost, plan: Plan): void {
   if (count == 0) return;
   const taken: i32[] = []; /* percent of each CPU */
   for (let cpu: i32 = 0; cpu < count; cpu++) taken.push(cpu == 0 ? CONTROL_PART : 0);
-  for (let i = 0; i < want.vms.length; i++) checkSet(item(want.vms, i), count, plan);
+  for (let i = 0; i < want.vms.length; i++) checkSet(item(want.vms, i), want, count, plan);
   for (let part: i32 = 100; part > 0; part--)
     for (let i = 0; i < want.vms.length; i++) {
       const vm = item(want.vms, i);
-      if (vm.start && partOf(vm) == part) promise(vm, part, taken, plan);
+      if (vm.start && partOf(vm) == part) promise(vm, part, cpusOf(vm, want, count), taken, plan);
     }
 }
 
-/** The CPUs that a VM may run on. */
-function cpusOf(vm: PlanVm, count: i32): i32[] {
+/** The CPUs that a VM may run on: its own, of those of its tenant. */
+function cpusOf(vm: PlanVm, want: PlanHost, count: i32): i32[] {
   const out: i32[] = [];
+  const tenant = findTenant(want.tenants, vm.tenant);
+  const bound = cpuList(tenant != null ? tenant.cpus : "");
   const text = vm.get(FIELD_CPUS);
   const set = cpuList(text.length > 2 ? text.substring(1, text.length - 1) : "");
-  for (let cpu: i32 = 0; cpu < count; cpu++) if (text == "none" || set.indexOf(cpu) >= 0) out.push(cpu);
+  for (let cpu: i32 = 0; cpu < count; cpu++)
+    if ((text == "none" || set.indexOf(cpu) >= 0) && (bound.length == 0 || bound.indexOf(cpu) >= 0))
+      out.push(cpu);
   return out;
 }
 
-function checkSet(vm: PlanVm, count: i32, plan: Plan): void {
-  if (cpusOf(vm, count).length > 0) return;
-  const text = "VM " + quote(vm.name) + ": cpus is " + vm.get(FIELD_CPUS) + ", and the host has ";
-  plan.refuse(ErrorCode.FAILED, text + plural(count, "CPU"), vm.name, "status");
+function checkSet(vm: PlanVm, want: PlanHost, count: i32, plan: Plan): void {
+  if (cpusOf(vm, want, count).length > 0) return;
+  const tenant = findTenant(want.tenants, vm.tenant);
+  const bound = tenant != null ? tenant.cpus : "";
+  const text = "VM " + quote(vm.name) + ": cpus is " + vm.get(FIELD_CPUS);
+  const others = bound != "" ? ", and its tenant has CPUs " + bound + "; " : ", and ";
+  plan.refuse(ErrorCode.FAILED, text + others + "the host has " + plural(count, "CPU"), vm.name, "status");
 }
 
 /** Percent of a CPU that each of its vCPUs is promised. */
@@ -475,8 +612,7 @@ function partOf(vm: PlanVm): i32 {
   return part;
 }
 
-function promise(vm: PlanVm, part: i32, taken: i32[], plan: Plan): void {
-  const cpus = cpusOf(vm, taken.length);
+function promise(vm: PlanVm, part: i32, cpus: i32[], taken: i32[], plan: Plan): void {
   const alone = vm.get(FIELD_SCHEDULING) == quote(SCHEDULING_DEDICATED);
   for (let n: i32 = 0; n < vm.vcpus && cpus.length > 0; n++) {
     let best: i32 = -1;

@@ -111,6 +111,9 @@ export const OP_HARDWARE_PCI: string = "hardware.pci";
 export const OP_AUDIT_FACTS: string = "audit.facts";
 export const OP_IMAGE_PUT: string = "image.put";
 export const OP_UPGRADE: string = "upgrade";
+export const OP_HARDWARE_MITIGATIONS: string = "hardware.mitigations";
+export const OP_RULES: string = "rules";
+export const OP_POLICY: string = "policy";
 export const OP_TEST_TRAP: string = "test.trap";
 export const OP_TEST_TRAP_MODEL: string = "test.trapModel";
 
@@ -321,10 +324,71 @@ export const FIELD_HOOKS: string = "hooks";
 export const HOOKS_NONE: string = "none";
 /** The CPUs on which they want a VM. */
 export const FIELD_PLACED: string = "placed";
+/** The core of each CPU. */
+export const FIELD_CORES: string = "cores";
 /** Microseconds from the end of the last control component to the start of this one. */
 export const FIELD_PAUSE_US: string = "pauseUs";
 /** In the stash: the version of the oldest reader. */
 export const FIELD_NEEDS: string = "needs";
+
+/* The rules of what tenants share, and what can flow between domains. */
+export const FIELD_RULES: string = "rules";
+export const FIELD_SHARE: string = "share";
+export const FIELD_DENIALS: string = "denials";
+/** The domains that `policy` compares; without them it looks for what is forbidden everywhere. */
+export const FIELD_ONE: string = "one";
+export const FIELD_OTHER: string = "other";
+export const FIELD_FLOWS: string = "flows";
+export const FIELD_DIRECTION: string = "direction";
+export const FIELD_ALLOWED: string = "allowed";
+export const FIELD_FORBIDDEN: string = "forbidden";
+export const FIELD_PAIRS: string = "pairs";
+/* Kinds of a flow. */
+export const FLOW_MEMORY: string = "memory";
+/** Device registers that both reach. */
+export const FLOW_PORTS: string = "ports";
+export const FLOW_CHANNEL: string = "channel";
+export const FLOW_CAPABILITY: string = "capability";
+/** Between a VM and its device model: what exits say, and how they are answered. */
+export const FLOW_EXITS: string = "exits";
+export const FLOW_PATH: string = "path";
+export const FLOW_CONTROL: string = "control";
+export const FLOW_CPUS: string = "cpus";
+export const FLOW_CORES: string = "cores";
+export const FLOW_CACHES: string = "caches";
+/* From the one to the other, back, both, or neither: both only read. */
+export const DIRECTION_TO: string = "->";
+export const DIRECTION_FROM: string = "<-";
+export const DIRECTION_BOTH: string = "<->";
+export const DIRECTION_NONE: string = "-";
+/* What is done between two guests on a CPU: between tenants, within one, at each exit and entry. */
+export const FIELD_MITIGATIONS: string = "mitigations";
+export const FIELD_BETWEEN: string = "between";
+export const FIELD_WITHIN: string = "within";
+export const FIELD_FLAWS: string = "flaws";
+export const FIELD_LEVEL: string = "level";
+export const FIELD_DOES: string = "does";
+export const LEVEL_ALL: string = "all";
+/** What the CPU's flaws ask for. */
+export const LEVEL_NEEDED: string = "needed";
+export const LEVEL_OFF: string = "off";
+export const LEVELS: string[] = [LEVEL_NEEDED, LEVEL_ALL, LEVEL_OFF];
+/* What a VM and its device model do how often, and what of it was too much. */
+export const FIELD_RATES: string = "rates";
+export const FIELD_IPIS: string = "ipis";
+export const FIELD_OVER_MS: string = "overMs";
+export const FIELD_HYPERCALLS: string = "hypercalls";
+export const FIELD_THROTTLED: string = "throttled";
+export const FIELD_LOG_DROPPED: string = "logDropped";
+/** Of a balloon: down to this the host may take, and what it has taken. */
+export const FIELD_FLOOR: string = "floor";
+export const FIELD_HELD: string = "held";
+/* Kinds of a denial. */
+export const DENIED_LIMITS: string = "limits";
+export const DENIED_NETWORKS: string = "networks";
+export const DENIED_CORES: string = "cores";
+export const DENIED_CACHES: string = "caches";
+export const DENIED_PROTECTED: string = "protected";
 
 /* Ways to start a VM. */
 export const BOOT_AUTO: string = "auto";
@@ -395,6 +459,9 @@ export const EVENT_SPEC_ERROR: string = "spec-error";
 export const EVENT_CONSOLE_TAKEN: string = "console-taken";
 export const EVENT_TENANT_CHANGED: string = "tenant-changed";
 export const EVENT_TENANT_REMOVED: string = "tenant-removed";
+export const EVENT_VM_SQUEEZED: string = "vm-squeezed";
+export const EVENT_VM_RELAXED: string = "vm-relaxed";
+export const EVENT_POLICY_DENIED: string = "policy-denied";
 
 /*
  * The link between the control domain and a device model: `t` of a message, and the other fields.

@@ -36,12 +36,12 @@ static bool began; /* the last VM that was created has run */
 void __real_serial_put(char c);
 void __real_guest_enter(struct vcpu *vcpu);
 void __real_exit_handle(struct vcpu *vcpu);
-u32 __real_domain_create(u32 role, const char label[LABEL_SIZE], u32 kernel_quota, u32 cap_slots,
+u32 __real_domain_create(u32 role, u32 tenant, const char label[LABEL_SIZE], u32 kernel_quota, u32 cap_slots,
                          struct domain **out);
 void __wrap_serial_put(char c);
 void __wrap_guest_enter(struct vcpu *vcpu);
 void __wrap_exit_handle(struct vcpu *vcpu);
-u32 __wrap_domain_create(u32 role, const char label[LABEL_SIZE], u32 kernel_quota, u32 cap_slots,
+u32 __wrap_domain_create(u32 role, u32 tenant, const char label[LABEL_SIZE], u32 kernel_quota, u32 cap_slots,
                          struct domain **out);
 
 static struct site *find_site(struct vcpu *vcpu, u32 reason) {
@@ -126,11 +126,11 @@ void __wrap_guest_enter(struct vcpu *vcpu) {
     __real_guest_enter(vcpu);
 }
 
-u32 __wrap_domain_create(u32 role, const char label[LABEL_SIZE], u32 kernel_quota, u32 cap_slots,
+u32 __wrap_domain_create(u32 role, u32 tenant, const char label[LABEL_SIZE], u32 kernel_quota, u32 cap_slots,
                          struct domain **out) {
     if (role == ROLE_DEVICE_MODEL) { /* the first step to a VM */
         began = false;
         start_over();
     }
-    return __real_domain_create(role, label, kernel_quota, cap_slots, out);
+    return __real_domain_create(role, tenant, label, kernel_quota, cap_slots, out);
 }

@@ -139,6 +139,45 @@ test("export, in each form, is what changes nothing", async ({ host, file, folde
   assert.is((await run(host, "export --format xml")).code, 2);
 });
 
+test("rules: denied, exported, applied; policy explain and check", async ({ host, file }) => {
+  const lan = ", networks: [{ network: lan }]";
+  const text = yaml(`, tenant: red${lan}`, `  - { name: c, profile: guest, memory: 16M${lan} }\n`);
+  writeFileSync(file, text);
+  for (const command of ["check", "diff", "apply --yes"]) {
+    const { code, stderr } = await run(host, `${command} -f ${file}`);
+    assert.is(code, 6, stderr);
+    assert.match(stderr, /it needs the rule {tenants: \[red, default\], share: \[networks\]}/);
+  }
+  assert.match((await run(host, "policy check")).stderr, /nothing forbidden/);
+  writeFileSync(
+    file,
+    text.replace("profiles:", "rules: [{ tenants: [red, default], share: [networks] }]\nprofiles:"),
+  );
+  const done = await run(host, `apply -f ${file} --yes --wait`);
+  assert.is(done.code, 0, done.stderr);
+  assert.match(done.stdout, /rules: none -> red, default: networks/);
+  assert.match((await run(host, "export")).stdout, /rules:\n +- tenants:\n +- red\n/);
+  const refused = "create d --memory 16M --kernel linux --tenant red --network lan";
+  assert.is((await run(host, refused)).code, 1, "the cable has two ends");
+  assert.is((await run(host, "create e --memory 64M --kernel linux --tenant red")).code, 6);
+  assert.match((await run(host, "status")).stdout, /denied +1 time by policy/);
+  assert.match((await run(host, "tenants")).stdout, /NAME .* DENIED\n(.*\n)?red .* limits 1\n/);
+  const explain = await run(host, "policy explain a c");
+  assert.is(explain.code, 0, explain.stderr);
+  assert.match(
+    explain.stdout,
+    /allowed +memory +dm\/a <-> dm\/c\n.*network "lan": .*: a rule lets them share networks/,
+  );
+  assert.match((await run(host, "policy check")).stderr, /nothing forbidden between 1 pair of tenants/);
+  const { kernel } = host.rig;
+  const memory = kernel.addMemory(1);
+  for (const label of ["dm/a", "dm/b"]) kernel.domain(label).map(0x30000000, memory, 0, 1, 3);
+  const found = await run(host, "policy check --json");
+  assert.is(found.code, 6);
+  assert.is(JSON.parse(found.stdout).forbidden, 1);
+  assert.match(found.stderr, /1 way that no rule allows: memory \d+: dm\/b \(read, write\), dm\/a/);
+});
+
 test("the example of the README is a specification", async () => {
   const { code, stderr } = await runCli(undefined, ["check", "-f", "boot/images/tenants.yaml"]);
   assert.is(code, 0, stderr);

@@ -198,6 +198,7 @@ test("a second tenant, its limits and its VM", async ({ host }) => {
     name: "x",
     memory: 2 ** 30,
     used: { memory: 0, vms: 0, vcpus: 0 },
+    denials: {},
   });
 });
 

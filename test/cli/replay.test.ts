@@ -110,6 +110,33 @@ test("with policy hooks: by those, and not by others", async () => {
   );
 });
 
+test("what tenants share is decided again, too", async () => {
+  const parts = [
+    { name: "red", cpus: "0-3" },
+    { name: "blue", cpus: "2-5" },
+  ];
+  const lan = { networks: [{ network: "lan" }] };
+  const cabled = hostSpec([vmSpec("a", { tenant: "red", ...lan }), vmSpec("b", { tenant: "blue", ...lan })]);
+  const rules = [{ tenants: ["red", "blue"], share: ["cores", "caches"] }];
+  const rig = new Rig({ cpus: 8, spec: { ...hostSpec([]), tenants: parts } });
+  rig.request("create", { spec: vmSpec("c", { tenant: "blue" }) });
+  rig.apply({ ...hostSpec([]), tenants: parts });
+  rig.apply({ ...hostSpec([]), tenants: parts, rules });
+  rig.request("create", { spec: vmSpec("c", { tenant: "blue" }) });
+  rig.apply({ ...cabled, tenants: parts, rules });
+  rig.apply({ ...hostSpec([]), tenants: parts, mitigations: { between: "all" } });
+  const all = await decisions(rig);
+  assert.equal(said(all), ["create 6: ", "apply 6: ", "apply 0: ", "create 0: ", "apply 6: ", "apply 6: "]);
+  const facts = cborDecode(all[2]!.facts!)!;
+  (facts["want"] as Message)["rules"] = [];
+  const bytes = cborEncode(facts);
+  const hash = createHash("sha256").update(bytes).digest();
+  assert.match(
+    replayRecord({ ...all[2]!.record, facts: [0, bytes.length, hash] }, bytes, new Hooks()).problem,
+    /the host allowed; it should have refused \(6\): tenant "blue": CPU 2 is tenant "red"'s too/,
+  );
+});
+
 test("what hooks wanted after an event", async () => {
   const rig = new Rig({ wasm: lab, spec: { ...hostSpec([vmSpec("a", { tenant: "lab" })]), tenants } });
   for (let n = 0; n < 2; n++) {

@@ -19,7 +19,9 @@ function full(): Fields {
   return {
     version: 1,
     host: { name: "h" },
-    tenants: [{ name: "red", memory: 512 * MIB, vms: 4, vcpus: 9 }, { name: "blue" }],
+    tenants: [{ name: "red", memory: 512 * MIB, vms: 4, vcpus: 9, cpus: "0" }, { name: "blue" }],
+    mitigations: { between: "all", exits: "off" },
+    rules: [{ tenants: ["red", "blue"], share: ["networks", "cores"] }],
     profiles: { small: { memory: "32M", kernel: "linux", tags: ["s"] } },
     vms: [
       {
@@ -44,7 +46,7 @@ function full(): Fields {
         start: true,
         restart: { policy: "always", max: 3, window: 60 },
       },
-      { name: "b", memory: "16M", firmware: "linux", boot: "auto" },
+      { name: "b", memory: "16M", balloon: { floor: "16M" }, firmware: "linux", boot: "auto" },
       { name: "c", profile: "small", vcpus: 1 },
     ],
   };
@@ -57,7 +59,8 @@ const VALUES: unknown[] = [
   "x".repeat(1024), "x".repeat(1025), "a\nb", "a_b-c.d", "-a", "default",
   "52:54:00:aa:BB:cc", "01:00:00:00:00:01", "00:00:00:00:00:00",
   true, false, null, [], {}, ["a"], ["a", "a"], ["a", "b", "c", "d", "e"], ["A"], [1],
-  [{ image: "linux" }], [{ network: "lan" }], [{ name: "x" }], { policy: "never" }, { name: "x" }, { a: 1 },
+  "needed", "off", "0-3,5", "3-1", "0,0", "64", "0-", ["networks", "caches"], ["red", "blue"],
+  [{ image: "linux" }], [{ network: "lan" }], [{ name: "x" }], { policy: "never" }, { size: "32M", floor: 16777216 }, { name: "x" }, { a: 1 },
 ]; // prettier-ignore
 const KEYS = [
   "name",

@@ -173,6 +173,9 @@ static const struct row rows[] = {
     {"UPGRADE: a slot of 64 bits", STATUS_BAD_CAP, HC_UPGRADE, {1ull << 32}},
     {"UPGRADE: a boot module", STATUS_NO_RIGHT, HC_UPGRADE, {CAP_MODULE}},
     {"UPGRADE: nothing to confirm", STATUS_BAD_STATE, HC_UPGRADE, {0}},
+    {"CAP_LIST: memory", STATUS_BAD_CAP, HC_CAP_LIST, {MEMORY, HOLDING_CAPS, 0}},
+    {"CAP_LIST: no such holding", STATUS_BAD_ARGUMENT, HC_CAP_LIST, {VM, HOLDING_PORTS + 1, 0}},
+    {"CAP_LIST: holding of 64 bits", STATUS_BAD_ARGUMENT, HC_CAP_LIST, {VM, 1ull << 32, 0}},
     {"PORTS_MAP: none", STATUS_BAD_ARGUMENT, HC_PORTS_MAP, {MODEL, 0x80, 0}},
     {"PORTS_MAP: past the last", STATUS_BAD_ARGUMENT, HC_PORTS_MAP, {MODEL, 0xffff, 2}},
     {"PORTS_MAP: count wraps", STATUS_BAD_ARGUMENT, HC_PORTS_MAP, {MODEL, 0x80, ~0ull}},
@@ -203,7 +206,7 @@ static void test_no_rights(void) {
     static const u64 for_root[] = {HC_DOMAIN_CREATE, HC_MEM_CREATE, HC_VCPU_CREATE,
                                    HC_IRQ_CREATE,    HC_PORTS_MAP,  HC_HOST_INFO,
                                    HC_HOST_CPUID,    HC_HOST_LOG,   HC_HOST_RESET,
-                                   HC_FIRMWARE_READ, HC_UPGRADE};
+                                   HC_FIRMWARE_READ, HC_UPGRADE,    HC_CAP_LIST};
     pair_create();
     (void)call(HC_VCPU_START, VCPU);
     struct domain *model = domain_in(MODEL);
@@ -253,6 +256,121 @@ static void test_maps_into_vm(void) {
     check(call(HC_CAP_DROP, CAP_MEMORY) == STATUS_OK && vm->ept.mapped == mapped,
           "which ends with its capability");
     (void)call(HC_WAIT);
+    pair_destroy();
+}
+
+static u64 listed(u64 domain, u64 what, u64 from) {
+    memset(control_domain->comm, 0xa5, PAGE_SIZE);
+    return call(HC_CAP_LIST, domain, what, from) == STATUS_OK ? entered->gpr[2] : ~0ull;
+}
+
+/* All that a domain holds can be read, in pieces, and two tables can be compared. */
+static void test_lists(void) {
+    pair_create();
+    const struct cap_info *rows = control_domain->comm;
+    check(listed(MODEL, HOLDING_CAPS, 0) == 3 && rows[0].type == OBJECT_DOMAIN &&
+              rows[0].first == CAP_SELF && rows[1].first == CAP_VM &&
+              rows[1].rights == (RIGHT_READ | RIGHT_INTERRUPT) &&
+              rows[1].domain_id == domain_in(VM)->id && rows[2].type == OBJECT_VCPU &&
+              rows[2].first == CAP_VCPU,
+          "a table's capabilities");
+    check(listed(MODEL, HOLDING_CAPS, CAP_VM + 1) == 1 && rows[0].first == CAP_VCPU,
+          "from a slot on");
+    check(listed(MODEL, HOLDING_CAPS, ~0ull) == 0 && listed(MODEL, HOLDING_MAPPINGS, ~0ull) == 0 &&
+              listed(MODEL, HOLDING_PORTS, ~0ull) == 0,
+          "nothing is behind the end");
+    check(listed(VM, HOLDING_MAPPINGS, 0) == 1, "a VM's memory");
+    struct cap_info vm = rows[0];
+    check(listed(MODEL, HOLDING_MAPPINGS, 0) == 1 && rows[0].object_id == vm.object_id &&
+              rows[0].address == GPA_RAM && rows[0].first == 0 && rows[0].pages == 20 &&
+              rows[0].rights == RIGHTS_RW && vm.first == 20 && vm.pages == 50 && vm.rights == 7,
+          "is the object that its device model has a part of");
+    for (u64 page = 0; page < 60; page++)
+        (void)call(HC_MEM_MAP, VM, MEMORY, MIB + 2 * page * PAGE_SIZE, 0, 1, 1);
+    u64 first = listed(VM, HOLDING_MAPPINGS, 0), last = rows[first - 1].address;
+    u64 rest = listed(VM, HOLDING_MAPPINGS, first);
+    check(first == PAGE_SIZE / sizeof(*rows) && first + rest == 61 && rows[0].address != last,
+          "what is more than a page comes in pieces");
+    check(listed(VM, HOLDING_PORTS, 0) == 0, "a VM has no ports");
+    check(call(HC_DOMAIN_CREATE, OTHER, ROLE_DRIVER, 60, 16) == STATUS_OK, "a driver");
+    (void)call(HC_PORTS_MAP, OTHER, 0x60, 1);
+    (void)call(HC_PORTS_MAP, OTHER, 0x3f8, 8);
+    (void)call(HC_PORTS_MAP, OTHER, 0x400, 1);
+    (void)call(HC_PORTS_MAP, OTHER, 0xffff, 1);
+    check(listed(OTHER, HOLDING_PORTS, 0) == 3 && rows[0].address == 0x60 && rows[0].pages == 1 &&
+              rows[1].address == 0x3f8 && rows[1].pages == 9 && rows[2].address == 0xffff,
+          "runs of ports");
+    check(listed(OTHER, HOLDING_PORTS, 0x3fa) == 2 && rows[0].address == 0x3fa &&
+              rows[0].pages == 7,
+          "from a port on");
+    for (u64 port = 0x1000; port < 0x1100; port += 2)
+        (void)call(HC_PORTS_MAP, OTHER, port, 1);
+    u64 runs = 0;
+    for (u64 from = 0, n; (n = listed(OTHER, HOLDING_PORTS, from)) && n != ~0ull; runs += n)
+        from = rows[n - 1].address + rows[n - 1].pages;
+    check(runs == 131, "each run once");
+    (void)call(HC_DOMAIN_INFO, VM);
+    struct domain_info info = *(struct domain_info *)control_domain->comm;
+    (void)call(HC_DOMAIN_INFO, MODEL);
+    check(info.peer == domain_in(MODEL)->id &&
+              ((struct domain_info *)control_domain->comm)->peer == domain_in(VM)->id,
+          "and a VM and its device model tell each other");
+    (void)call(HC_DOMAIN_DESTROY, OTHER);
+    pair_destroy();
+}
+
+/* One component can neither silence another nor keep it from the kernel. */
+static void test_brakes(void) {
+    pair_create();
+    (void)call(HC_VCPU_START, VCPU);
+    struct domain *model = domain_in(MODEL);
+    while (entered->domain != model)
+        (void)call(HC_WAIT);
+    memset(model->comm, 'x', 500);
+    unsigned lines = log_lines;
+    host_tsc += 2 * HOST_TSC_HZ;
+    for (unsigned i = 0; i < 100; i++)
+        if (call(HC_LOG, 500) != STATUS_OK) panic("LOG");
+    check(log_lines == lines + 1 && model->log.dropped_ever == 99, "a flood of lines is cut");
+    lines = log_lines;
+    host_tsc += 2 * HOST_TSC_HZ;
+    (void)call(HC_LOG, 1);
+    check(log_lines == lines + 1, "a second later it may speak again");
+    (void)call(HC_LOG, 500);
+    to_control();
+    lines = log_lines;
+    for (unsigned i = 0; i < 20; i++)
+        (void)call(HC_LOG, 500);
+    check(log_lines == lines + 20, "the control domain is heard");
+    domain_signal(model, 1ull << 40);
+    while (entered->domain != model)
+        (void)call(HC_WAIT);
+    struct vcpu *caller = entered;
+    model->calls_since = host_tsc += HOST_TSC_HZ;
+    model->calls = CALLS_MOST - 1;
+    (void)call(HC_CAP_INFO, CAP_SELF);
+    check(!model->throttled && entered == caller, "as many calls as it may make");
+    u64 rip = guest_rip(caller);
+    caller->gpr[0] = HC_CAP_INFO;
+    model->calls_since = host_tsc;
+    leave(REASON_VMCALL);
+    check(model->throttled == 1 && guest_rip(caller) == rip, "one more is not done");
+    while (entered != caller)
+        if (entered->domain->role == ROLE_VM)
+            leave(REASON_EXTERNAL_INTERRUPT);
+        else
+            (void)call(HC_WAIT);
+    host_tsc += HOST_TSC_HZ / CALL_PERIODS + 1;
+    leave(REASON_VMCALL);
+    check(guest_rip(caller) != rip && caller->gpr[0] == STATUS_OK, "until the next period");
+    to_control();
+    (void)call(HC_DOMAIN_INFO, MODEL);
+    const struct domain_info *info = control_domain->comm;
+    check(info->throttled == model->throttled && info->log_dropped == model->log.dropped_ever,
+          "the control domain can see it");
+    control_domain->calls = CALLS_MOST;
+    check(call(HC_CAP_INFO, CAP_SELF) == STATUS_OK && !control_domain->throttled,
+          "which may call as it likes");
     pair_destroy();
 }
 
@@ -647,6 +765,8 @@ int main(void) {
     test_no_rights();
     test_maps_into_vm();
     test_firmware();
+    test_lists();
+    test_brakes();
     test_cleaning();
     test_quota();
     test_exit_page_place();

@@ -98,7 +98,10 @@ static struct {
 #define host_xcr0      (host[now].xcr0)
 #define host_kernel_gs (host[now].kernel_gs)
 static u64 host_tsc;
-static unsigned host_barriers;
+static u32 host_leaf7 = 1u << 10 | 1u << 26 | 1u << 28; /* MD_CLEAR, IBPB, L1D flush */
+static u32 host_leaf7_2, host_amd_8 = 1u << 12, host_amd_21;
+static u64 host_arch_capabilities, host_spec_ctrl, host_written_efer;
+static u32 host_mitigated; /* MITIGATION_ bits done since a test looked */
 static u8 host_reset;
 static char last_line[512];
 static unsigned log_lines;
@@ -113,23 +116,29 @@ static u64 backend_rdmsr(u32 msr);
 static u64 host_rdmsr(u32 msr) {
     switch (msr) {
     case MSR_KERNEL_GS_BASE: return host_kernel_gs;
+    case 0x10a: return host_arch_capabilities;
     default: return backend_rdmsr(msr);
     }
 }
 static void host_wrmsr(u32 msr, u64 value) {
     if (msr == MSR_KERNEL_GS_BASE) host_kernel_gs = value;
-    host_barriers += msr == MSR_IA32_PRED_CMD;
+    if (msr == 0x48) host_spec_ctrl = value;
+    if (msr == MSR_EFER) host_written_efer = value;
+    if (msr == MSR_IA32_FLUSH_CMD) host_mitigated |= MITIGATION_L1D;
 }
 static struct cpuid_regs host_cpuid(u32 leaf, u32 subleaf) {
     if (leaf == 1) return (struct cpuid_regs){.ecx = 1u << 26 | CPUID_1_ECX_VMX}; /* XSAVE */
-    if (leaf == 7 && !subleaf) return (struct cpuid_regs){.edx = 1u << 26};       /* IBPB */
+    if (leaf == 7 && !subleaf) return (struct cpuid_regs){.eax = 2, .edx = host_leaf7};
+    if (leaf == 7 && subleaf == 2) return (struct cpuid_regs){.edx = host_leaf7_2};
     if (leaf == 0) return (struct cpuid_regs){.eax = 0x1f};
     if (leaf == 0xb)
         return (struct cpuid_regs){.eax = HOST_THREADS > 1, .ebx = HOST_THREADS, .ecx = 1 << 8};
+    if (leaf == 0x80000000) return (struct cpuid_regs){.eax = 0x80000021};
+    if (leaf == 0x80000021) return (struct cpuid_regs){.eax = host_amd_21};
     if (leaf == 0xd && subleaf == 0)
         return (struct cpuid_regs){.eax = XCR0_X87 | XCR0_SSE | XCR0_AVX};
     if (leaf == 0xd && subleaf == 2) return (struct cpuid_regs){.eax = 256, .ebx = 576};
-    if (leaf == 0x80000008) return (struct cpuid_regs){.eax = 46};
+    if (leaf == 0x80000008) return (struct cpuid_regs){.eax = 46, .ebx = host_amd_8};
     if (leaf == 0x8000000a) return (struct cpuid_regs){.ebx = HOST_ASIDS, .edx = ~0u}; /* SVM */
     return (struct cpuid_regs){0};
 }
@@ -170,6 +179,7 @@ static void host_pause(void);
 #define xrstor(a, m)          ((void)(a), (void)(m))
 #define cpu_idle()            host_idle()
 #define raise_machine_check() panic("machine check")
+#define verw(s)               ((void)(s), host_mitigated |= MITIGATION_VERW)
 
 /* --- the low half --- */
 
@@ -181,9 +191,12 @@ void log_info(const char *format, ...) {
     log_lines++;
     if (getenv("UNIT_LOG")) printf("# %s\n", last_line);
 }
-bool log_permit(struct log_limit *limit, u32 burst) {
-    (void)limit, (void)burst;
-    return true;
+bool log_permit(struct log_limit *limit, u32 amount, u32 most) {
+    if (host_rdtsc() - limit->since > tsc_hz) limit->since = host_tsc, limit->used = 0;
+    bool room = amount <= most - limit->used;
+    limit->used += room ? amount : 0;
+    limit->dropped_ever += !room;
+    return room;
 }
 u64 log_position(void) { return 0; }
 unsigned log_read(u64 *position, char *to, unsigned max) {
@@ -229,6 +242,8 @@ u64 cpu_idt_base(void) { return 0; }
 #include "../../kernel/frame.c"
 #include "../../kernel/inject.c"
 #include "../../kernel/memory.c"
+void clear_predictors(u32 what) { host_mitigated |= what; }
+#include "../../kernel/mitigate.c"
 #define call smp_call
 #include "../../kernel/smp.c"
 #undef call

@@ -30,6 +30,9 @@ export const status: Command = {
       ["vms", `${vms.running} running of ${vms.total}`],
       ["control", `image ${controlText(host.control)}, ${counted(host.controlRestarts, "restart")}`],
       ["bad frames", `${host.badFrames}, ${host.overruns ?? 0} overruns`],
+      ...(host.denials
+        ? ([["denied", `${counted(host.denials, "time")} by policy; see 'plinth tenants'`]] as const)
+        : []),
       ["features", (host.features ?? []).map(oneLine).join(" ")],
     ]);
   },
@@ -165,7 +168,7 @@ function printDetails(context: Context, vm: VmDetails): void {
     [
       "balloon",
       vm.balloon && vm.balloon.target + vm.balloon.actual < 2 * vm.memory
-        ? `leaves it ${formatSize(vm.balloon.actual)}, target ${formatSize(vm.balloon.target)}`
+        ? `leaves it ${formatSize(vm.balloon.actual)}, target ${formatSize(vm.balloon.target)}${heldText(vm.balloon)}`
         : "",
     ],
     ["inside", insideText(vm.balloon)],
@@ -194,7 +197,8 @@ function printDetails(context: Context, vm: VmDetails): void {
     ],
     ["run time", since(vm.runtimeMs ?? 0)],
     ["last exit", oneLine(vm.lastExit)],
-    ["exits", String(vm.exits ?? 0)],
+    ["exits", exitsText(vm)],
+    ["braked", brakesText(vm)],
   ];
   for (const card of (vm.devices ?? []).filter((device) => device.network !== undefined))
     facts.push([
@@ -226,6 +230,22 @@ function printDetails(context: Context, vm: VmDetails): void {
     [">COUNT", "EXIT"],
     counters.map(([name, count]) => [String(count), oneLine(name)]),
   );
+}
+
+function exitsText({ exits = 0, rates }: VmDetails): string {
+  return rates ? `${exits}; a second: ${rates.exits}, and ${rates.ipis} IPIs` : String(exits);
+}
+
+/** What its device model did too often. */
+function brakesText({ model }: VmDetails): string {
+  const { throttled = 0, logDropped = 0 } = model ?? {};
+  if (throttled + logDropped === 0) return "";
+  return `its device model: ${counted(throttled, "hypercall")} had to wait, ${counted(logDropped, "log line")} left out`;
+}
+
+/** What the host has taken since it lacks memory. */
+function heldText({ held = 0, floor = 0 }: BalloonRow): string {
+  return held > 0 ? `; the host holds ${formatSize(held)} back, down to ${formatSize(floor)}` : "";
 }
 
 /** What a VM has said of its memory. */
@@ -296,6 +316,14 @@ export const hardware: Command = {
       ...machine.missing.map((feature, n): [string, string] => [
         n === 0 ? "lacks" : "",
         `${oneLine(feature.name)}: ${oneLine(feature.cost)}`,
+      ]),
+      ...machine.flaws.map((flaw, n): [string, string] => [
+        n === 0 ? "flaws" : "",
+        `${flaw.ok ? "" : kleur.yellow("open: ")}${oneLine(flaw.name)}: ${oneLine(flaw.text)}`,
+      ]),
+      ...machine.mitigations.map(({ kind, level, does, cost }, n): [string, string] => [
+        n === 0 ? "mitigations" : "",
+        `${oneLine(kind)} (${oneLine(level)}): ${does ? `${oneLine(does)}; cycles: ${oneLine(cost)}` : "nothing"}`,
       ]),
       ...machine.problems.map((text): [string, string] => ["problem", oneLine(text)]),
     ]);

@@ -54,10 +54,13 @@ export const exportCommand: Command = {
     const client = await context.connect();
     const vms = [];
     for (const { name } of await client.list()) vms.push(exportVm((await client.show(name)).spec));
-    const tenantList = (await client.tenants()).map(({ used: _, ...limits }) => limits);
+    const tenantList = (await client.tenants()).map(({ used: _, denials: __, ...limits }) => limits);
+    const { rules, mitigations } = await client.rules();
     const { host } = await client.status();
     const version = schema.Specification.VERSION;
-    out.line(writeSpec({ version, host: { name: host }, tenants: tenantList, vms }, format).trimEnd());
+    const isDefault = Object.values(mitigations).every((level) => level === schema.LEVEL_NEEDED);
+    const given = { ...(rules.length > 0 ? { rules } : {}), ...(isDefault ? {} : { mitigations }), vms };
+    out.line(writeSpec({ version, host: { name: host }, tenants: tenantList, ...given }, format).trimEnd());
   },
 };
 
@@ -236,6 +239,12 @@ function share(used: number, limit: number | undefined, format: (value: number) 
   return limit === undefined ? format(used) : `${format(used)} of ${format(limit)}`;
 }
 
+function denialsText({ denials = {} }: TenantRow): string {
+  return Object.entries(denials)
+    .map(([kind, count]) => `${oneLine(kind)} ${count}`)
+    .join(", ");
+}
+
 export const tenants: Command = {
   name: "tenants",
   operands: "",
@@ -243,18 +252,24 @@ export const tenants: Command = {
   summary: "whose VMs they are, their limits, and what they use",
   details: [
     "Memory is that of all its VMs, running or not, with their disks and what is beside them.",
-    "'plinth tenant set' makes them and changes their limits, and so does 'plinth apply'.",
+    "DENIED counts what the policy has refused them. 'plinth tenant set' makes them and changes their limits, and so",
+    "does 'plinth apply'.",
   ].join("\n"),
   run: async (context) => {
     const list = await (await context.connect()).tenants();
     if (context.out.json) return context.out.object({ tenants: list });
+    // Columns that say something of at least one tenant.
+    const bound = list.some(({ cpus }) => cpus !== undefined);
+    const denied = list.some(({ denials }) => Object.keys(denials ?? {}).length > 0);
     context.out.table(
-      ["NAME", ">VMS", ">VCPUS", ">MEMORY"],
+      ["NAME", ">VMS", ">VCPUS", ">MEMORY", ...(bound ? ["CPUS"] : []), ...(denied ? ["DENIED"] : [])],
       list.map((tenant: TenantRow) => [
         oneLine(tenant.name),
         share(tenant.used.vms, tenant.vms),
         share(tenant.used.vcpus, tenant.vcpus),
         share(tenant.used.memory, tenant.memory, formatSize),
+        ...(bound ? [oneLine(tenant.cpus ?? "all")] : []),
+        ...(denied ? [denialsText(tenant)] : []),
       ]),
     );
   },

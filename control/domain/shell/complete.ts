@@ -9,6 +9,7 @@ import { tenantNames } from "../tenants";
 import {
   CREATE_KEYS,
   FOLLOW,
+  POLICY_WORDS,
   READ_ONLY,
   SET_KEYS,
   SINCE,
@@ -78,6 +79,10 @@ export function complete(before: string): Completion {
     return matching([READ_ONLY, "--force"], word, " ");
   if (command.words == Words.TOP && place == 1) return matching([FIELD_TENANTS], word, " ");
   if (command.words == Words.IMAGE && place == 1) return matching(moduleNames(), word, " ");
+  if (command.words == Words.POLICY)
+    return place == 1
+      ? matching(POLICY_WORDS, word, " ")
+      : matching(vmNames().concat(tenantNames()).concat(["control"]), word, " ");
   if (command.words == Words.CHANGES && place > 1) return matching(SET_KEYS, word, "=");
   const takesVm =
     command.words == Words.VM ||

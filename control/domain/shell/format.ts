@@ -54,6 +54,7 @@ import {
   FIELD_MEMORY,
   FIELD_MODEL_BYTES,
   FIELD_NAME,
+  FIELD_NEXT,
   FIELD_OK,
   FIELD_OVERHEAD,
   FIELD_POLICY,
@@ -80,6 +81,14 @@ import {
   FIELD_WINDOW,
   FIELD_ACPI,
   FIELD_APIC_IDS,
+  FIELD_ALLOWED,
+  FIELD_DENIALS,
+  FIELD_DIRECTION,
+  FIELD_FLOWS,
+  FIELD_FORBIDDEN,
+  FIELD_ONE,
+  FIELD_OTHER,
+  FIELD_PAIRS,
   FIELD_CLASS,
   FIELD_COST,
   FIELD_FAMILY,
@@ -87,7 +96,17 @@ import {
   FIELD_ID,
   FIELD_INTERRUPT_REMAPPING,
   FIELD_IOMMU,
+  FIELD_FLOOR,
+  FIELD_HELD,
+  FIELD_IPIS,
+  FIELD_LOG_DROPPED,
+  FIELD_RATES,
+  FIELD_THROTTLED,
   FIELD_MISSING,
+  FIELD_DOES,
+  FIELD_FLAWS,
+  FIELD_LEVEL,
+  FIELD_MITIGATIONS,
   FIELD_MODEL,
   FIELD_NODE,
   FIELD_NODES,
@@ -124,6 +143,7 @@ import {
   OP_START,
   OP_STATUS,
   OP_STOP,
+  OP_POLICY,
   OP_TENANT_RM,
   OP_TENANT_SET,
   OP_TENANTS,
@@ -144,6 +164,7 @@ export function formatResult(op: string, value: Value): string {
   if (op == OP_TENANTS) return formatTenants(value);
   if (op == OP_TENANT_SET) return formatTenantSet(value);
   if (op == OP_TENANT_RM) return 'tenant "' + value.getText(FIELD_NAME) + '" is removed\n';
+  if (op == OP_POLICY) return formatPolicy(value);
   if (op == OP_IMAGES) return formatImages(value);
   if (op == OP_DOCTOR) return formatDoctor(value);
   if (op == OP_HARDWARE) return formatHardware(value);
@@ -191,6 +212,7 @@ function formatStatus(value: Value): string {
   const restarts = value.getUint(FIELD_CONTROL_RESTARTS);
   const damaged = value.getUint(FIELD_BAD_FRAMES);
   const overruns = value.getUint(FIELD_OVERRUNS);
+  const denials = value.getUint(FIELD_DENIALS);
   return (
     line("host", value.getText(FIELD_HOST) + ", up " + duration(value.getUint(FIELD_UPTIME_MS))) +
     line("version", value.getText(FIELD_VERSION)) +
@@ -201,6 +223,7 @@ function formatStatus(value: Value): string {
     line("control", counted(restarts, "restart") + ", " + counted(damaged, "damaged frame")) +
     line("", formatImage(value.get(FIELD_CONTROL)!)) +
     (overruns > 0 ? line("line", counted(overruns, "overrun") + " of the serial port: input was lost") : "") +
+    (denials > 0 ? line("policy", counted(denials, "denial")) : "") +
     wrapped("CPU features", value.getList(FIELD_FEATURES))
   );
 }
@@ -266,7 +289,10 @@ function formatBalloon(value: Value): string {
   const target = balloon.getUint(FIELD_TARGET);
   const actual = balloon.getUint(FIELD_ACTUAL);
   if (target == value.getUint(FIELD_MEMORY) && actual == target) return "leaves it all";
-  return "leaves it " + mib(actual) + ", target " + mib(target);
+  const held = balloon.getUint(FIELD_HELD);
+  const back =
+    held > 0 ? "; the host holds " + mib(held) + " back, down to " + mib(balloon.getUint(FIELD_FLOOR)) : "";
+  return "leaves it " + mib(actual) + ", target " + mib(target) + back;
 }
 
 function formatShare(value: Value): string {
@@ -338,7 +364,8 @@ function formatShow(value: Value): string {
         " to the device model; " +
         grouped(value.getUint(FIELD_INTERRUPTS)) +
         " interrupts",
-    );
+    ) +
+    formatRates(value);
   const ports = value.getList(FIELD_PORTS);
   for (let i = 0; i < ports.length; i++) out += formatPort(ports[i]);
   const devices = value.getList(FIELD_DEVICES);
@@ -347,6 +374,21 @@ function formatShow(value: Value): string {
     out +=
       "  " + counters.keys[i].padEnd(30, " ") + grouped(counters.items[i].number).padStart(16, " ") + "\n";
   return out;
+}
+
+/** How often it exits, and what its device model did too often. */
+function formatRates(value: Value): string {
+  const rates = value.get(FIELD_RATES)!;
+  const model = value.get(FIELD_MODEL)!;
+  const exits =
+    grouped(rates.getUint(FIELD_EXITS)) + " exits, " + grouped(rates.getUint(FIELD_IPIS)) + " IPIs";
+  const throttled = model.getUint(FIELD_THROTTLED);
+  const dropped = model.getUint(FIELD_LOG_DROPPED);
+  const out = line("  a second", exits);
+  if (throttled + dropped == 0) return out;
+  const text =
+    counted(throttled, "hypercall") + " had to wait, " + counted(dropped, "log line") + " left out";
+  return out + line("braked", "its device model: " + text);
 }
 
 /** A port that nobody has open on either side cannot carry anything. */
@@ -411,14 +453,45 @@ function formatTenants(value: Value): string {
   const tenants = value.getList(FIELD_TENANTS);
   const widths: i32[] = [28, 10, 10];
   let out = row(["NAME", "VMS", "VCPUS", "MEMORY"], widths) + "\n";
-  for (let i = 0; i < tenants.length; i++) out += row(tenantCells(tenants[i]), widths) + "\n";
+  for (let i = 0; i < tenants.length; i++) {
+    const tenant = tenants[i];
+    out += row(tenantCells(tenant), widths) + "\n";
+    if (tenant.get(FIELD_CPUS) != null) out += "  on CPUs " + tenant.getText(FIELD_CPUS) + "\n";
+    const denials = tenant.get(FIELD_DENIALS)!;
+    let denied = "";
+    for (let n = 0; n < denials.keys.length; n++)
+      denied += (n > 0 ? ", " : "") + denials.keys[n] + " " + denials.items[n].number.toString();
+    if (denied != "") out += "  denied: " + denied + "\n";
+  }
   return out;
 }
 
 function formatTenantSet(tenant: Value): string {
   const cells = tenantCells(tenant);
-  const text = " has VMs: " + cells[1] + ", vCPUs: " + cells[2] + ", memory: " + cells[3] + "\n";
+  const cpus = tenant.get(FIELD_CPUS) != null ? ", on CPUs " + tenant.getText(FIELD_CPUS) : "";
+  const text = " has VMs: " + cells[1] + ", vCPUs: " + cells[2] + ", memory: " + cells[3] + cpus + "\n";
   return 'tenant "' + cells[0] + '"' + text;
+}
+
+/** What may flow, and what forbids it. */
+function formatPolicy(value: Value): string {
+  const flows = value.getList(FIELD_FLOWS);
+  let out = "";
+  for (let i = 0; i < flows.length; i++) {
+    const flow = flows[i];
+    const verdict = flow.getBool(FIELD_ALLOWED) ? "allowed   " : "FORBIDDEN ";
+    const ends =
+      flow.getText(FIELD_ONE) + " " + flow.getText(FIELD_DIRECTION) + " " + flow.getText(FIELD_OTHER);
+    out += verdict + flow.getText(FIELD_KIND).padEnd(11, " ") + ends + "\n";
+    out += "          " + flow.getText(FIELD_TEXT) + ": " + flow.getText(FIELD_REASON) + "\n";
+  }
+  if (value.get(FIELD_NEXT) != null) return out; // the rest follows
+  const forbidden = value.getUint(FIELD_FORBIDDEN);
+  const pairs =
+    value.get(FIELD_PAIRS) != null ? ", " + counted(value.getUint(FIELD_PAIRS), "pair") + " of tenants" : "";
+  return (
+    out + (forbidden == 0 ? "nothing forbidden" : counted(forbidden, "way") + " FORBIDDEN") + pairs + "\n"
+  );
 }
 
 function formatImages(value: Value): string {
@@ -438,6 +511,27 @@ function formatDoctor(value: Value): string {
   let out = "";
   for (let i = 0; i < checks.length; i++)
     out += (checks[i].getBool(FIELD_OK) ? "ok    " : "LOOK  ") + checks[i].getText(FIELD_TEXT) + "\n";
+  return out;
+}
+
+/** The CPU's flaws, and what is done at which switch. */
+export function formatMitigations(value: Value): string {
+  const flaws = value.getList(FIELD_FLAWS);
+  const places = value.getList(FIELD_MITIGATIONS);
+  let out = "";
+  for (let i = 0; i < flaws.length; i++) {
+    const mark = flaws[i].getBool(FIELD_OK) ? "" : "OPEN: ";
+    out += line(
+      i == 0 ? "flaws" : "",
+      mark + flaws[i].getText(FIELD_NAME) + ": " + flaws[i].getText(FIELD_TEXT),
+    );
+  }
+  for (let i = 0; i < places.length; i++) {
+    const does = places[i].getText(FIELD_DOES);
+    const text = places[i].getText(FIELD_KIND) + " (" + places[i].getText(FIELD_LEVEL) + "): ";
+    out += line(i == 0 ? "mitigations" : "", text + (does != "" ? does : "nothing"));
+    if (does != "") out += line("", "  cycles: " + places[i].getText(FIELD_COST));
+  }
   return out;
 }
 

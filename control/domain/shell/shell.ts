@@ -18,8 +18,10 @@ import {
   OP_AUDIT,
   OP_EVENTS,
   OP_HARDWARE,
+  OP_HARDWARE_MITIGATIONS,
   OP_HARDWARE_PCI,
   OP_LOGS,
+  OP_POLICY,
   OP_STATUS,
   OP_TENANT_RM,
   OP_TENANT_SET,
@@ -40,7 +42,7 @@ import { vmFind } from "../vms";
 import { commonStart, complete } from "./complete";
 import { CONSOLE_HELP, ConsoleKey, HumanConsole } from "./console";
 import { Editor, Key } from "./editor";
-import { formatDevices, formatEvent, formatFree, formatResult } from "./format";
+import { formatDevices, formatEvent, formatFree, formatMitigations, formatResult } from "./format";
 import { helpText } from "./help";
 import { EVENTS_SHOWN, missingEvents, printAudit, printEvents } from "./history";
 import {
@@ -324,6 +326,7 @@ function perform(command: Command, words: string[], request: Value): void {
   else if (name == CLEAR) print("\x1b[H\x1b[2J");
   else if (command.op == OP_LOGS) startLog(request);
   else if (command.op == OP_AUDIT) printAudit(request.getUint(FIELD_MAX, EVENTS_SHOWN));
+  else if (command.op == OP_POLICY) printPages(command, request);
   else if (command.op == OP_EVENTS) startEvents(request);
   else if (command.op == OP_TOP) startTop(request.getBool(FIELD_TENANTS));
   else {
@@ -334,6 +337,21 @@ function perform(command: Command, words: string[], request: Value): void {
     if (isCommand(op)) auditCommand(AUDIT_SHELL, op, request, outcome);
     if (outcome.fault != null) printFault(outcome.fault!);
     else print(formatResult(op, outcome.result!));
+    if (op == OP_HARDWARE) print(formatMitigations(commandRun(OP_HARDWARE_MITIGATIONS, request)!.result!));
+  }
+}
+
+/** Prints a result that comes in pieces. */
+function printPages(command: Command, request: Value): void {
+  for (let from: u64 = 0; ;) {
+    const outcome = command.run(request.putUint(FIELD_FROM, from));
+    if (outcome.fault != null) return printFault(outcome.fault!);
+    print(formatResult(command.op, outcome.result!));
+    const next = outcome.result!.getUint(FIELD_NEXT);
+    if (next <= from) return;
+    from = next;
+    request.keys.pop();
+    request.items.pop();
   }
 }
 

@@ -17,6 +17,8 @@ import {
   FIELD_MAC,
   FIELD_NETWORK,
   FIELD_NETWORKS,
+  FIELD_ONE,
+  FIELD_OTHER,
   FIELD_RINGS,
   FIELD_MAX,
   FIELD_MEMORY,
@@ -91,6 +93,7 @@ export function requestOf(command: Command, words: string[]): Outcome {
   if (command.words == Words.CHANGES) return setRequest(command, words);
   if (command.words == Words.COMMAND) return Outcome.of(request);
   if (command.words == Words.COUNT || command.words == Words.EVENTS) return eventsRequest(command, words);
+  if (command.words == Words.POLICY) return policyRequest(command, words);
   if (command.words == Words.TENANT) return tenantRequest(command, words);
   if (command.words == Words.TOP) return topRequest(command, words);
   let force = false;
@@ -191,6 +194,18 @@ function tenantRequest(command: Command, words: string[]): Outcome {
     spec.putUint(key, number);
   }
   return Outcome.of(Value.map().put(FIELD_SPEC, spec));
+}
+
+/** The words behind `policy`, and how many follow each. */
+export const POLICY_WORDS: string[] = ["explain", "check"];
+
+function policyRequest(command: Command, words: string[]): Outcome {
+  const request = Value.map();
+  const isCheck = words.length == 2 && words[1] == POLICY_WORDS[1];
+  if (isCheck) return Outcome.of(request);
+  if (words.length != 4 || words[1] != POLICY_WORDS[0])
+    return usage(command, "it needs two VMs, tenants or domains to compare, or check");
+  return Outcome.of(request.putText(FIELD_ONE, words[2]).putText(FIELD_OTHER, words[3]));
 }
 
 /** A disk of `create`: disk=IMAGE, disk=IMAGE,ro or disk=IMAGE,cd; may be given again. */

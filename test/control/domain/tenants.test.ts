@@ -1,5 +1,6 @@
 // Tenants and their limits, tags, protected VMs: from specifications, in lists, over a restart.
 
+import { Role } from "../../../control/gen/abi";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { frameEncode } from "../../../control/protocol/node/frame";
@@ -155,10 +156,10 @@ test("the shell: tenants, ls with a column, show, create and set", () => {
 test("tenant set makes a tenant, changes its limits one by one, and takes them away", () => {
   const rig = new Rig();
   const set = (spec: Message): Message => rig.ok("tenant.set", { spec: { name: "red", ...spec } });
-  const used = { memory: 0, vms: 0, vcpus: 0 };
-  assert.equal(set({ memory: 200 * MIB, vms: 2 }), { name: "red", memory: 200 * MIB, vms: 2, used });
-  assert.equal(set({ vcpus: 3 }), { name: "red", memory: 200 * MIB, vms: 2, vcpus: 3, used });
-  assert.equal(set({ vms: 0 }), { name: "red", memory: 200 * MIB, vcpus: 3, used });
+  const rest = { used: { memory: 0, vms: 0, vcpus: 0 }, denials: {} };
+  assert.equal(set({ memory: 200 * MIB, vms: 2 }), { name: "red", memory: 200 * MIB, vms: 2, ...rest });
+  assert.equal(set({ vcpus: 3 }), { name: "red", memory: 200 * MIB, vms: 2, vcpus: 3, ...rest });
+  assert.equal(set({ vms: 0 }), { name: "red", memory: 200 * MIB, vcpus: 3, ...rest });
   assert.match(rig.command("events 1"), /tenant-changed +tenant "red" has other limits/);
   rig.ok("create", { spec: vmSpec("x", { tenant: "red" }) });
   const low = rig.error("tenant.set", { spec: { name: "red", memory: 32 * MIB } });
@@ -175,6 +176,38 @@ test("tenant set makes a tenant, changes its limits one by one, and takes them a
   rig.type(frameEncode({ id: 9999, op: "test.trap" }));
   const list = rig.ok("tenants")["tenants"] as Message[];
   assert.equal([list.length, list[1]!["memory"], list[1]!["vcpus"]], [2, 200 * MIB, 3]);
+});
+
+test("a tenant's CPUs are set as rules have it, and a tenant that a rule names stays", () => {
+  const rules = [{ tenants: ["red", "blue"], share: ["networks"] }];
+  const tenants = [{ name: "red", cpus: "0-1" }, { name: "blue" }, { name: "none" }];
+  const rig = new Rig({ cpus: 4, spec: { ...hostSpec([]), tenants, rules } });
+  const refused = rig.error("tenant.set", { spec: { name: "blue", cpus: "1-2" } });
+  assert.match(String(refused["message"]), /^tenant "blue": CPU 1 is tenant "red"'s too; it needs the rule/);
+  assert.equal(rig.ok("tenant.set", { spec: { name: "blue", cpus: "2-3" } })["cpus"], "2-3");
+  assert.equal(rig.ok("tenant.set", { spec: { name: "blue", vms: 2 } })["cpus"], "2-3", "it stays");
+  assert.equal(rig.ok("tenant.set", { spec: { name: "blue", cpus: "" } })["cpus"], undefined);
+  assert.match(
+    String(rig.error("tenant.set", { spec: { name: "blue", cpus: "x" } })["message"]),
+    /no set of/,
+  );
+  assert.match(String(rig.error("tenant.rm", { tenant: "red" })["message"]), /rules\[0\] names it/);
+  rig.ok("tenant.rm", { tenant: "none" });
+});
+
+test("VMs run on their tenant's CPUs, and go where it goes", () => {
+  const tenants = (red: string): Message[] => [{ name: "red", cpus: red }, { name: "default" }];
+  const vms = [vmSpec("a", { tenant: "red" }), vmSpec("b", { tenant: "red", cpus: "1-2" }), vmSpec("c")];
+  const rig = new Rig({ cpus: 4, spec: { ...hostSpec(vms), tenants: tenants("0-1") } });
+  const where = (): bigint[] =>
+    ["a", "b", "c"].map((name) => rig.kernel.domain(`vm/${name}`, Role.VM).vcpus[0]!.share.cpus & 15n);
+  assert.equal(where(), [3n, 2n, 15n]);
+  assert.is(rig.apply({ ...hostSpec(vms), tenants: tenants("2-3") })["ok"], true);
+  assert.equal(where(), [12n, 4n, 15n]);
+  rig.ok("tenant.set", { spec: { name: "red", cpus: "1,3" } });
+  assert.equal(where(), [10n, 2n, 15n]);
+  const none = rig.apply({ ...hostSpec(vms), tenants: tenants("3") });
+  assert.match(JSON.stringify(none), /cpus is .*1-2.*, and its tenant has CPUs 3; the host has 4 CPUs/);
 });
 
 test("tenant rm is refused while it has VMs, naming them, and for the default one", () => {

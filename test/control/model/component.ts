@@ -158,7 +158,11 @@ export class Component {
     view.setBigUint64(InfoAt.image_size, BigInt(domain.areaSize(GPA_IMAGE)), true);
     view.setBigUint64(InfoAt.tsc_hz, kernel.tscHz, true);
     view.setBigUint64(InfoAt.boot_tsc, kernel.bootTsc, true);
+    view.setUint32(InfoAt.mitigations, kernel.options.mitigations ?? 0, true);
+    view.setBigUint64(InfoAt.arch_capabilities, kernel.options.archCapabilities ?? 0n, true);
     view.setUint32(InfoAt.cpus, kernel.options.cpus ?? 1, true);
+    for (let cpu = 0; cpu < (kernel.options.cpus ?? 1); cpu++)
+      view.setUint32(InfoAt.apic_ids + 4 * cpu, kernel.options.apicIds?.[cpu] ?? cpu, true);
     this.info.set(kernel.options.rsdp ?? [], InfoAt.rsdp);
     view.setUint32(InfoAt.efi, kernel.options.efi ? 1 : 0, true);
     view.setUint32(InfoAt.features, kernel.features, true);

@@ -10,6 +10,7 @@ import {
   EVENT_FREE,
   GPA_EXIT,
   GPA_RAM,
+  Holding,
   HostInfoAt,
   Hypercall,
   IMAGE_MAX,
@@ -17,6 +18,7 @@ import {
   LABEL_SIZE,
   MAX_CPUID_ROWS,
   MAX_VCPUS,
+  Mitigation,
   ObjectType,
   PAGE_SIZE,
   RELEASE_MAX,
@@ -31,7 +33,7 @@ import { ComponentFault, refuseIf } from "./faults";
 import type { KernelModel } from "./kernel-model";
 import { MemoryObject } from "./memory";
 import { admit } from "./shares";
-import { Channel, ChannelEnd, Domain, Irq, Timer, Vcpu, type KernelObject } from "./objects";
+import { Channel, ChannelEnd, Domain, Irq, Timer, Vcpu, type Capability, type KernelObject } from "./objects";
 
 export interface Call {
   kernel: KernelModel;
@@ -79,6 +81,56 @@ function vmDomain(call: Call, slot: number): Domain {
   return domain;
 }
 
+/** What a capability says of its object. */
+function describe(view: DataView, { object, rights }: Capability): void {
+  view.setUint32(CapInfoAt.type, OBJECT_TYPES[object.kind], true);
+  view.setUint32(CapInfoAt.rights, rights, true);
+  view.setBigUint64(CapInfoAt.object_id, BigInt(object.id), true);
+  if (object.kind === "memory") view.setBigUint64(CapInfoAt.pages, BigInt(object.pages), true);
+  if (object.kind === "memory") view.setBigUint64(CapInfoAt.present, BigInt(object.present), true);
+  if (object.kind === "channel") view.setUint32(CapInfoAt.index, object.end, true);
+  const domain = object.kind === "domain" ? object : object.kind === "vcpu" ? object.domain : undefined;
+  if (object.kind === "vcpu") view.setUint32(CapInfoAt.index, object.index, true);
+  if (!domain) return;
+  view.setUint32(CapInfoAt.domain_id, domain.id, true);
+  view.setUint32(CapInfoAt.role, domain.role, true);
+  Buffer.from(domain.label)
+    .subarray(0, LABEL_SIZE - 1)
+    .forEach((byte, n) => view.setUint8(CapInfoAt.label + n, byte));
+}
+
+const LIST_ROWS = Math.floor(PAGE_SIZE / CapInfoAt.SIZE);
+type Row = (view: DataView) => void;
+
+function holdCaps(domain: Domain, from: number): Row[] {
+  const caps = [...domain.caps.values()].filter(({ slot }) => slot >= from).sort((a, b) => a.slot - b.slot);
+  return caps.map((cap) => (view) => {
+    describe(view, cap);
+    view.setBigUint64(CapInfoAt.first, BigInt(cap.slot), true);
+  });
+}
+
+function holdMappings(domain: Domain, from: number): Row[] {
+  // A page without an object is the kernel's own: an exit page.
+  const mappings = domain.space.mappings.filter(({ memory }) => memory.id !== 0).slice(from);
+  return mappings.map(({ memory, access, pages, gpa, first }) => (view) => {
+    view.setUint32(CapInfoAt.type, ObjectType.MEMORY, true);
+    view.setUint32(CapInfoAt.rights, access, true);
+    view.setBigUint64(CapInfoAt.object_id, BigInt(memory.id), true);
+    view.setBigUint64(CapInfoAt.pages, BigInt(pages), true);
+    view.setBigUint64(CapInfoAt.address, BigInt(gpa), true);
+    view.setBigUint64(CapInfoAt.first, BigInt(first), true);
+  });
+}
+
+function holdPorts(domain: Domain, from: number): Row[] {
+  const ports = [...domain.ports].sort((a, b) => a.first - b.first).filter(({ first }) => first >= from);
+  return ports.map(({ first, count }) => (view) => {
+    view.setBigUint64(CapInfoAt.address, BigInt(first), true);
+    view.setBigUint64(CapInfoAt.pages, BigInt(count), true);
+  });
+}
+
 export const handlers: Partial<Record<Hypercall, Handler>> = {
   [Hypercall.NULL]: () => 0,
 
@@ -89,21 +141,21 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
   },
 
   [Hypercall.CAP_INFO]: (call, slot) => {
-    const { object, rights } = call.caller.cap(slot);
     const view = structure(call.comm, CapInfoAt.SIZE);
-    view.setUint32(CapInfoAt.type, OBJECT_TYPES[object.kind], true);
-    view.setUint32(CapInfoAt.rights, rights, true);
-    view.setBigUint64(CapInfoAt.object_id, BigInt(object.id), true);
+    describe(view, call.caller.cap(slot));
     view.setUint32(CapInfoAt.slots, call.caller.slots, true);
-    if (object.kind === "memory") view.setBigUint64(CapInfoAt.pages, BigInt(object.pages), true);
-    if (object.kind === "memory") view.setBigUint64(CapInfoAt.present, BigInt(object.present), true);
-    if (object.kind === "channel") view.setUint32(CapInfoAt.index, object.end, true);
-    const domain = object.kind === "domain" ? object : object.kind === "vcpu" ? object.domain : undefined;
-    if (object.kind === "vcpu") view.setUint32(CapInfoAt.index, object.index, true);
-    if (!domain) return;
-    view.setUint32(CapInfoAt.domain_id, domain.id, true);
-    view.setUint32(CapInfoAt.role, domain.role, true);
-    call.comm.set(Buffer.from(domain.label).subarray(0, LABEL_SIZE - 1), CapInfoAt.label);
+  },
+
+  [Hypercall.CAP_LIST]: (call, slot, what, from) => {
+    needRoot(call.caller);
+    const domain = call.caller.object(slot, "domain", Right.READ);
+    refuseIf(what > Holding.PORTS, Status.BAD_ARGUMENT);
+    call.comm.fill(0);
+    const rows = [holdCaps, holdMappings, holdPorts][what]!(domain, from).slice(0, LIST_ROWS);
+    rows.forEach((fill, n) =>
+      fill(new DataView(call.comm.buffer, call.comm.byteOffset + n * CapInfoAt.SIZE)),
+    );
+    return rows.length;
   },
 
   [Hypercall.CAP_GRANT]: (call, to, slot, own, rights) => {
@@ -134,14 +186,14 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     throw new ComponentFault("replaced", 0, "replaced");
   },
 
-  [Hypercall.DOMAIN_CREATE]: (call, slot, role, quota, slots, tenant) => {
+  [Hypercall.DOMAIN_CREATE]: (call, slot, role, quota, slots, tenant = 0) => {
     needRoot(call.caller);
     refuseIf(role > Role.VM || slots === 0 || slots > 1024, Status.BAD_ARGUMENT);
     call.caller.freeSlot(slot);
     refuseIf(quota > call.kernel.freePages, Status.NO_MEMORY);
     const label = Buffer.from(call.comm.subarray(0, LABEL_SIZE)).toString().replace(/\0.*$/, "");
     const domain = call.kernel.addDomain(role, label, quota, slots);
-    domain.tenant = tenant!;
+    domain.tenant = tenant;
     domain.put(1, domain, Right.READ);
     call.caller.put(slot, domain);
   },
@@ -176,7 +228,11 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     view.setUint32(DomainInfoAt.kernel_pages, domain.kernelPages, true);
     view.setUint32(DomainInfoAt.kernel_quota, domain.quota, true);
     view.setUint32(DomainInfoAt.vcpus, domain.vcpus.length, true);
+    view.setBigUint64(DomainInfoAt.throttled, BigInt(domain.throttled), true);
+    view.setBigUint64(DomainInfoAt.log_dropped, BigInt(domain.logDropped), true);
     view.setUint32(DomainInfoAt.caps, domain.caps.size, true);
+    const vm = [...call.kernel.domains].find(({ vcpus }) => vcpus.some(({ model }) => model === domain));
+    view.setUint32(DomainInfoAt.peer, (vm ?? domain.vcpus[0]?.model)?.id ?? 0, true);
     call.comm.set(Buffer.from(domain.label).subarray(0, LABEL_SIZE - 1), DomainInfoAt.label);
   },
 
@@ -278,6 +334,7 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     view.setBigUint64(VcpuInfoAt.run_time, vcpu.ran, true);
     view.setBigUint64(VcpuInfoAt.ready_time, vcpu.readyTime, true);
     view.setBigUint64(VcpuInfoAt.exits, BigInt(vcpu.exits), true);
+    view.setBigUint64(VcpuInfoAt.ipis, BigInt(vcpu.ipis), true);
     view.setBigUint64(VcpuInfoAt.forwarded, BigInt(vcpu.exits), true);
     view.setBigUint64(VcpuInfoAt.interrupts, BigInt(vcpu.domain.interrupts.length), true);
     for (const [reason, count] of vcpu.counters) {
@@ -412,6 +469,17 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
   [Hypercall.ENTROPY]: (call, length) => {
     refuseIf(length > ENTROPY_MAX, Status.BAD_ARGUMENT);
     for (let i = 0; i < length; i++) call.comm[i] = (i * 73 + 5) & 0xff;
+  },
+
+  [Hypercall.MITIGATE]: (call, same, within, between) => {
+    needRoot(call.caller);
+    const available = call.kernel.options.mitigations ?? 0;
+    refuseIf(
+      [same, within, between].some((bits) => (bits & ~available) !== 0),
+      Status.BAD_ARGUMENT,
+    );
+    refuseIf((same & Mitigation.L1D) !== 0, Status.BAD_ARGUMENT);
+    call.kernel.mitigations = [same, within, between];
   },
 
   [Hypercall.HOST_RESET]: (call) => {

@@ -63,6 +63,11 @@ export interface KernelOptions {
   /** Configuration space of PCI functions, by bus << 8 | device << 3 | function. */
   pci?: Map<number, Uint8Array>;
   cpus?: number;
+  /** APIC ids of the CPUs by their number; else the numbers. */
+  apicIds?: number[];
+  /** Mitigation bits that the CPU can do, and what IA32_ARCH_CAPABILITIES has. */
+  mitigations?: number;
+  archCapabilities?: bigint;
   hostCpuid?: (leaf: number, subleaf: number) => number[];
 }
 
@@ -84,6 +89,8 @@ export class KernelModel {
   /** What components said when they ended. */
   readonly traps: { label: string; text: string }[] = [];
   resetRequested = false;
+  /** What MITIGATE has set for each Relation. */
+  mitigations: number[] | undefined;
   logBytes: Buffer = Buffer.alloc(0);
   private tsc: bigint;
   private ids = 1;

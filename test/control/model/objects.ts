@@ -80,6 +80,7 @@ export class Vcpu {
   /** TSC ticks beside those that its exits count for, and those that it waited. */
   runTime = 0n;
   readyTime = 0n;
+  ipis = 0;
   constructor(
     readonly id: number,
     readonly domain: Domain,
@@ -123,6 +124,10 @@ export class Domain {
   failure: Failure = Failure.NONE;
   detail = 0;
   alive = true;
+  tenant = 0;
+  /** Component: what the kernel has counted of what was too much. */
+  throttled = 0;
+  logDropped = 0;
   readonly space = new AddressSpace();
   readonly caps = new Map<number, Capability>();
   readonly vcpus: Vcpu[] = [];
@@ -133,7 +138,6 @@ export class Domain {
   cpuid: Uint8Array = new Uint8Array(0);
   /** Control, device models and drivers, once started. */
   component: Component | undefined;
-  tenant = 0;
 
   constructor(
     readonly id: number,

@@ -2,10 +2,18 @@
 
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { planTenant, planVm } from "../../../control/cli/spec-plan";
-import type { TenantSpec, VmSpec } from "../../../control/cli/results";
+import { mitigationsText, planTenant, planVm } from "../../../control/cli/spec-plan";
+import type { RuleSpec, TenantSpec, VmSpec } from "../../../control/cli/results";
 import type { Message } from "../../../control/protocol/node/cbor";
-import { exactSize, planChange, PlanHost, PlanTenant, PlanVm } from "../../../control/protocol/planner";
+import { cpuList } from "../../../control/protocol/cpus";
+import {
+  exactSize,
+  planChange,
+  PlanHost,
+  PlanTenant,
+  PlanVm,
+  Refusal,
+} from "../../../control/protocol/planner";
 import { Random } from "../../cli/random";
 import { hostSpec, MIB, Rig, vmSpec } from "../domain/rig";
 
@@ -76,8 +84,58 @@ test("a network has two cards, a host 16 networks", () => {
   assert.match(refusals(host(), host(many))[0]!, /it has 17 networks, and a host has at most 16/);
 });
 
+test("sets of CPUs", () => {
+  assert.equal(cpuList("0"), [0]);
+  assert.equal(cpuList("0-3,6,62-63"), [0, 1, 2, 3, 6, 62, 63]);
+  for (const text of [
+    "",
+    ",",
+    "-",
+    "a",
+    "0,",
+    ",0",
+    "0-",
+    "3-1",
+    "1,1",
+    "2,1",
+    "0-2,2",
+    "64",
+    "0--1",
+    "0-1-2",
+    "0 ,1",
+  ])
+    assert.equal(cpuList(text), [], text);
+  assert.equal(cpuList("0,".repeat(30)), []);
+});
+
+test("networks, CPUs, cores and caches between tenants need a rule each", () => {
+  const [red, blue] = ["red", "blue"].map((name) => new PlanTenant(name)) as [PlanTenant, PlanTenant];
+  const a = vm("a", { tenant: "red", needs: 0, networks: ["x", "x", "y"] });
+  const b = vm("b", { tenant: "blue", needs: 0, networks: ["y"] });
+  const want = host([a, b], [red, blue]);
+  const said = (): string[] =>
+    planChange(host(), want).refusals.map(({ denied, tenant }) => `${denied} ${tenant}`);
+  assert.equal(said(), ["networks blue"]);
+  want.rules = [{ tenants: ["red", "blue"], share: ["networks"] }];
+  assert.equal(said(), []);
+  [red.cpus, blue.cpus] = ["0-3", "3-4"];
+  assert.equal(said(), ["cores blue"]);
+  blue.cpus = "4-7";
+  assert.equal(said(), []);
+  const have = Object.assign(host(), { cores: [0, 0, 1, 1, 1, 2, 3, 3], caches: [0, 0, 0, 0, 0, 0, 0, 0] });
+  assert.match(refusals(have, want)[0]!, /CPU 4 is a thread of a core of tenant "red"; it needs the rule/);
+  want.rules = [{ tenants: ["red", "blue"], share: ["networks", "cores"] }];
+  assert.match(refusals(have, want)[0]!, /CPU 4 shares its last-level cache with tenant "red"; it needs/);
+  want.rules[0]!.share.push("caches");
+  assert.equal(refusals(have, want), []);
+  blue.cpus = "4-8";
+  assert.match(refusals(have, want)[0]!, /tenant "blue": its CPUs are 4-8, the host has 8 CPUs/);
+  want.rules[0]!.tenants.push("green");
+  assert.match(refusals(host(), want)[0]!, /rules\[0\]: there is no tenant "green"/);
+});
+
 test("what is wrong with a VM on this host is passed on", () => {
-  const bad = vm("a", { refusal: { code: 3, message: "no image", object: "a", next: "images" } });
+  const bad = vm("a", { refusal: new Refusal(3, "no image", "a", "images") });
   assert.equal(planChange(host(), host([bad])).refusals, [bad.refusal]);
 });
 
@@ -91,7 +149,7 @@ function randomVm(random: Random, name: string): Message {
     tags: pick([], ["web"], ["web", "db"]),
     protected: pick(false, false, false, false, true),
     cmdline: pick("x", "y", "z".repeat(80)),
-    balloon: pick(undefined, undefined, 16 * MIB),
+    balloon: pick<Message[string] | undefined>(undefined, undefined, 16 * MIB, { floor: 16 * MIB }),
     start: pick(true, true, false),
     disks: pick([], [], [{ image: "initrd" }]),
     networks: pick([], [], [{ network: "lan" }]),
@@ -103,14 +161,20 @@ function randomHost(random: Random): Message & { vms: Message[] } {
   const names = ["a", "b", "c", "d", "e", "f"].filter(() => random.below(3) > 0);
   const vms = names
     .map((name) => randomVm(random, name))
-    .map((spec) =>
-      Number(spec["balloon"] ?? 0) > Number(spec["memory"]) ? { ...spec, balloon: undefined } : spec,
-    );
+    .map((spec) => (Number(spec["memory"]) < 16 * MIB ? { ...spec, balloon: undefined } : spec));
+  const cpus = (): Message => (random.below(3) > 0 ? { cpus: "0" } : {});
   const tenants = [
-    { name: "red", vms: 1 + random.below(3) },
-    { name: "blue", vcpus: 1 + random.below(4) },
+    { name: "red", vms: 1 + random.below(3), ...cpus() },
+    { name: "blue", vcpus: 1 + random.below(4), ...cpus() },
   ];
-  return { ...hostSpec(vms), tenants: tenants.slice(random.below(2)), vms };
+  const rule = { tenants: ["red", "blue", "default"], share: ["networks", "cores", "caches"] };
+  rule.share.length = 1 + random.below(3);
+  return {
+    ...hostSpec(vms),
+    tenants: tenants.slice(random.below(2)),
+    rules: [rule].slice(random.below(2)),
+    vms,
+  };
 }
 
 /** A specification as the control domain tells it: with its defaults. */
@@ -125,6 +189,9 @@ function planOfNode(rig: Rig, scratch: Rig, want: Message & { vms: Message[] }):
   const have = new PlanHost();
   have.name = "test";
   have.free = 4096 * MIB;
+  have.rules = rig.ok("rules")["rules"] as unknown as RuleSpec[];
+  have.mitigations = mitigationsText();
+  have.cores = have.caches = [0];
   have.tenants = (rig.ok("tenants")["tenants"] as unknown as TenantSpec[]).map(planTenant);
   have.vms = (rig.ok("ls")["vms"] as Message[]).map((row) => {
     const out = planVm(rig.ok("show", { vm: row["name"]! })["spec"] as unknown as VmSpec);
@@ -134,6 +201,8 @@ function planOfNode(rig: Rig, scratch: Rig, want: Message & { vms: Message[] }):
   const wanted = new PlanHost();
   wanted.name = "test";
   wanted.tenants = [{ name: "default" }, ...(want["tenants"] as unknown as TenantSpec[])].map(planTenant);
+  wanted.mitigations = mitigationsText();
+  wanted.rules = want["rules"] as unknown as RuleSpec[];
   wanted.vms = want.vms.map((spec) => planVm(told(scratch, spec)));
   const plan = planChange(have, wanted);
   return [...plan.refusals.map((one) => `${one.code} ${one.message}`), ...plan.steps.map(stepText)];

@@ -1,0 +1,4 @@
+// with:
+/* scrub.c with the AMD-V backend. */
+#define BACKEND "svm_cpu.h"
+#include "scrub.c"

@@ -60,8 +60,8 @@ static ALWAYS_INLINE void charge(struct cpu *cpu, u64 now) {
     share_charge(&owner->share, ran);
 }
 
-/* Others see who waits here. While somebody waits anywhere, slices are short everywhere. */
-static NOINLINE void slice_tell(struct cpu *cpu, u64 now) {
+/* Others see who waits here. While somebody waits elsewhere, true: slices are short everywhere. */
+static NOINLINE bool tell_waiting(struct cpu *cpu) {
     u64 waiting = queue_least(cpu), self = 1ull << cpu->id, crowded = atomic_load(&crowded_cpus);
     if ((waiting == ~0ull) == !!(crowded & self)) {
         if (crowded & self)
@@ -70,8 +70,7 @@ static NOINLINE void slice_tell(struct cpu *cpu, u64 now) {
             atomic_or(&crowded_cpus, self);
     }
     atomic_store(&cpu->waiting, waiting);
-    u64 end = now + spans.shared;
-    if ((crowded & ~self) && !cpu->dedicated && end < cpu->slice_end) cpu->slice_end = end;
+    return crowded & ~self;
 }
 
 static void slice_start(struct cpu *cpu, struct vcpu *vcpu, u64 now) {
@@ -83,7 +82,9 @@ static void slice_start(struct cpu *cpu, struct vcpu *vcpu, u64 now) {
     cpu->slice_over = false;
     cpu->alone = !cpu->queue;
     vcpu->slice_left = 0;
-    if (cpus_online > 1) slice_tell(cpu, now);
+    if (cpus_online > 1 && tell_waiting(cpu) && !cpu->dedicated &&
+        cpu->slice_end > now + spans.shared)
+        cpu->slice_end = now + spans.shared;
     deadline_update(cpu);
 }
 
@@ -308,6 +309,7 @@ static void idle(struct cpu *cpu) {
     cpu->alone = false;
     if (!cpu->queue) cpu->slice_end = ~0ull;
     if (!cpu->queue && !cpu->dedicated) atomic_or(&idle_cpus, 1ull << cpu->id);
+    if (unlikely(atomic_load(&crowded_cpus))) (void)tell_waiting(cpu);
     while (!cpu->attention && !cpu->restart_control) {
         deadline_update(cpu);
         u64 first = cpu->deadline;
@@ -517,6 +519,7 @@ void sched_resume_next(struct vcpu *vcpu) {
 
 void sched_start(void) {
     this_cpu()->accounted = rdtsc();
+    this_cpu()->waiting = ~0ull;
     sched_resume_other();
     panic("the first guest was not entered");
 }

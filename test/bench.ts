@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { linuxRows } from "./bench/linux";
 import type { Row } from "./bench/row";
 import { startRow } from "./bench/start";
-import { amdTicks, interruptRows, systemRows } from "./bench/system";
+import { amdTicks, interruptRows, jitterRows, systemRows } from "./bench/system";
 
 /** Source lines of a folder's C and assembly, comments and blank lines not counted. */
 function countLines(folder: string): number {
@@ -53,7 +53,12 @@ async function main(): Promise<void> {
   console.log("\nIn seconds: VT-x in Bochs, AMD-V in QEMU without KVM:");
   printRows([await startRow()], columns);
   const amd = await amdTicks();
-  const rows = [...(await systemRows(amd)), ...(await interruptRows(amd)), ...(await linuxRows())];
+  const rows = [
+    ...(await systemRows(amd)),
+    ...(await interruptRows(amd)),
+    ...(await jitterRows()),
+    ...(await linuxRows()),
+  ];
   console.log("\nIn instructions, one CPU: VT-x under Bochs, AMD-V under QEMU's -icount.");
   console.log("Not measured on AMD-V: what has no figure there; it has no APIC virtualization.");
   printRows(rows, columns);

@@ -41,7 +41,7 @@ export function bochsLog(config: SupervisorConfig): string {
 export function bochsConfig(config: SupervisorConfig, com1: string): string {
   const files = findBochsFiles()!;
   return `${[
-    `cpu: model=corei7_skylake_x, count=${config.cpus}, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=1`,
+    `cpu: model=corei7_skylake_x, count=${topology(config)}, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=1`,
     // The host's part is allocated at once and at most 2048; the rest is swapped to a file.
     `memory: guest=${config.memoryMiB}, host=${Math.min(config.memoryMiB, 2048)}`,
     `romimage: file=${files.bios}`,
@@ -63,6 +63,11 @@ export function bochsConfig(config: SupervisorConfig, com1: string): string {
     "error: action=report",
     "panic: action=fatal",
   ].join("\n")}\n`;
+}
+
+/** Bochs's processors, cores of each, threads of each. */
+function topology({ cpus, machine: { threads = 1 } }: SupervisorConfig): string {
+  return threads > 1 ? `1:${cpus / threads}:${threads}` : String(cpus);
 }
 
 function bochsCommand(config: SupervisorConfig, port: number): Command {
@@ -100,6 +105,7 @@ export function qemuCommand(config: SupervisorConfig, port: number): Command {
     board = "q35",
     firmware = "bios",
     medium = "cd",
+    threads = 1,
     disk,
     options = [],
     icount = false,
@@ -107,7 +113,7 @@ export function qemuCommand(config: SupervisorConfig, port: number): Command {
   } = config.machine;
   const tcg = config.kind === "qemu-tcg";
   const args = ["-name", "plinth", "-nodefaults", "-no-reboot", "-display", "none", "-vga", "std"];
-  args.push("-machine", board, "-m", String(config.memoryMiB), "-smp", String(config.cpus));
+  args.push("-machine", board, "-m", String(config.memoryMiB), "-smp", `${config.cpus},threads=${threads}`);
   args.push("-accel", tcg ? "tcg" : "kvm", "-cpu", config.machine.cpu ?? (tcg ? "EPYC" : "host"));
   if (icount) args.push("-icount", `shift=${icount === "turns" ? Math.log2(ICOUNT_TURNS) : 0},sleep=off`);
   if (icount === "turns") args.push(...TURNS);

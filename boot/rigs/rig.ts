@@ -20,6 +20,8 @@ export interface Machine {
   medium?: "cd" | "usb" | "nvme" | "network";
   /** A second disk, which boots after the medium. */
   disk?: string;
+  /** CPUs that share a core: 1 unless said. */
+  threads?: number;
   /** What -cpu says. */
   cpu?: string;
   /** What else is on QEMU's command line. */
@@ -125,8 +127,9 @@ export async function startRig(options: RigOptions): Promise<Rig> {
   const machine = options.machine ?? {};
   if (choice.kind !== "bochs" && options.debugger !== undefined)
     throw new Error(`${choice.kind} has no debugger that follows orders: bochs has`);
-  if (choice.kind === "bochs" && Object.keys(machine).length > 0)
-    throw new Error(`bochs cannot be the machine asked for (${Object.keys(machine).join(", ")}): QEMU can`);
+  const special = Object.keys(machine).filter((key) => key !== "threads");
+  if (choice.kind === "bochs" && special.length > 0)
+    throw new Error(`bochs cannot be the machine asked for (${special.join(", ")}): QEMU can`);
   if (machine.firmware === "uefi" && findOvmf() === null)
     throw new Error("UEFI firmware for QEMU: the package ovmf is missing; next: make setup");
   options.log?.(`rig: ${choice.kind}, ${choice.reason}`);

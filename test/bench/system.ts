@@ -48,6 +48,62 @@ const IPIS: typeof EXITS = [
   ["ipi-halted", "IPI round trip on two CPUs, halted", "1500"],
 ];
 
+/** A tick's lateness that the test guest `jitter` prints, and a histogram of all. */
+interface Jitter {
+  largest: number;
+  buckets: string;
+}
+
+const JITTER_TICKS = 1000;
+
+function jitterOf(output: string): Jitter {
+  const largest = /late largest: (\d+)/.exec(output);
+  if (largest === null) throw new Error(`the guest printed no lateness:\n${output}`);
+  const buckets = [...output.matchAll(/late (?:less than )?(\d+|missed): (\d+)/g)]
+    .filter(([, , count]) => count !== "0")
+    .map(([, limit, count]) => (limit === "missed" ? `${count} missed` : `${count} below ${limit}`));
+  return { largest: Number(largest[1]), buckets: buckets.join(", ") };
+}
+
+/** How late the timers of two dedicated VMs are, 1,000 a second each: alone, and beside six busy ones. */
+async function jitters(busy: number): Promise<Jitter[]> {
+  const host = await Host.boot("bench-jitter", join("build", "time.iso"), 4);
+  try {
+    for (let n = 0; n < busy; n++) {
+      await host.ok("create", `busy${n}`, "--memory", "16M", "--kernel", "busy", "--start");
+      await host.ok("console", `busy${n}`, "--expect", "^busy$");
+    }
+    const names = ["one", "two"];
+    const words = ["--cmdline", `hz=1000 ticks=${JITTER_TICKS}`, "--scheduling", "dedicated"];
+    for (const name of names)
+      await host.ok("create", name, "--memory", "16M", "--kernel", "jitter", ...words, "--start");
+    const outputs: Jitter[] = [];
+    for (const name of names)
+      outputs.push(
+        jitterOf(await host.ok("console", name, "--expect", "late largest: \\d+", "--timeout", "170s")),
+      );
+    return outputs;
+  } finally {
+    await host.stop();
+  }
+}
+
+/** Two dedicated VMs beside six busy ones on four CPUs, and without them. */
+export async function jitterRows(): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (const [busy, beside] of [
+    [0, "alone"],
+    [6, "beside six busy VMs"],
+  ] as const)
+    for (const [n, { largest, buckets }] of (await jitters(busy)).entries())
+      rows.push({
+        what: `timer of dedicated VM ${n + 1} late at most, ${beside} (${buckets})`,
+        measured: String(largest),
+        budget: "1000",
+      });
+  return rows;
+}
+
 /** What a guest has printed, by the names of its lines. */
 type Ticks = Map<string, string>;
 

@@ -64,7 +64,10 @@ test("each has what it should, and nothing is left", async ({ host }) => {
   const left = Object.keys(SHARED).reduce((sum, name) => sum + ran(name), 0);
   for (const [name, weight] of Object.entries(SHARED)) {
     const due = (left * weight) / 800;
-    assert.ok(Math.abs(ran(name) / due - 1) < NEAR / 100, `${name} should have ${due.toFixed(1)} %: ${shown}`);
+    assert.ok(
+      Math.abs(ran(name) / due - 1) < NEAR / 100,
+      `${name} should have ${due.toFixed(1)} %: ${shown}`,
+    );
   }
   // Who is ready runs or waits.
   for (const name of names) {
@@ -80,7 +83,9 @@ test("a dedicated CPU knows no exits for scheduling", async ({ host }) => {
   assert.equal(row(after, "dedicated").counters, row(before, "dedicated").counters);
 });
 
-test("what no CPU has left is refused, by the planner and by the kernel, and nothing changes", async ({ host }) => {
+test("what no CPU has left is refused, by the planner and by the kernel, and nothing changes", async ({
+  host,
+}) => {
   const said = [/each of its vCPUs should have 90 % of a CPU/, /no CPU that it may run on has that left/];
   await host.refused(1, said, "set", "a1", "scheduling=reserved", "reserve=90", "cpus=0");
   assert.match(await host.ok("show", "a1"), /scheduling +shared, weight 100; on CPU/);

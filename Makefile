@@ -76,7 +76,7 @@ KERNEL_FLAGS   := -std=gnu11 -O2 -g -ffreestanding -mcmodel=kernel -mgeneral-reg
 	-DPLINTH_VERSION='"$(VERSION)"'
 
 # On the path of every exit a frame pointer is a tenth of the cost.
-HOT := exit sched queue core timeout cpuid msr vapic vcpu inject hypercall
+HOT := exit brake sched queue core timeout cpuid msr vapic vcpu inject hypercall
 $(HOT:%=$(BUILD)/obj/kernel/%.c.o) $(HOT:%=$(BUILD)/obj/svm/kernel/%.c.o): KERNEL_FLAGS += -fomit-frame-pointer
 
 $(BUILD)/obj/%.c.o: %.c Makefile package.json

@@ -2,6 +2,7 @@
  */
 #include "hypercall.h"
 
+#include "brake.h"
 #include "cpu.h"
 #include "cpuid.h"
 #include "domain.h"
@@ -412,6 +413,11 @@ static u32 hc_vcpu_stop(struct call *c) {
     return STATUS_OK;
 }
 
+static u32 hc_brake(struct call *c) {
+    TRY(get_root(c));
+    return brake_set(c->a[0], c->a[1], c->a[2]) ? STATUS_OK : STATUS_BAD_ARGUMENT;
+}
+
 static u32 hc_vcpu_share(struct call *c) {
     struct vcpu *vcpu;
     struct vcpu_share asked;
@@ -732,6 +738,7 @@ static const handler handlers[HC_COUNT] = {
     [HC_ENTROPY] = hc_entropy,
     [HC_MEM_RELEASE] = hc_mem_release,
     [HC_VCPU_SHARE] = hc_vcpu_share,
+    [HC_BRAKE] = hc_brake,
     [HC_UPGRADE] = hc_upgrade,
     [HC_CAP_LIST] = hc_cap_list,
     [HC_MITIGATE] = hc_mitigate,

@@ -19,6 +19,7 @@ struct share {
     u64 vtime, start; /* time had by its weight, now and at the start of its slice */
     u64 key;          /* as it was queued: the least goes first */
     bool guaranteed;
+    u64 braked_until; /* 0: it is not: brake.c */
 };
 
 #define WEIGHT_DEFAULT 100u

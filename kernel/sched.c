@@ -1,6 +1,7 @@
 /* Scheduling of one CPU: time slices, direct hand-over, idling. */
 #include "sched.h"
 
+#include "brake.h"
 #include "core.h"
 #include "cpu.h"
 #include "domain.h"
@@ -82,9 +83,9 @@ static void slice_start(struct cpu *cpu, struct vcpu *vcpu, u64 now) {
     cpu->slice_over = false;
     cpu->alone = !cpu->queue;
     vcpu->slice_left = 0;
-    if (cpus_online > 1 && tell_waiting(cpu) && !cpu->dedicated &&
-        cpu->slice_end > now + spans.shared)
-        cpu->slice_end = now + spans.shared;
+    bool brief = unlikely(brakes_set) && brake_is_set(vcpu);
+    if (cpus_online > 1 && tell_waiting(cpu)) brief |= !cpu->dedicated;
+    if (unlikely(brief) && cpu->slice_end > now + spans.shared) cpu->slice_end = now + spans.shared;
     deadline_update(cpu);
 }
 
@@ -117,14 +118,16 @@ static void waited(struct vcpu *vcpu, u64 now) {
 /* True: it has used up its budget, and may not run before it gets a new one. */
 static NOINLINE bool throttle_limited(struct vcpu *vcpu, u64 now) {
     struct share *share = &vcpu->share;
-    if (share_refresh(share, now)) return false;
-    timeout_set(&vcpu->replenish, share->period_end);
-    vcpu->throttled = share->hard;
+    bool braked = share->braked_until > now;
+    if (!braked) share->braked_until = 0;
+    if (share_refresh(share, now) && !braked) return false;
+    timeout_set(&vcpu->replenish, braked ? share->braked_until : share->period_end);
+    vcpu->throttled = braked || share->hard;
     vcpu->throttles += vcpu->throttled;
     return vcpu->throttled;
 }
 static ALWAYS_INLINE bool throttle(struct vcpu *vcpu, u64 now) {
-    return unlikely(vcpu->share.budget) && throttle_limited(vcpu, now);
+    return unlikely(vcpu->share.budget | vcpu->share.braked_until) && throttle_limited(vcpu, now);
 }
 
 static ALWAYS_INLINE void enqueue(struct cpu *cpu, struct vcpu *vcpu, u64 now) {
@@ -165,7 +168,7 @@ void sched_wake(struct vcpu *vcpu, bool slept) {
     if (vcpu->queued || vcpu->throttled || vcpu == cpu->current || vcpu == cpu->next ||
         !vcpu_runnable(vcpu))
         return;
-    if (share->vtime == VTIME_NONE) share->vtime = cpu->vtime;
+    if (!slept && share->vtime == VTIME_NONE) share->vtime = cpu->vtime;
     u64 behind = slept ? spans.slept : spans.apart;
     if (share->vtime + behind < cpu->vtime) share->vtime = cpu->vtime - behind;
     if (!slept && share->vtime > cpu->vtime + spans.apart) share->vtime = cpu->vtime + spans.apart;
@@ -387,6 +390,7 @@ static struct vcpu *choose(struct cpu *cpu) {
     if (can && !cpu->reschedule && !cpu->slice_over) return current;
     account(cpu, now);
     charge(cpu, now);
+    if (unlikely(brakes_set) && cpu->owner) brake_charge(cpu->owner, now);
     if (can && !cpu->slice_over && cpu->slice_end > now && current == cpu->owner)
         current->slice_left = cpu->slice_end - now;
     if (can && !(cpu->slice_over && make_even(cpu, current))) enqueue(cpu, current, now);

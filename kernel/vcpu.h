@@ -102,6 +102,7 @@ struct vcpu {
     u64 run_time;   /* TSC ticks */
     u64 busy_since; /* component: run_time when HC_WAIT last returned */
     u64 interrupts, forwarded, throttles, ipis;
+    u64 braked_exits, braked_ipis; /* that brake.c has counted */
     u64 counters[MAX_EXIT_REASONS];
 };
 

@@ -33,12 +33,14 @@ function refusalOf(value: Message): Refusal {
 }
 
 function tenantOf(value: Message): PlanTenant {
-  const { memory, vms, vcpus, cpus } = value;
+  const { memory, vms, vcpus, cpus, exits, ipis } = value;
   return Object.assign(new PlanTenant(text(value.name)), {
     memory: number(memory),
     vms: number(vms),
     vcpus: number(vcpus),
     cpus: text(cpus),
+    exits: number(exits),
+    ipis: number(ipis),
   });
 }
 

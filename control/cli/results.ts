@@ -22,6 +22,9 @@ export interface TenantSpec {
   vcpus?: number;
   /** The CPUs on which its VMs run; missing: all. */
   cpus?: string;
+  /** What its VMs may cause together in a second. */
+  exits?: number;
+  ipis?: number;
 }
 
 /** What tenants may share. */

@@ -38,6 +38,8 @@ export function planTenant(tenant: TenantSpec): PlanTenant {
   out.vms = tenant.vms ?? 0;
   out.vcpus = tenant.vcpus ?? 0;
   out.cpus = tenant.cpus ?? "";
+  out.exits = tenant.exits ?? 0;
+  out.ipis = tenant.ipis ?? 0;
   return out;
 }
 

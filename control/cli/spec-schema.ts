@@ -228,7 +228,15 @@ export const HOST_SCHEMA: Schema = {
   ),
   $defs: {
     tenant: object(
-      { name: NAME, memory: size(1, 2 ** 48, 1), vms: count(1, 65536), vcpus: count(1, 65536), cpus: CPUS },
+      {
+        name: NAME,
+        memory: size(1, 2 ** 48, 1),
+        vms: count(1, 65536),
+        vcpus: count(1, 65536),
+        cpus: CPUS,
+        exits: count(1, 2 ** 30),
+        ipis: count(1, 2 ** 30),
+      },
       "name",
     ),
     rule: object(

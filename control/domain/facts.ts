@@ -10,6 +10,8 @@ import {
   FIELD_CORES,
   FIELD_COST,
   FIELD_CPUS,
+  FIELD_EXITS,
+  FIELD_IPIS,
   FIELD_DIGEST,
   FIELD_EVENT,
   FIELD_FAULTS,
@@ -95,7 +97,9 @@ function tenantToValue(tenant: PlanTenant): Value {
     .putUint(FIELD_MEMORY, tenant.memory)
     .putUint(FIELD_VMS, tenant.vms)
     .putUint(FIELD_VCPUS, tenant.vcpus)
-    .putText(FIELD_CPUS, tenant.cpus);
+    .putText(FIELD_CPUS, tenant.cpus)
+    .putUint(FIELD_EXITS, tenant.exits)
+    .putUint(FIELD_IPIS, tenant.ipis);
 }
 
 function vmToValue(vm: PlanVm): Value {

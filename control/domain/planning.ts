@@ -31,6 +31,8 @@ export function planTenant(tenant: Tenant): PlanTenant {
   out.vms = tenant.vms;
   out.vcpus = tenant.vcpus;
   out.cpus = tenant.cpus;
+  out.exits = tenant.exits;
+  out.ipis = tenant.ipis;
   return out;
 }
 

@@ -3,6 +3,8 @@
 import {
   ErrorCode,
   FIELD_CPUS,
+  FIELD_EXITS,
+  FIELD_IPIS,
   FIELD_MEMORY,
   FIELD_NAME,
   FIELD_VCPUS,
@@ -10,15 +12,26 @@ import {
   TENANT_DEFAULT,
   Specification,
 } from "../protocol/schema";
+import { BRAKE_PERIODS } from "../gen/abi";
+import { brake } from "../lib/binding";
 import { Fault } from "./outcome";
 import { readCpus } from "./rules";
 import { bad, checkFields, isName, readText, readUint } from "./spec";
 import { clean, nearest, quoted } from "./text";
 import { Kind, Value } from "./value";
 
-export const TENANT_FIELDS: string[] = [FIELD_NAME, FIELD_MEMORY, FIELD_VMS, FIELD_VCPUS, FIELD_CPUS];
+export const TENANT_FIELDS: string[] = [
+  FIELD_NAME,
+  FIELD_MEMORY,
+  FIELD_VMS,
+  FIELD_VCPUS,
+  FIELD_CPUS,
+  FIELD_EXITS,
+  FIELD_IPIS,
+];
 const MAX_QUOTA: u64 = 1 << 48;
 const MAX_COUNT: u64 = 1 << 16;
+const MAX_RATE: u64 = 1 << 30;
 /** A stranger's, who trusts nobody; those of tenants are below. */
 const MAX_NUMBER: u32 = 63;
 
@@ -30,6 +43,9 @@ export class Tenant {
   vcpus: u32 = 0;
   /** The CPUs on which its VMs run: "0-3,6"; "": all. */
   cpus: string = "";
+  /** What its VMs may cause together in a second. */
+  exits: u32 = 0;
+  ipis: u32 = 0;
   /** By which the kernel knows it, as long as it is there; 0: it has none yet. */
   number: u32 = 0;
 
@@ -40,6 +56,8 @@ export class Tenant {
     this.vms = from.vms;
     this.vcpus = from.vcpus;
     this.cpus = from.cpus;
+    this.exits = from.exits;
+    this.ipis = from.ipis;
   }
 
   toValue(): Value {
@@ -48,6 +66,8 @@ export class Tenant {
     if (this.vms > 0) value.putUint(FIELD_VMS, this.vms);
     if (this.vcpus > 0) value.putUint(FIELD_VCPUS, this.vcpus);
     if (this.cpus != "") value.putText(FIELD_CPUS, this.cpus);
+    if (this.exits > 0) value.putUint(FIELD_EXITS, this.exits);
+    if (this.ipis > 0) value.putUint(FIELD_IPIS, this.ipis);
     return value;
   }
 }
@@ -75,7 +95,14 @@ export function tenantsSet(list: Tenant[]): void {
     if (list[i].number == 0) list[i].number = <u32>ctz(~used);
     used |= (<u64>1) << list[i].number;
   }
+  for (let i = 0; i < tenants.length; i++) brake(tenants[i].number, 0, 0);
+  for (let i = 0; i < list.length; i++)
+    brake(list[i].number, perPeriod(list[i].exits), perPeriod(list[i].ipis));
   tenants = list;
+}
+
+function perPeriod(rate: u32): u64 {
+  return rate == 0 ? 0 : max<u64>(rate / BRAKE_PERIODS, 1);
 }
 
 /** The number of a tenant that is there. */
@@ -124,7 +151,7 @@ export function tenantsToValue(): Value {
 function readTenant(value: Value, what: string): Tenant {
   const tenant = new Tenant("");
   if (value.kind != Kind.MAP) {
-    bad(what + " is not a map of name, memory, vms, vcpus and cpus");
+    bad(what + " is not a map of name and limits");
     return tenant;
   }
   checkFields(value, TENANT_FIELDS, " in " + what);
@@ -139,6 +166,8 @@ export function readLimits(value: Value, tenant: Tenant, low: u64): void {
   tenant.memory = readUint(value, FIELD_MEMORY, low, MAX_QUOTA, tenant.memory);
   tenant.vms = <u32>readUint(value, FIELD_VMS, low, MAX_COUNT, tenant.vms);
   tenant.vcpus = <u32>readUint(value, FIELD_VCPUS, low, MAX_COUNT, tenant.vcpus);
+  tenant.exits = <u32>readUint(value, FIELD_EXITS, low, MAX_RATE, tenant.exits);
+  tenant.ipis = <u32>readUint(value, FIELD_IPIS, low, MAX_RATE, tenant.ipis);
   if (value.get(FIELD_CPUS) != null) tenant.cpus = readCpus(value);
 }
 

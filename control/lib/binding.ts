@@ -232,6 +232,11 @@ export function vcpuStop(vcpu: u32): i64 {
   return call(Hypercall.VCPU_STOP, vcpu);
 }
 
+/** What all VMs of a tenant may cause in 1/BRAKE_PERIODS s; 0: no limit. */
+export function brake(tenant: u32, exits: u64, ipis: u64): i64 {
+  return call(Hypercall.BRAKE, tenant, exits, ipis);
+}
+
 /** share: VcpuShare; NO_QUOTA: no CPU can promise it. */
 export function vcpuShare(vcpu: u32, share: usize): i64 {
   commWrite(0, share, VcpuShareAt.SIZE);

@@ -85,6 +85,9 @@ export class PlanTenant {
   vcpus: i32 = 0;
   /** The CPUs on which its VMs run: "0-3"; "": all. */
   cpus: string = "";
+  /** What its VMs may cause in a second. */
+  exits: i32 = 0;
+  ipis: i32 = 0;
 
   constructor(public name: string) {}
 }
@@ -435,6 +438,8 @@ function limits(tenant: PlanTenant): string {
   if (tenant.vms > 0) text += ", " + plural(tenant.vms, "VM");
   if (tenant.vcpus > 0) text += ", " + plural(tenant.vcpus, "vCPU");
   if (tenant.cpus != "") text += ", CPUs " + tenant.cpus;
+  if (tenant.exits > 0) text += ", " + plural(tenant.exits, "exit") + " a second";
+  if (tenant.ipis > 0) text += ", " + plural(tenant.ipis, "IPI") + " a second";
   return text;
 }
 

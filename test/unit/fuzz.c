@@ -170,6 +170,11 @@ static void component_acts(void) {
         a[2] = one_in(10) ? any_number() : 8 + unit_random() % 60;
         a[3] = one_in(10) ? any_number() : 16 + unit_random() % 90;
         break;
+    case HC_BRAKE:
+        a[0] = unit_random() % 4;
+        a[1] = one_in(2) ? unit_random() % 50 : 0;
+        a[2] = one_in(2) ? unit_random() % 5 : 0;
+        break;
     case HC_MEM_CREATE:
         a[0] = one_in(4) ? slot_of(d, OBJECT_MEMORY) : empty_slot(d);
         a[1] = one_in(10) ? any_number() : 1 + unit_random() % (one_in(20) ? 700 : 40);

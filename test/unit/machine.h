@@ -234,6 +234,7 @@ u64 cpu_idt_base(void) { return 0; }
 /* --- the kernel --- */
 
 #define PLINTH_VERSION "unit"
+#include "../../kernel/brake.c"
 #include "../../kernel/capability.c"
 #include "../../kernel/domain.c"
 #include "../../kernel/ept.c"

@@ -305,6 +305,24 @@ test("mistakes in tenant's words", () => {
     assert.match(rig.command(typed), text);
 });
 
+test("a brake on exits and IPIs a second is the kernel's, over restarts of the control domain", () => {
+  const rig = rigWith([vmSpec("a", { tenant: "red" })]);
+  const set = (spec: Message): Message => rig.ok("tenant.set", { spec: { name: "red", ...spec } });
+  const braked = (): [number, number][] =>
+    [...rig.kernel.brakes.values()].filter(([exits, ipis]) => exits + ipis);
+  assert.equal(braked(), []);
+  set({ exits: 5000, ipis: 3 });
+  assert.equal(braked(), [[500, 1]]);
+  rig.type(frameEncode({ id: 9999, op: "test.trap" }));
+  rig.kernel.brakes.clear();
+  set({ ipis: 100 });
+  assert.equal(braked(), [[500, 10]]);
+  set({ exits: 0, ipis: 0 });
+  assert.equal(braked(), []);
+  const wrong = rig.error("tenant.set", { spec: { name: "red", exits: "many" } });
+  assert.match(String(wrong["message"]), /exits is not a whole number/);
+});
+
 test("ls in pieces has every VM once", () => {
   const rig = new Rig({ spec: hostSpec([]), memory: 1024 * MIB });
   const tags = Array.from({ length: 8 }, (_, n) => `tag-${n}-with-a-long-name-here`);

@@ -312,6 +312,12 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     call.caller.object(slot, "vcpu", Right.CONTROL).state = VcpuState.STOPPED;
   },
 
+  [Hypercall.BRAKE]: (call, tenant, exits, ipis) => {
+    needRoot(call.caller);
+    refuseIf(tenant === 0 || tenant > 63, Status.BAD_ARGUMENT);
+    call.kernel.brakes.set(tenant!, [exits!, ipis!]);
+  },
+
   [Hypercall.VCPU_SHARE]: (call, slot) => {
     needRoot(call.caller);
     const vcpu = call.caller.object(slot, "vcpu", Right.CONTROL);

@@ -1,0 +1,53 @@
+/* At the end of each slice what a vCPU did is added to what its tenant did in this period. */
+#include "brake.h"
+
+#include "domain.h"
+#include "time.h"
+#include "vcpu.h"
+
+static struct brake {
+    u64 exits, ipis; /* in a period, at most */
+    u64 period_end, had_exits, had_ipis;
+} brakes[TENANTS];
+
+bool brakes_set;
+
+bool brake_set(u64 tenant, u64 exits, u64 ipis) {
+    if (!tenant || tenant >= TENANTS) return false;
+    brakes[tenant] = (struct brake){.exits = exits, .ipis = ipis};
+    brakes_set |= exits | ipis;
+    return true;
+}
+
+static struct brake *brake_of(const struct vcpu *vcpu) {
+    const struct domain *domain = vcpu->domain;
+    struct brake *brake = &brakes[domain->tenant % TENANTS];
+    return domain_is_vm(domain) && domain->tenant < TENANTS && (brake->exits | brake->ipis) ? brake
+                                                                                            : NULL;
+}
+
+bool brake_is_set(const struct vcpu *vcpu) { return brake_of(vcpu); }
+
+static bool is_over(u64 had, u64 limit) { return limit && had > limit; }
+
+/* Two CPUs may begin a period at once, and one of them forgets what the other has added: it is a
+   brake, not a scale. */
+void brake_charge(struct vcpu *vcpu, u64 now) {
+    struct brake *brake = brake_of(vcpu);
+    if (!brake) return;
+    if (now >= atomic_load(&brake->period_end)) {
+        brake->had_exits = brake->had_ipis = 0;
+        atomic_store(&brake->period_end, now + tsc_hz / BRAKE_PERIODS);
+    }
+    u64 exits = 0;
+    for (unsigned reason = 0; reason < MAX_EXIT_REASONS; reason++)
+        exits += vcpu->counters[reason];
+    u64 had =
+        atomic_add(&brake->had_exits, exits - vcpu->braked_exits) + exits - vcpu->braked_exits;
+    u64 ipis = atomic_add(&brake->had_ipis, vcpu->ipis - vcpu->braked_ipis) + vcpu->ipis -
+               vcpu->braked_ipis;
+    vcpu->braked_exits = exits;
+    vcpu->braked_ipis = vcpu->ipis;
+    if (is_over(had, brake->exits) || is_over(ipis, brake->ipis))
+        vcpu->share.braked_until = brake->period_end;
+}

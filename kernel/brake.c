@@ -2,6 +2,7 @@
 #include "brake.h"
 
 #include "domain.h"
+#include "sched.h"
 #include "time.h"
 #include "vcpu.h"
 
@@ -10,12 +11,10 @@ static struct brake {
     u64 period_end, had_exits, had_ipis;
 } brakes[TENANTS];
 
-bool brakes_set;
-
 bool brake_set(u64 tenant, u64 exits, u64 ipis) {
     if (!tenant || tenant >= TENANTS) return false;
     brakes[tenant] = (struct brake){.exits = exits, .ipis = ipis};
-    brakes_set |= exits | ipis;
+    sched_more |= exits | ipis;
     return true;
 }
 

@@ -9,7 +9,6 @@ struct vcpu;
 
 /* 0: no limit; false: no such tenant. */
 MUST_USE bool brake_set(u64 tenant, u64 exits, u64 ipis);
-extern bool brakes_set; /* there is any */
 /* Whether its tenant has limits. */
 bool brake_is_set(const struct vcpu *vcpu);
 /* What it did since the last call counts; over the limit it may not run before the period ends. */

@@ -21,6 +21,7 @@
 #define CLEAN_TICKS  4096 /* more than the zeroing of a page takes */
 #define HANG_SECONDS 20   /* of CPU time, that a component may take to come back to HC_WAIT */
 
+bool sched_more;
 static u64 idle_cpus, crowded_cpus; /* by id; crowded: somebody waits there, without a guarantee */
 
 /* Nothing that is over stays to be waited for: the host's timer would interrupt for ever. */
@@ -74,6 +75,12 @@ static NOINLINE bool tell_waiting(struct cpu *cpu) {
     return crowded & ~self;
 }
 
+static NOINLINE void slice_brief(struct cpu *cpu, const struct vcpu *vcpu, u64 now) {
+    bool brief = brake_is_set(vcpu);
+    if (cpus_online > 1 && tell_waiting(cpu)) brief |= !cpu->dedicated;
+    if (brief && cpu->slice_end > now + spans.shared) cpu->slice_end = now + spans.shared;
+}
+
 static void slice_start(struct cpu *cpu, struct vcpu *vcpu, u64 now) {
     const struct share *share = &vcpu->share;
     if (!share->guaranteed && share->key > cpu->vtime) cpu->vtime = share->key;
@@ -83,9 +90,7 @@ static void slice_start(struct cpu *cpu, struct vcpu *vcpu, u64 now) {
     cpu->slice_over = false;
     cpu->alone = !cpu->queue;
     vcpu->slice_left = 0;
-    bool brief = unlikely(brakes_set) && brake_is_set(vcpu);
-    if (cpus_online > 1 && tell_waiting(cpu)) brief |= !cpu->dedicated;
-    if (unlikely(brief) && cpu->slice_end > now + spans.shared) cpu->slice_end = now + spans.shared;
+    if (unlikely(sched_more)) slice_brief(cpu, vcpu, now);
     deadline_update(cpu);
 }
 
@@ -177,7 +182,7 @@ void sched_wake(struct vcpu *vcpu, bool slept) {
     /* A component runs for a moment only; behind a VM another CPU is better, if it has nothing to
        do. */
     const struct vcpu *current = cpu->current;
-    u64 idle = atomic_load(&idle_cpus);
+    u64 idle = unlikely(sched_more) ? atomic_load(&idle_cpus) : 0;
     if (unlikely(idle) && current && domain_is_vm(current->domain) && vcpu_runnable(current))
         share_out(cpu, idle);
     queued(cpu, vcpu, now);
@@ -390,7 +395,7 @@ static struct vcpu *choose(struct cpu *cpu) {
     if (can && !cpu->reschedule && !cpu->slice_over) return current;
     account(cpu, now);
     charge(cpu, now);
-    if (unlikely(brakes_set) && cpu->owner) brake_charge(cpu->owner, now);
+    if (unlikely(sched_more) && cpu->owner) brake_charge(cpu->owner, now);
     if (can && !cpu->slice_over && cpu->slice_end > now && current == cpu->owner)
         current->slice_left = cpu->slice_end - now;
     if (can && !(cpu->slice_over && make_even(cpu, current))) enqueue(cpu, current, now);
@@ -399,7 +404,7 @@ static struct vcpu *choose(struct cpu *cpu) {
     next = take_first(cpu, now);
     if (!next) return NULL;
     slice_start(cpu, next, now);
-    u64 idle = atomic_load(&idle_cpus);
+    u64 idle = unlikely(sched_more) ? atomic_load(&idle_cpus) : 0;
     if (unlikely(idle)) { /* with this one in it: make_even */
         atomic_and(&idle_cpus, ~(1ull << cpu->id));
         share_out(cpu, idle & ~(1ull << cpu->id));
@@ -524,6 +529,7 @@ void sched_resume_next(struct vcpu *vcpu) {
 void sched_start(void) {
     this_cpu()->accounted = rdtsc();
     this_cpu()->waiting = ~0ull;
+    sched_more |= cpus_online > 1;
     sched_resume_other();
     panic("the first guest was not entered");
 }

@@ -7,6 +7,9 @@ struct cpu;
 struct vcpu;
 struct vcpu_share;
 
+/* There are more CPUs than one, or brakes: what costs only then is behind it. */
+extern bool sched_more;
+
 /* Each vCPU has a home: the CPU that runs it, and that alone changes its state. Others mail it,
    which makes its home look at it (vcpu_look), or hold the kernel lock alone and take it. */
 void sched_mail(struct vcpu *vcpu);

@@ -12,6 +12,16 @@ static inline void deadline_update(struct cpu *cpu) {
     if (unlikely(!virt_timer)) host_timer_set(cpu->deadline);
 }
 
+/* Runs this CPU's timeouts that are due at `now`. */
+static inline void timeouts_run(struct cpu *cpu, u64 now) {
+    while (cpu->timeouts && cpu->timeouts->deadline <= now) {
+        struct timeout *timeout = cpu->timeouts;
+        cpu->timeouts = timeout->next;
+        atomic_store(&timeout->armed, false); /* from here on another CPU may arm it */
+        timeout->fire(timeout);
+    }
+}
+
 static inline bool queue_before(const struct share *a, const struct share *b) {
     return likely(a->guaranteed == b->guaranteed) ? a->key < b->key : a->guaranteed;
 }

@@ -48,12 +48,3 @@ static void cancel(void *timeout) { timeout_cancel(timeout); }
 void timeout_end(struct timeout *timeout) {
     if (timeout->cpu) cpus_call(1ull << timeout->cpu->id, cancel, timeout);
 }
-
-void timeouts_run(struct cpu *cpu, u64 now) {
-    while (cpu->timeouts && cpu->timeouts->deadline <= now) {
-        struct timeout *timeout = cpu->timeouts;
-        cpu->timeouts = timeout->next;
-        atomic_store(&timeout->armed, false); /* from here on another CPU may arm it */
-        timeout->fire(timeout);
-    }
-}

@@ -24,5 +24,3 @@ void timeout_cancel(struct timeout *timeout);
 /* Wherever it is armed; nothing of it is under way any more. The caller holds the kernel lock
  * alone. */
 void timeout_end(struct timeout *timeout);
-/* Runs this CPU's timeouts that are due at `now`. */
-void timeouts_run(struct cpu *cpu, u64 now);

@@ -94,6 +94,11 @@ test("set changes a VM that runs, and leaves all as it was when the kernel refus
   assert.match(String(first["message"]), /should have a CPU of CPUs 0 for itself/);
   rig.ok("set", { vm: "a", spec: { reserve: 49 } });
   rig.ok("set", { vm: "c", spec: more });
+  /* Another scheduling begins without what belonged to the one before. */
+  rig.ok("set", { vm: "c", spec: { scheduling: "shared" } });
+  assert.equal([specOf(rig, "c")["reserve"], shares(rig, "c")[0]!.part], [undefined, 0]);
+  rig.ok("set", { vm: "c", spec: { cpus: "" } });
+  assert.is(specOf(rig, "c")["cpus"], undefined);
 });
 
 test("apply moves a reservation from one VM to another in one step, or takes it back", () => {

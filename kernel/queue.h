@@ -45,15 +45,15 @@ static inline void share_charge(struct share *share, u64 ran) {
     if (!share->guaranteed) share->vtime += ran * WEIGHT_DEFAULT / share->weight;
 }
 
-/* A new budget, if its time has come, of which goes what was overdrawn; false: there is nothing
-   left of it. */
+/* A new budget, if its time has come, of which goes what was overdrawn, unless it had that as one
+   of the others; false: there is nothing left of it. */
 static inline bool share_refresh(struct share *share, u64 now) {
     if (likely(!share->budget)) return true;
     if (now >= share->period_end) {
         u64 periods = (now - share->period_end) / share->period + 1;
         share->period_end += periods * share->period;
         share->left += (i64)(periods * share->budget);
-        if (share->left > (i64)share->budget) share->left = (i64)share->budget;
+        if (share->left > (i64)share->budget || !share->hard) share->left = (i64)share->budget;
     }
     return share->left > 0;
 }

@@ -166,6 +166,24 @@ static NOINLINE void share_out(struct cpu *cpu, u64 idle) {
         }
 }
 
+static void put_forward(struct vcpu *vcpu, u64 by) {
+    struct share *share = &vcpu->share;
+    share->vtime += by;
+    share->start += by;
+    if (!share->guaranteed) share->key += by;
+}
+
+/* Those of a CPU where fewer share have had more: one that comes from there must not wait until all
+   here have had as much. */
+static NOINLINE void vtime_forward(struct cpu *cpu, u64 to) {
+    u64 by = to - cpu->vtime;
+    cpu->vtime = to;
+    for (struct vcpu *vcpu = cpu->queue; vcpu; vcpu = vcpu->queue_next)
+        put_forward(vcpu, by);
+    if (cpu->current) put_forward(cpu->current, by);
+    if (cpu->owner && cpu->owner != cpu->current) put_forward(cpu->owner, by);
+}
+
 void sched_wake(struct vcpu *vcpu, bool slept) {
     struct cpu *cpu = this_cpu();
     struct share *share = &vcpu->share;
@@ -176,7 +194,8 @@ void sched_wake(struct vcpu *vcpu, bool slept) {
     if (!slept && share->vtime == VTIME_NONE) share->vtime = cpu->vtime;
     u64 behind = slept ? spans.slept : spans.apart;
     if (share->vtime + behind < cpu->vtime) share->vtime = cpu->vtime - behind;
-    if (!slept && share->vtime > cpu->vtime + spans.apart) share->vtime = cpu->vtime + spans.apart;
+    if (!slept && share->vtime > cpu->vtime + spans.apart)
+        vtime_forward(cpu, share->vtime - spans.apart);
     u64 now = rdtsc();
     enqueue(cpu, vcpu, now);
     /* A component runs for a moment only; behind a VM another CPU is better, if it has nothing to
@@ -352,6 +371,8 @@ static bool make_even(struct cpu *cpu, struct vcpu *vcpu) {
         to = other;
         least = waiting;
     }
+    /* Alone here, while others shared: that they have had more before does not count for ever. */
+    if (to && !cpu->queue && here + spans.apart < least) vcpu->share.vtime = least - spans.apart;
     if (!to || here < spans.uneven || least >= here - spans.uneven) return false;
     if (!cpu->queue) atomic_or(&idle_cpus, 1ull << cpu->id); /* before it is asked for one */
     sched_move(vcpu, to);

@@ -10,10 +10,12 @@ static void sound(const char *name) {
     check(!wrong, wrong ? wrong : name);
 }
 
-static struct domain *domain_in(u64 slot) { return domain_of(control_domain->caps[slot].object); }
+static inline struct domain *domain_in(u64 slot) {
+    return domain_of(control_domain->caps[slot].object);
+}
 
 /* Runs until the control domain is entered; others wait as soon as they run. */
-static void to_control(void) {
+static inline void to_control(void) {
     domain_signal(control_domain, 1ull << 40);
     while (entered->domain != control_domain) {
         if (entered->domain->role == ROLE_VM) {
@@ -25,7 +27,7 @@ static void to_control(void) {
     }
 }
 
-static void set_state(u64 slot) {
+static inline void set_state(u64 slot) {
     struct vcpu_state *state = control_domain->comm;
     memset(state, 0, sizeof(*state));
     state->cr0 = CR0_PE;

@@ -77,8 +77,10 @@ u64 paging_root(void) { return 0; }
 #define BACKEND "vmx_cpu.h"
 #endif
 
-#define HOST_ASIDS  5u         /* and none for what they are 0 for: they are used up all the time */
+#define HOST_ASIDS 5u /* and none for what they are 0 for: they are used up all the time */
+#ifndef HOST_TSC_HZ
 #define HOST_TSC_HZ 1000000ull /* slow, so that a slice is few instructions */
+#endif
 
 struct cpu cpus[MAX_CPUS];
 static unsigned now; /* the CPU that runs */
@@ -148,6 +150,15 @@ static void host_outb(u16 port, u8 value) {
 
 static void host_idle(void);
 static void host_pause(void);
+
+/* Whether what has just become of a domain is on its way to the CPU that runs: another one has
+   called it, or waits for it and is about to take more from it. */
+static bool is_called(void) {
+    bool called = host[now].nmi || host[now].ipi;
+    for (unsigned i = 0; i < HOST_CPUS; i++)
+        called |= i != now && host[i].in_kernel;
+    return called;
+}
 
 #define this_cpu()            (&host_cpu)
 #define cpu_pause()           host_pause()

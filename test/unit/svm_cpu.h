@@ -29,8 +29,8 @@ static const char *entry_wrong(struct vcpu *vcpu) {
     const struct vmcb *b = vcpu->vmcb;
     u32 event = (u32)b->event, vector = EVENT_VECTOR(event);
     bool vm = vcpu->domain->role == ROLE_VM;
-    bool told = host[now].nmi || host[now].ipi; /* that its domain has ended */
-    if (vcpu != host_cpu.current || (!vcpu_runnable(vcpu) && !told)) return "it is not to run";
+    if (vcpu != host_cpu.current || (!vcpu_runnable(vcpu) && !is_called()))
+        return "it is not to run";
     if (host_cpu.loaded != vcpu || vcpu->cpu != this_cpu() || vcpu->home != this_cpu())
         return "it is another CPU's";
     if (vm && host_cpu.unswitched != vcpu) return "its registers are not loaded";

@@ -81,8 +81,8 @@ static const char *entry_wrong(struct vcpu *vcpu) {
     u32 event = vmread32(VMCS_ENTRY_EVENT), error = vmread32(VMCS_ENTRY_ERROR_CODE);
     u32 blocking = vmread32(VMCS_GUEST_BLOCKING), vector = EVENT_VECTOR(event);
     bool pe = vmread64(VMCS_GUEST_CR0) & CR0_PE;
-    bool told = host[now].nmi || host[now].ipi; /* that its domain has ended */
-    if (vcpu != host_cpu.current || (!vcpu_runnable(vcpu) && !told)) return "it is not to run";
+    if (vcpu != host_cpu.current || (!vcpu_runnable(vcpu) && !is_called()))
+        return "it is not to run";
     if (vmcs_current != vcpu->vmcs || host_cpu.loaded != vcpu) return "its VMCS is not current";
     if (vcpu->domain->role == ROLE_VM && host_cpu.unswitched != vcpu)
         return "its registers are not loaded";

@@ -293,10 +293,16 @@ export const set: Command = {
     "cpus=",
   ],
   summary: "change of a VM what needs no restart: tags, protected, restart, its share of the CPUs",
+  details: [
+    "scheduling=shared|reserved|dedicated is how each vCPU gets CPU time: weight=N (100) among shared ones, at most cap=N",
+    "percent of a CPU; reserve=N percent in each period=MS (10) for a reserved one; a CPU for itself. latency=MS (20) is how",
+    "long a shared one waits at most, cpus=SET where it may run, like 0-3,6. What no CPU has left is refused.",
+  ].join("\n"),
   examples: [
     "plinth set a tags=web,blue protected=yes",
     "plinth set a restart=on-failure:3/60s",
-    "plinth set a weight=200",
+    "plinth set a weight=200 cap=80",
+    "plinth set a scheduling=reserved reserve=30 period=20",
   ],
   run: async (context) => {
     const [vm, ...words] = context.args.operands;

@@ -21,12 +21,19 @@ function detailsOf(words: Words): string {
     return (
       "  memory=  that all its VMs have together, running or not: 512M; none: no limit\n" +
       "  vms=     how many VMs      vcpus=  how many vCPUs, of all of them together\n" +
+      "  cpus=    of the host, that are its own: 0-3,6; none: it shares what is nobody's\n" +
       "  what is not given stays; tenants lists them; create NAME tenant=... gives one a VM\n"
     );
   if (words == Words.EVENTS) return "  COUNT    so many of the newest      --since N  those after number N\n";
   if (words == Words.CONSOLE)
     return "  --read-only  only watch      --force  take it over from who types there now\n";
   if (words == Words.TOP) return "  t shows tenants or VMs, any other key leaves; shares are of one CPU\n";
+  if (words == Words.CHANGES)
+    return (
+      "  tags=A,B  protected=yes|no  restart= never, on-failure or always, max= times in window= seconds\n" +
+      "  scheduling=shared|reserved|dedicated  weight=  cap=, reserve= percent of a CPU\n" +
+      "  period=, latency= milliseconds  cpus=0-3,6 where it may run\n"
+    );
   if (words == Words.SPEC)
     return (
       "  memory=  like 128M or 1G          kernel=, initrd=  names from images\n" +

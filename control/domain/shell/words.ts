@@ -171,7 +171,7 @@ function topRequest(command: Command, words: string[]): Outcome {
 
 /** What `tenant` does, and the keys of `tenant set`. */
 export const TENANT_WORDS: string[] = ["set", "rm"];
-export const TENANT_KEYS: string[] = [FIELD_MEMORY, FIELD_VMS, FIELD_VCPUS];
+export const TENANT_KEYS: string[] = [FIELD_MEMORY, FIELD_VMS, FIELD_VCPUS, FIELD_CPUS];
 
 function tenantRequest(command: Command, words: string[]): Outcome {
   const verb = words.length > 1 ? words[1] : "";
@@ -188,6 +188,10 @@ function tenantRequest(command: Command, words: string[]): Outcome {
     const key = at > 0 ? words[i].substring(0, at) : "";
     if (TENANT_KEYS.indexOf(key) < 0) return unknownKey(command, words[i], TENANT_KEYS);
     const text = words[i].substring(at + 1);
+    if (key == FIELD_CPUS) {
+      spec.putText(key, text == "none" ? "" : text);
+      continue;
+    }
     const number = text == "none" ? 0 : key == FIELD_MEMORY ? parseSize(text) : parseNumber(text);
     const form = key == FIELD_MEMORY ? "like 128M or 1G" : "a number";
     if (number < 0) return usage(command, key + " is " + quoted(text) + ", it must be " + form + ", or none");

@@ -61,6 +61,7 @@ test("what a hook forbids is denied with its reason, and audited", () => {
 test("where a hook wants a VM is told", () => {
   const rig = rigOf();
   assert.equal(rig.ok("show", { vm: "a" })["placed"], [2, 3]);
+  assert.is(rig.kernel.domain("vm/a").vcpus[0]!.share.cpus, 0b1100n, "and the kernel keeps it there");
 });
 
 test("a hook starts a VM that crashed, three times", () => {

@@ -108,6 +108,42 @@ test("sets of CPUs", () => {
   assert.equal(cpuList("0,".repeat(30)), []);
 });
 
+test("what is promised of CPUs fits on them, the largest parts first", () => {
+  const share = (
+    name: string,
+    fields: Record<string, string | number>,
+    more: Partial<PlanVm> = {},
+  ): PlanVm => {
+    const out = vm(name, { needs: 0, ...more });
+    for (const [field, value] of Object.entries(fields))
+      out.set(field, typeof value === "number" ? String(value) : `"${value}"`);
+    return out;
+  };
+  const part = (name: string, reserve: number, more = {}): PlanVm =>
+    share(name, { scheduling: "reserved", reserve, ...more });
+  const alone = (name: string, more = {}): PlanVm => share(name, { scheduling: "dedicated", ...more });
+  const said = (cpus: number, ...vms: PlanVm[]): string[] =>
+    refusals(host(), host(vms)).concat(refusals(Object.assign(host(), { cpus }), host(vms)));
+  assert.equal(said(1, part("a", 80)), [], "all but what is the control domain's");
+  assert.equal(said(1, part("a", 81)), [
+    'VM "a": its vCPU 0 should have 81 % of a CPU, and no CPU that it may run on has that left',
+  ]);
+  assert.match(said(1, alone("a"))[0]!, /its vCPU 0 should have a CPU for itself, and no CPU/);
+  assert.equal(said(2, part("a", 40), part("b", 40), alone("c")), []);
+  assert.match(said(2, part("a", 41), part("b", 40), alone("c"))[0]!, /"b": its vCPU 0 should have 40 %/);
+  assert.equal(said(3, share("a", { scheduling: "dedicated" }, { vcpus: 2 })), []);
+  assert.match(said(2, share("a", { scheduling: "dedicated" }, { vcpus: 2 }))[0]!, /its vCPU 1 should have/);
+  assert.equal(said(2, part("a", 60, { cpus: "1" }), part("b", 60, { cpus: "0-1" })), []);
+  assert.match(said(2, part("a", 60, { cpus: "1" }), part("b", 41, { cpus: "1" }))[0]!, /"b"/);
+  assert.equal(said(2, part("a", 60), Object.assign(alone("b"), { start: false })), [], "it does not run");
+  assert.equal(said(2, share("a", { cpus: "2" })), ['VM "a": cpus is "2", and the host has 2 CPUs']);
+  const red = Object.assign(new PlanTenant("red"), { cpus: "0-1" });
+  const have = Object.assign(host(), { cpus: 4 });
+  assert.equal(refusals(have, host([share("a", { cpus: "2" }, { tenant: "red" })], [red])), [
+    'VM "a": cpus is "2", and its tenant has CPUs 0-1; the host has 4 CPUs',
+  ]);
+});
+
 test("networks, CPUs, cores and caches between tenants need a rule each", () => {
   const [red, blue] = ["red", "blue"].map((name) => new PlanTenant(name)) as [PlanTenant, PlanTenant];
   const a = vm("a", { tenant: "red", needs: 0, networks: ["x", "x", "y"] });

@@ -609,6 +609,7 @@ static u32 hc_host_info(struct call *c) {
         .cpus = cpus_online,
         .clean_pages = frame_clean_count(),
         .past_time = vcpus_past_time,
+        .control_time = sched_run_time(c->vcpu),
     };
     for (struct domain *domain = domains; domain; domain = domain->next)
         info.domains++;

@@ -98,6 +98,11 @@ export interface TopSample {
   time: number;
   /** Of all CPUs. */
   idle: number;
+  /** Of the control domain, and of vCPUs that are gone. */
+  control: number;
+  past: number;
+  /** Capabilities that the control domain holds. */
+  caps: number;
   cpus: number;
   total: number;
   free: number;

@@ -1,10 +1,12 @@
 // What `top` is made of: the counters of the host and its VMs at one time, for the shell as a sample, for programs as
 // a document.
 
-import { MAX_EXIT_REASONS, PAGE_SIZE } from "../gen/abi";
-import { VcpuInfo } from "../gen/layout";
-import { vcpuInfo } from "../lib/binding";
+import { CAP_SELF, DomainInfoAt, MAX_EXIT_REASONS, PAGE_SIZE } from "../gen/abi";
+import { DomainInfo, VcpuInfo } from "../gen/layout";
+import { domainInfo, vcpuInfo } from "../lib/binding";
 import {
+  FIELD_CAPS,
+  FIELD_CONTROL,
   FIELD_COUNTERS,
   FIELD_CPUS,
   FIELD_EXITS,
@@ -16,6 +18,7 @@ import {
   FIELD_MODEL,
   FIELD_NAME,
   FIELD_NEXT,
+  FIELD_PAST,
   FIELD_READY,
   FIELD_RUN,
   FIELD_STARTS,
@@ -41,6 +44,7 @@ import { hostNameGet, vmsAll } from "./vms";
 const BUDGET = 3300;
 
 const modelPage: usize = memory.data(704, 16);
+const domainPage: usize = memory.data(DomainInfoAt.SIZE, 16);
 
 /** The most that was told: a CPU's last moments are read without stopping it. */
 let toldIdle: i64 = 0;
@@ -91,6 +95,10 @@ export function topSample(): UsageSample {
   return out;
 }
 
+function capsHeld(): u32 {
+  return domainInfo(CAP_SELF, domainPage) < 0 ? 0 : changetype<DomainInfo>(domainPage).caps;
+}
+
 function vmValue(vm: UsageVm): Value {
   const counters = Value.map();
   for (let i = 0; i < vm.reasons.length; i++) counters.putUint(vm.reasons[i], vm.counts[i]);
@@ -127,6 +135,9 @@ export function topResult(request: Value): Outcome {
     .putText(FIELD_HOST, hostNameGet())
     .putUint(FIELD_TIME, host.time)
     .putUint(FIELD_IDLE, host.idle)
+    .putUint(FIELD_CONTROL, ticksToUs(memory.control_time))
+    .putUint(FIELD_PAST, ticksToUs(memory.past_time))
+    .putUint(FIELD_CAPS, capsHeld())
     .putUint(FIELD_CPUS, host.cpus)
     .putUint(FIELD_TOTAL, memory.total_pages * PAGE_SIZE)
     .putUint(FIELD_FREE, memory.free_pages * PAGE_SIZE)

@@ -110,7 +110,7 @@ endef
 $(foreach file,$(sort $(HOOKS) $(TEST_HOOKS)),$(eval $(call hooked,$(file))))
 do-test: $(foreach file,$(TEST_HOOKS),build/control-$(call hooks_name,$(file)).wasm build/control-$(call hooks_name,$(file)).cjs)
 
-build/components/emulator.wasm: $(shell find control/device-model -name '*.ts')
+build/components/emulator.wasm build/components/hostile.wasm: $(shell find control/device-model -name '*.ts')
 
 components: build/control.bin build/device-model.bin
 

@@ -304,6 +304,9 @@ export const FIELD_PROBLEMS: string = "problems";
 /* Of `top`: microseconds. */
 export const FIELD_TIME: string = "time";
 export const FIELD_IDLE: string = "idle";
+export const FIELD_PAST: string = "past";
+/** Capabilities that the control domain holds. */
+export const FIELD_CAPS: string = "caps";
 export const FIELD_RUN: string = "run";
 export const FIELD_READY: string = "ready";
 export const FIELD_STARTS: string = "starts";

@@ -6,7 +6,7 @@ GUEST_OUT    := $(BUILD)/guest-tests
 GUEST_IMAGES := $(GUEST_TESTS:%=$(GUEST_OUT)/%)
 CHIP_TESTS   := acpi ioapic pci pic pit reset rings rtc uart
 CHIP_IMAGES  := $(CHIP_TESTS:%=$(GUEST_OUT)/%) $(GUEST_OUT)/ticker
-TIME_TESTS   := busy jitter
+TIME_TESTS   := busy jitter storm
 TIME_IMAGES  := $(TIME_TESTS:%=$(GUEST_OUT)/%) $(GUEST_OUT)/ticker
 CPU_IMAGES   := $(filter-out $(CHIP_TESTS:%=$(GUEST_OUT)/%) $(TIME_TESTS:%=$(GUEST_OUT)/%),$(GUEST_IMAGES))
 GUEST_FLAGS  := -std=gnu11 -O1 -ffreestanding -mgeneral-regs-only -mno-red-zone -fno-pic -no-pie \
@@ -56,11 +56,16 @@ $(BUILD)/upgrade.iso: $(HOST_PARTS) $(GUEST_OUT)/spec.cbor $(GUEST_OUT)/ticker $
 $(BUILD)/bad-entry.iso: $(filter-out %/device-model.bin,$(HOST_PARTS)) $(BUILD)/components/bad-entry.bin $(GUEST_OUT)/spec.cbor
 	@$(MAKE_IMAGE) $(patsubst %/bad-entry.bin,device-model=%/bad-entry.bin,$(filter-out $<,$^))
 
+# Guests that attack, and a device model that can.
+$(BUILD)/isolation.iso: $(filter-out %/device-model.bin,$(HOST_PARTS)) $(BUILD)/components/hostile.bin $(GUEST_OUT)/spec.cbor \
+		$(foreach name,busy loop memory storm ticker,$(GUEST_OUT)/$(name))
+	@$(MAKE_IMAGE) $(patsubst %/hostile.bin,device-model=%/hostile.bin,$(filter-out $<,$^))
+
 # The same with less and with more of APIC virtualization: guests-apicv-off.iso and so on.
 $(BUILD)/guests-apicv-%.iso: $(HOST_PARTS) $(GUEST_OUT)/spec.cbor $(CPU_IMAGES)
 	@$(MAKE_IMAGE) --options apicv=$* $(filter-out $<,$^)
 
 do-test: $(BUILD)/guests-apicv-off.iso $(BUILD)/guests-apicv-registers.iso $(BUILD)/guests-apicv-on.iso
-do-test: $(BUILD)/guests.iso $(BUILD)/chips.iso $(BUILD)/time.iso $(BUILD)/bad-entry.iso
+do-test: $(BUILD)/guests.iso $(BUILD)/chips.iso $(BUILD)/time.iso $(BUILD)/bad-entry.iso $(BUILD)/isolation.iso
 do-test: $(BUILD)/upgrade.iso $(BUILD)/components/image-traps.bin
 do-test-long: $(BUILD)/guests.iso $(BUILD)/upgrade.iso

@@ -444,6 +444,7 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     view.setBigUint64(HostInfoAt.kernel_pages, BigInt(kernel.kernelPages), true);
     view.setBigUint64(HostInfoAt.log_position, BigInt(kernel.logBytes.length), true);
     view.setBigUint64(HostInfoAt.idle_time, kernel.idleTime, true);
+    view.setBigUint64(HostInfoAt.control_time, 0n, true);
     view.setBigUint64(HostInfoAt.uptime, kernel.now() - kernel.bootTsc, true);
     view.setBigUint64(HostInfoAt.clean_pages, BigInt(kernel.freePages), true);
     view.setUint32(HostInfoAt.cpus, kernel.options.cpus ?? 1, true);

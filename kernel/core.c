@@ -66,6 +66,7 @@ static bool admits(struct cpu *cpu, struct core *core, u32 tenant, u64 now) {
                      (cpu->in_core && core->tenant == tenant && !over)) {
         if (!others && (!cpu->in_core || core->tenant != tenant)) core->since = now;
         if (core->wanted == tenant) core->wanted = 0;
+        if (core->tenant != tenant) poke_siblings(cpu); /* they may have waited for this */
         core->tenant = tenant;
         core->running = others + 1;
         return cpu->in_core = true;

@@ -31,9 +31,9 @@ extern struct spans {
     u64 masked;    /* of a guest that holds off interrupts: some CPUs hold off the host's (Bochs) */
     u64 slept;     /* by so much weighed time one that slept is behind the others */
     u64 interrupt; /* by so much one must be behind, to interrupt a slice */
-    u64 apart;     /* by so much one that comes from another CPU may be behind or ahead */
-    u64 uneven;    /* by so much those of another CPU must be behind, to be let in */
-    u64 latency;   /* that is promised by default */
+    u64 apart;  /* by so much one that comes from another CPU may be behind, and is ahead at most */
+    u64 uneven; /* by so much those of another CPU must be behind, to be let in */
+    u64 latency; /* that is promised by default */
 } spans;
 void spans_init(void); /* when tsc_hz is known */
 

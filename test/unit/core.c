@@ -45,8 +45,8 @@ int main(void) {
            both_time / MS);
     check(!together, "threads of a core never run two tenants at once");
     check(near(had[0], had[1], 20), "both tenants have their turns");
-    check(had[0] + had[1] > 2 * time * 3 / 4, "with little lost between two of them");
-    check(both_time > time * 1 / 2, "and a turn is both threads'");
+    check(near(had[0] + had[1], 2 * time, 20), "with little lost between two of them");
+    check(near(both_time, time, 20), "a turn is both threads'");
 
     /* A host's component has no tenant: it runs beside any. */
     u64 before = ran(VM_VCPU(0, 0)) + ran(VM_VCPU(0, 1));

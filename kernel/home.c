@@ -217,6 +217,7 @@ u32 sched_admit(struct vcpu *vcpu, const struct vcpu_share *asked) {
         .budget = asked->budget,
         .period = asked->period,
         .latency = asked->latency,
+        .credit = spans.slept * WEIGHT_DEFAULT / (asked->weight ? asked->weight : WEIGHT_DEFAULT),
         .cpus = asked->cpus,
         .vtime = vcpu->share.vtime,
     };

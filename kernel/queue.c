@@ -16,15 +16,18 @@ void spans_init(void) {
         .masked = tsc_hz / 1000,
         .slept = tsc_hz / 500,
         .interrupt = tsc_hz / 5000,
-        .apart = tsc_hz / 5,
+        .apart = tsc_hz / 50,
         .uneven = tsc_hz / 200,
         .latency = tsc_hz / 50,
     };
 }
 
 void share_init(struct share *share) {
-    *share = (struct share){
-        .class = CLASS_SHARED, .weight = WEIGHT_DEFAULT, .latency = spans.latency, .cpus = ~0ull};
+    *share = (struct share){.class = CLASS_SHARED,
+                            .weight = WEIGHT_DEFAULT,
+                            .credit = spans.slept,
+                            .latency = spans.latency,
+                            .cpus = ~0ull};
 }
 
 static u64 least(u64 a, u64 b) { return a < b ? a : b; }

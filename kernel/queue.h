@@ -12,6 +12,7 @@ struct share {
     u32 class, weight;  /* CLASS_... */
     bool hard;          /* nothing beyond the budget */
     u64 budget, period; /* as much in each period: RESERVED at least, else at most; 0: no limit */
+    u64 credit;         /* by so much weighed time it is behind the others when it has slept */
     u64 latency;        /* the longest wait of one that is ready, among others of its class */
     u64 cpus;           /* that it may run on, by id */
     i64 left;           /* of the budget */
@@ -29,7 +30,7 @@ struct share {
 extern struct spans {
     u64 shared, least, alone; /* slices: usual, the shortest for latency's sake, with nobody else */
     u64 masked;    /* of a guest that holds off interrupts: some CPUs hold off the host's (Bochs) */
-    u64 slept;     /* by so much weighed time one that slept is behind the others */
+    u64 slept;     /* so long one that slept may run before it is as far as the others */
     u64 interrupt; /* by so much one must be behind, to interrupt a slice */
     u64 apart;  /* by so much one that comes from another CPU may be behind, and is ahead at most */
     u64 uneven; /* by so much those of another CPU must be behind, to be let in */

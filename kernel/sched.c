@@ -192,7 +192,7 @@ void sched_wake(struct vcpu *vcpu, bool slept) {
         !vcpu_runnable(vcpu))
         return;
     if (!slept && share->vtime == VTIME_NONE) share->vtime = cpu->vtime;
-    u64 behind = slept ? spans.slept : spans.apart;
+    u64 behind = slept ? share->credit : spans.apart;
     if (share->vtime + behind < cpu->vtime) share->vtime = cpu->vtime - behind;
     if (!slept && share->vtime > cpu->vtime + spans.apart)
         vtime_forward(cpu, share->vtime - spans.apart);

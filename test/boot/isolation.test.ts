@@ -18,7 +18,7 @@ const MANY = 1000;
 /** Of the time of all CPUs, in percent: what may be missing where it is added up. */
 const NEAR = 2;
 /** Attackers at once. */
-const MOST = 6;
+const MOST = 4;
 /** Random calls of the component, with what it has and then losing it. */
 const CALLS = 50_000;
 
@@ -170,7 +170,7 @@ const storm = (name: string, words: string[], exits = false): Attack => ({
 });
 
 test("starving: all the time, with interrupts on and off", async (context) => {
-  const kinds = ["busy", "busy", "loop", "busy", "busy", "loop"];
+  const kinds = Array.from({ length: MOST }, (_, n) => (n % 2 ? "loop" : "busy"));
   await endure(
     context,
     kinds.map((kernel, n) => ({ name: `${kernel}-${n}`, spec: { kernel }, begun: /^(busy|looping)$/m })),

@@ -54,6 +54,13 @@ const test = suite<Context>("isolation");
 test.before(async (context) => {
   context.host = await Host.boot("isolation", join("build", "isolation.iso"), CPUS);
   context.neighbours = new Map();
+  await setUp(context).catch((error: Error) => {
+    console.error(error.message); // uvu hides why a hook fails
+    throw error;
+  });
+});
+
+async function setUp(context: Context): Promise<void> {
   const { client } = context.host;
   await client.setTenant({ name: TENANT });
   for (const { name, share } of NEIGHBOURS) {
@@ -66,7 +73,8 @@ test.before(async (context) => {
   for (const name of many) await create(client, name, { tenant: TENANT, kernel: "busy" });
   for (const name of many) await client.remove(name, true);
   context.first = context.last = await client.top();
-});
+}
+
 test.after(async (context) => {
   for (const { stream } of context.neighbours.values()) stream.close();
   await context.host?.stop();

@@ -631,6 +631,9 @@ static void test_times(void) {
     host_tsc += 1000000;
     check(sched_run_time(entered) - ran > 1000000, "what runs has run up to now");
     check(sched_idle_time() == idled, "and its CPU was not idle");
+    check(call(HC_HOST_INFO) == STATUS_OK &&
+              ((struct host_info *)control_domain->comm)->control_time >= ran + 1000000,
+          "the host's figures have the control domain's time");
     struct vcpu *vcpu = entered;
     atomic_set(&host_cpu.current, NULL);
     idle_cpus |= 1;

@@ -86,16 +86,11 @@ static const struct storm {
     void (*turn)(void);
     void (*set_up)(void);
 } storms[] = {
-    {"cpuid", do_cpuid, NULL},
-    {"msr", do_msr, NULL},
-    {"vmcall", do_vmcall, NULL},
-    {"port", do_port, NULL},
-    {"mmio", do_mmio, set_up_mmio},
-    {"doorbell", do_doorbell, set_up_doorbell},
-    {"ipi", do_ipi, NULL},
-    {"self", do_self, NULL},
-    {"nmi", do_nmi, NULL},
-    {"timer", do_nothing, set_up_timer},
+    {"cpuid", do_cpuid, NULL},      {"msr", do_msr, NULL},
+    {"vmcall", do_vmcall, NULL},    {"port", do_port, NULL},
+    {"mmio", do_mmio, set_up_mmio}, {"doorbell", do_doorbell, set_up_doorbell},
+    {"ipi", do_ipi, NULL},          {"self", do_self, NULL},
+    {"nmi", do_nmi, NULL},          {"timer", do_nothing, set_up_timer},
     {"print", do_print, NULL},
 };
 static const struct storm *chosen[MAX_CPUS];

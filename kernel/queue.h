@@ -17,8 +17,8 @@ struct share {
     u64 cpus;           /* that it may run on, by id */
     i64 left;           /* of the budget */
     u64 period_end;
-    u64 vtime, start; /* time had by its weight, now and at the start of its slice */
-    u64 key;          /* as it was queued: the least goes first */
+    u64 vtime; /* time had, by its weight */
+    u64 key;   /* as it was queued: the least goes first */
     bool guaranteed;
     u64 braked_until; /* 0: it is not: brake.c */
 };

@@ -94,22 +94,27 @@ static void slice_start(struct cpu *cpu, struct vcpu *vcpu, u64 now) {
     deadline_update(cpu);
 }
 
-/* Somebody else waits now, and may have to for the rest of the slice. */
-static NOINLINE void slice_shorten(struct cpu *cpu) {
-    u64 now = rdtsc(), end = now + (cpu->owner ? queue_slice(cpu, cpu->owner, now) : 0);
+/* Somebody else waits now: nobody has the CPU for longer than a slice among others. */
+static NOINLINE void slice_shorten(struct cpu *cpu, u64 end) {
+    u64 now = rdtsc(), among = now + (cpu->owner ? queue_slice(cpu, cpu->owner, now) : 0);
+    if (cpu->alone && among < end) end = among;
     cpu->alone = false;
     if (end < cpu->slice_end) cpu->slice_end = end;
     deadline_update(cpu);
 }
 
-/* Whether it should run in place of what runs now: a device model at once where its VM does. */
-static bool interrupts(const struct cpu *cpu, const struct vcpu *vcpu, u64 now) {
+/* When it should run in place of what runs now, at most 0: at once; a device model where its VM
+ * does.
+ */
+static i64 interrupts_in(const struct cpu *cpu, const struct vcpu *vcpu, u64 now) {
     const struct vcpu *owner = cpu->owner;
-    if (!owner || vcpu->domain->vm == owner->domain) return true;
+    if (!owner || vcpu->domain->vm == owner->domain) return 0;
     const struct share *share = &vcpu->share, *running = &owner->share;
-    if (unlikely(share->guaranteed | running->guaranteed)) return queue_before(share, running);
+    if (unlikely(share->guaranteed | running->guaranteed))
+        return queue_before(share, running) ? 0 : INT64_MAX;
     u64 had = (now - cpu->charged) * WEIGHT_DEFAULT / running->weight;
-    return share->key + spans.interrupt < running->vtime + had;
+    i64 ahead = (i64)(share->key + spans.interrupt - running->vtime - had);
+    return likely(ahead <= 0) ? 0 : ahead * (i64)running->weight / (i64)WEIGHT_DEFAULT;
 }
 
 /* --- who is ready --- */
@@ -145,10 +150,11 @@ static ALWAYS_INLINE void enqueue(struct cpu *cpu, struct vcpu *vcpu, u64 now) {
 static void queued(struct cpu *cpu, struct vcpu *vcpu, u64 now) {
     cpu->attention = true;
     if (!vcpu->queued) return;
-    if (interrupts(cpu, vcpu, now))
+    i64 in = interrupts_in(cpu, vcpu, now);
+    if (likely(in <= 0))
         cpu->reschedule = true;
-    else if (cpu->alone)
-        slice_shorten(cpu);
+    else
+        slice_shorten(cpu, in == INT64_MAX ? ~0ull : now + (u64)in);
 }
 
 static bool movable(const struct vcpu *vcpu) {
@@ -169,7 +175,6 @@ static NOINLINE void share_out(struct cpu *cpu, u64 idle) {
 static void put_forward(struct vcpu *vcpu, u64 by) {
     struct share *share = &vcpu->share;
     share->vtime += by;
-    share->start += by;
     if (!share->guaranteed) share->key += by;
 }
 
@@ -287,7 +292,7 @@ void sched_queue_next(struct vcpu *vcpu) {
     struct cpu *cpu = this_cpu();
     if (vcpu->queued || vcpu == cpu->next) return;
     enqueue(cpu, vcpu, rdtsc());
-    if (cpu->alone) slice_shorten(cpu);
+    if (cpu->alone) slice_shorten(cpu, ~0ull);
 }
 
 /* Ticks that are not accounted yet. */
@@ -393,6 +398,14 @@ static struct vcpu *take_first(struct cpu *cpu, u64 now) {
     return NULL;
 }
 
+/* A device model that ran on its VM's slice is as far as that: it would be ahead of all others. */
+static void catch_up(const struct cpu *cpu, struct vcpu *vcpu) {
+    const struct vcpu *owner = cpu->owner;
+    if (owner && vcpu->share.vtime < owner->share.vtime) vcpu->share.vtime = owner->share.vtime;
+    if (vcpu->share.vtime + vcpu->share.credit < cpu->vtime)
+        vcpu->share.vtime = cpu->vtime - vcpu->share.credit;
+}
+
 /* The vCPU that runs next, up to which time was accounted; NULL: nobody is ready. */
 static struct vcpu *choose(struct cpu *cpu) {
     struct vcpu *current = cpu->current, *next = cpu->next;
@@ -405,7 +418,10 @@ static struct vcpu *choose(struct cpu *cpu) {
             charge(cpu, now);
             cpu->owner = next;
         }
-        if (can && next != current) enqueue(cpu, current, now);
+        if (can && next != current) {
+            catch_up(cpu, current);
+            enqueue(cpu, current, now);
+        }
         account(cpu, now);
         if (runnable) {
             cpu->attention |= cpu->reschedule | cpu->slice_over; /* then it is others' turn */
@@ -417,7 +433,9 @@ static struct vcpu *choose(struct cpu *cpu) {
     account(cpu, now);
     charge(cpu, now);
     if (unlikely(sched_more) && cpu->owner) brake_charge(cpu->owner, now);
-    if (can && !cpu->slice_over && cpu->slice_end > now && current == cpu->owner)
+    if (can && current != cpu->owner)
+        catch_up(cpu, current);
+    else if (can && !cpu->slice_over && cpu->slice_end > now)
         current->slice_left = cpu->slice_end - now;
     if (can && !(cpu->slice_over && make_even(cpu, current))) enqueue(cpu, current, now);
     cpu->owner = NULL;

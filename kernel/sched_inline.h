@@ -26,13 +26,14 @@ static inline bool queue_before(const struct share *a, const struct share *b) {
     return likely(a->guaranteed == b->guaranteed) ? a->key < b->key : a->guaranteed;
 }
 
-/* Who was interrupted keeps the place that its slice had. */
+/* Who was interrupted goes on before those that are only a little behind it. */
 static inline void queue_insert(struct cpu *cpu, struct vcpu *vcpu) {
     struct share *share = &vcpu->share;
     if (unlikely(share->budget))
         share->guaranteed = share->class == CLASS_RESERVED && share->left > 0;
-    if (!vcpu->slice_left) share->start = share->vtime;
-    share->key = share->guaranteed ? share->period_end : share->start;
+    u64 key = share->vtime;
+    if (vcpu->slice_left && key > spans.interrupt) key -= spans.interrupt;
+    share->key = share->guaranteed ? share->period_end : key;
     struct vcpu **link = &cpu->queue;
     while (*link && !queue_before(share, &(*link)->share))
         link = &(*link)->queue_next;

@@ -22,6 +22,7 @@ function detailsOf(words: Words): string {
       "  memory=  that all its VMs have together, running or not: 512M; none: no limit\n" +
       "  vms=     how many VMs      vcpus=  how many vCPUs, of all of them together\n" +
       "  cpus=    of the host, that are its own: 0-3,6; none: it shares what is nobody's\n" +
+      "  exits=, ipis=  what its VMs may cause in a second, all together\n" +
       "  what is not given stays; tenants lists them; create NAME tenant=... gives one a VM\n"
     );
   if (words == Words.EVENTS) return "  COUNT    so many of the newest      --since N  those after number N\n";

@@ -9,10 +9,12 @@ import {
   FIELD_CPUS,
   FIELD_DEBUG_EXIT,
   FIELD_DISKS,
+  FIELD_EXITS,
   FIELD_FIRMWARE,
   FIELD_FORCE,
   FIELD_IMAGE,
   FIELD_INITRD,
+  FIELD_IPIS,
   FIELD_KERNEL,
   FIELD_MAC,
   FIELD_NETWORK,
@@ -171,7 +173,14 @@ function topRequest(command: Command, words: string[]): Outcome {
 
 /** What `tenant` does, and the keys of `tenant set`. */
 export const TENANT_WORDS: string[] = ["set", "rm"];
-export const TENANT_KEYS: string[] = [FIELD_MEMORY, FIELD_VMS, FIELD_VCPUS, FIELD_CPUS];
+export const TENANT_KEYS: string[] = [
+  FIELD_MEMORY,
+  FIELD_VMS,
+  FIELD_VCPUS,
+  FIELD_CPUS,
+  FIELD_EXITS,
+  FIELD_IPIS,
+];
 
 function tenantRequest(command: Command, words: string[]): Outcome {
   const verb = words.length > 1 ? words[1] : "";

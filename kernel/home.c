@@ -237,8 +237,10 @@ u32 sched_admit(struct vcpu *vcpu, const struct vcpu_share *asked) {
     vcpu->share = share;
     home_count(vcpu, 1);
     if (share.class != CLASS_SHARED) vcpu->share.cpus = 1ull << to->id;
-    if (share.class == CLASS_DEDICATED) to->dedicated = vcpu;
-    send_away(vcpu);
+    if (share.class == CLASS_DEDICATED) {
+        to->dedicated = vcpu;
+        send_away(vcpu);
+    }
     sched_place(vcpu);
     return STATUS_OK;
 }

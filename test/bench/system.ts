@@ -78,10 +78,10 @@ async function jitters(busy: number): Promise<Jitter[]> {
     for (const name of names)
       await host.ok("create", name, "--memory", "16M", "--kernel", "jitter", ...words, "--start");
     const outputs: Jitter[] = [];
-    for (const name of names)
-      outputs.push(
-        jitterOf(await host.ok("console", name, "--expect", "late largest: \\d+", "--timeout", "170s")),
-      );
+    for (const name of names) {
+      await host.ok("console", name, "--expect", "late largest: \\d+", "--timeout", "170s");
+      outputs.push(jitterOf(await host.scrollback(name)));
+    }
     return outputs;
   } finally {
     await host.stop();

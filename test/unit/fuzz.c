@@ -362,6 +362,9 @@ static void finish(u64 free_before, u64 fixed) {
             cap_delete(&control_domain->caps[slot]);
     bool trial = image_confirm();
     (void)trial;
+    /* It may have been given one more, and not have started yet. */
+    if (images.before != images.booted && images.before != images.current)
+        memory_destroy(images.before);
     if (images.current != images.booted) {
         memory_unmap_below(control_domain, gpa(GPA_RAM));
         memory_destroy(images.current);

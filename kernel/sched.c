@@ -274,18 +274,9 @@ void sched_hand_over(struct vcpu *to) {
     cpu->attention |= ATTENTION_NEXT;
 }
 
-/* What it waits for may be what another vCPU of its VM would do: that gets the rest of the slice.
- */
 void sched_spins(void) {
     struct cpu *cpu = this_cpu();
-    struct vcpu *other = cpu->queue;
-    while (other && other->domain != cpu->current->domain)
-        other = other->queue_next;
-    if (other)
-        sched_hand_over(other);
-    else
-        cpu->slice_over = true;
-    cpu->attention = true;
+    cpu->attention = cpu->slice_over = true;
 }
 
 void sched_queue_next(struct vcpu *vcpu) {

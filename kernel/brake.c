@@ -27,7 +27,12 @@ static struct brake *brake_of(const struct vcpu *vcpu) {
 
 bool brake_is_set(const struct vcpu *vcpu) { return brake_of(vcpu); }
 
-static bool is_over(u64 had, u64 limit) { return limit && had > limit; }
+/* Adds what a count has grown by since it was seen; whether that is over the limit now. */
+static bool add(u64 *had, u64 *seen, u64 count, u64 limit) {
+    u64 grown = count - *seen;
+    *seen = count;
+    return atomic_add(had, grown) + grown > limit && limit;
+}
 
 /* Two CPUs may begin a period at once, and one of them forgets what the other has added: it is a
    brake, not a scale. */
@@ -41,12 +46,7 @@ void brake_charge(struct vcpu *vcpu, u64 now) {
     u64 exits = 0;
     for (unsigned reason = 0; reason < MAX_EXIT_REASONS; reason++)
         exits += vcpu->counters[reason];
-    u64 had =
-        atomic_add(&brake->had_exits, exits - vcpu->braked_exits) + exits - vcpu->braked_exits;
-    u64 ipis = atomic_add(&brake->had_ipis, vcpu->ipis - vcpu->braked_ipis) + vcpu->ipis -
-               vcpu->braked_ipis;
-    vcpu->braked_exits = exits;
-    vcpu->braked_ipis = vcpu->ipis;
-    if (is_over(had, brake->exits) || is_over(ipis, brake->ipis))
-        vcpu->share.braked_until = brake->period_end;
+    bool over = add(&brake->had_exits, &vcpu->braked_exits, exits, brake->exits) |
+                add(&brake->had_ipis, &vcpu->braked_ipis, vcpu->ipis, brake->ipis);
+    if (over) vcpu->share.braked_until = brake->period_end;
 }

@@ -210,14 +210,15 @@ void home_forget(struct vcpu *vcpu) {
 
 u32 sched_admit(struct vcpu *vcpu, const struct vcpu_share *asked) {
     bool component = !domain_is_vm(vcpu->domain);
+    u32 weight = asked->weight ? asked->weight : WEIGHT_DEFAULT;
     struct share share = {
         .class = asked->scheduling,
-        .weight = asked->weight ? asked->weight : WEIGHT_DEFAULT,
+        .weight = weight,
         .hard = asked->scheduling == CLASS_SHARED || !asked->weight,
         .budget = asked->budget,
         .period = asked->period,
         .latency = asked->latency,
-        .credit = spans.slept * WEIGHT_DEFAULT / (asked->weight ? asked->weight : WEIGHT_DEFAULT),
+        .credit = spans.slept * WEIGHT_DEFAULT / weight,
         .cpus = asked->cpus,
         .vtime = vcpu->share.vtime,
     };

@@ -103,9 +103,8 @@ static NOINLINE void slice_shorten(struct cpu *cpu, u64 end) {
     deadline_update(cpu);
 }
 
-/* When it should run in place of what runs now, at most 0: at once; a device model where its VM
- * does.
- */
+/* In how long it should run in place of what runs now; 0: at once, as a device model where its VM
+   runs. */
 static i64 interrupts_in(const struct cpu *cpu, const struct vcpu *vcpu, u64 now) {
     const struct vcpu *owner = cpu->owner;
     if (!owner || vcpu->domain->vm == owner->domain) return 0;
@@ -145,7 +144,7 @@ static ALWAYS_INLINE void enqueue(struct cpu *cpu, struct vcpu *vcpu, u64 now) {
     if (!throttle(vcpu, now)) queue_insert(cpu, vcpu);
 }
 
-/* It waits now, unless it is used up or somewhere else: instead of what runs, or after its slice.
+/* It waits now, unless it is used up or somewhere else: to run instead of what runs, or after it.
  */
 static void queued(struct cpu *cpu, struct vcpu *vcpu, u64 now) {
     cpu->attention = true;

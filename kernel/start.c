@@ -78,11 +78,11 @@ static struct domain *create_control(const struct boot_info *boot) {
     need(memory_map(control, ram, NULL, gpa(GPA_RAM), 0, ram->pages, RIGHT_READ | RIGHT_WRITE),
          "no memory for its tables");
     need(vcpu_create(control, 0, NULL, &vcpu), "no memory for its vCPU");
-    /* Before every VM for a fifth of its CPU, and then one of them. */
+    /* Before every VM for its part of its CPU, and then one of them. */
     vcpu->share.class = CLASS_RESERVED;
     vcpu->share.cpus = 1ull << this_cpu()->id;
     vcpu->share.period = tsc_hz / 100;
-    vcpu->share.budget = tsc_hz / 500;
+    vcpu->share.budget = vcpu->share.period * CONTROL_PERCENT / 100;
     component_info(control);
     component_reset(control);
     vcpu_start(vcpu);

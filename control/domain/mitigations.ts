@@ -219,7 +219,7 @@ function names(bits: u32): string {
   return words.join(", ");
 }
 
-/** What mitigations cost, in cycles of CPUs that have been measured by their makers and by others. */
+/** What mitigations may cost, in cycles: our estimates, of which none was measured. */
 function costs(bits: u32): string {
   const words: string[] = [];
   if (bits & Mitigation.IBPB) words.push("IBPB 1,000 to 10,000");
@@ -227,7 +227,7 @@ function costs(bits: u32): string {
   if (bits & Mitigation.BHB) words.push("BHB clearing 200");
   if (bits & Mitigation.L1D) words.push("L1D flush 1,000, and a cold cache");
   if (bits & Mitigation.VERW) words.push("VERW 50 to 500");
-  return words.join("; ");
+  return words.length > 0 ? words.join("; ") + " (estimates)" : "";
 }
 
 function placeToValue(kind: string, level: string, bits: u32): Value {

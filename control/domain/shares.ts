@@ -28,16 +28,6 @@ const WEIGHT_USUAL: u32 = 100;
 const PERIOD_USUAL: u32 = 10;
 const LATENCY_USUAL: u32 = 20;
 
-export const SHARE_FIELDS: string[] = [
-  FIELD_SCHEDULING,
-  FIELD_WEIGHT,
-  FIELD_CAP,
-  FIELD_RESERVE,
-  FIELD_PERIOD,
-  FIELD_LATENCY,
-  FIELD_CPUS,
-];
-
 /** Of each vCPU; 0 and "": not given. */
 export class ShareSpec {
   scheduling: string = SCHEDULING_SHARED;

@@ -60,9 +60,9 @@ import {
 } from "../protocol/schema";
 import { MAX_VCPUS, PAGE_SIZE } from "../gen/abi";
 import { MEMORY_MAX } from "../lib/pc-memory";
-import { MAX_CPUS_TEXT } from "../protocol/cpus";
+import { MAX_CPUS_TEXT, SHARE_FIELDS } from "../protocol/cpus";
 import { Fault } from "./outcome";
-import { SHARE_FIELDS, ShareSpec } from "./shares";
+import { ShareSpec } from "./shares";
 import { clean, grouped, nearest, quoted } from "./text";
 import { Kind, Value } from "./value";
 
@@ -238,14 +238,7 @@ const VM_FIELDS: string[] = [
   FIELD_RINGS,
   FIELD_START,
   FIELD_RESTART,
-  FIELD_SCHEDULING,
-  FIELD_WEIGHT,
-  FIELD_CAP,
-  FIELD_RESERVE,
-  FIELD_PERIOD,
-  FIELD_LATENCY,
-  FIELD_CPUS,
-];
+].concat(SHARE_FIELDS);
 const BALLOON_FIELDS: string[] = [FIELD_SIZE, FIELD_FLOOR];
 const MODULE_FIELDS: string[] = [FIELD_IMAGE, FIELD_CMDLINE];
 const BOOTS: string[] = [

@@ -1,6 +1,28 @@
 /*
- * A set of the host's CPUs as a specification has it: "0-3,6". For the control domain and for Node, like planner.ts.
+ * What specifications say of CPUs: the fields of a VM's CPU time, and sets of the host's CPUs, "0-3,6". For the control
+ * domain and for Node, like planner.ts.
  */
+
+import {
+  FIELD_CAP,
+  FIELD_CPUS,
+  FIELD_LATENCY,
+  FIELD_PERIOD,
+  FIELD_RESERVE,
+  FIELD_SCHEDULING,
+  FIELD_WEIGHT,
+} from "./schema";
+
+/** How a VM gets its CPU time: all of it changes while it runs. */
+export const SHARE_FIELDS: string[] = [
+  FIELD_SCHEDULING,
+  FIELD_WEIGHT,
+  FIELD_CAP,
+  FIELD_RESERVE,
+  FIELD_PERIOD,
+  FIELD_LATENCY,
+  FIELD_CPUS,
+];
 
 /** CPUs of a host, at most. */
 const MAX_CPU: i32 = 63;

@@ -15,19 +15,15 @@ import {
   ACTION_START,
   ErrorCode,
   FIELD_BALLOON,
-  FIELD_CAP,
   FIELD_CPUS,
   FIELD_DISKS,
   FIELD_HOST,
-  FIELD_LATENCY,
-  FIELD_PERIOD,
   FIELD_PROTECTED,
   FIELD_RESERVE,
   FIELD_RESTART,
   FIELD_SCHEDULING,
   FIELD_START,
   FIELD_TAGS,
-  FIELD_WEIGHT,
   SCHEDULING_DEDICATED,
   SCHEDULING_RESERVED,
   DENIED_CACHES,
@@ -38,7 +34,8 @@ import {
   TENANT_DEFAULT,
   Specification,
 } from "./schema";
-import { cpuList } from "./cpus";
+import { CONTROL_PERCENT } from "../gen/abi";
+import { cpuList, SHARE_FIELDS } from "./cpus";
 import { mayShare, ruleText, SHARE_CACHES, SHARE_CORES, SHARE_NETWORKS, ShareRule } from "./rules";
 
 const MIB: i64 = 1048576;
@@ -49,20 +46,9 @@ const MAX_SHOWN: i32 = 48;
 const MAX_REASON: i32 = 200;
 
 /** What changes while a VM runs. */
-const LIVE_FIELDS: string[] = [
-  FIELD_TAGS,
-  FIELD_PROTECTED,
-  FIELD_RESTART,
-  FIELD_BALLOON,
-  FIELD_START,
-  FIELD_SCHEDULING,
-  FIELD_WEIGHT,
-  FIELD_CAP,
-  FIELD_RESERVE,
-  FIELD_PERIOD,
-  FIELD_LATENCY,
-  FIELD_CPUS,
-];
+const LIVE_FIELDS: string[] = [FIELD_TAGS, FIELD_PROTECTED, FIELD_RESTART, FIELD_BALLOON, FIELD_START].concat(
+  SHARE_FIELDS,
+);
 
 /** Why a specification cannot be. `next` is a command of the shell and of the tool. */
 export class Refusal {
@@ -567,15 +553,12 @@ function checkMemory(have: PlanHost, want: PlanHost, plan: Plan): void {
   }
 }
 
-/** Percent of the first CPU that is the control domain's. */
-const CONTROL_PART: i32 = 20;
-
 /** Whether each vCPU that is promised something finds a CPU that has it: those that want most are asked first. */
 function checkCpus(have: PlanHost, want: PlanHost, plan: Plan): void {
   const count = have.cpus;
   if (count == 0) return;
   const taken: i32[] = []; /* percent of each CPU */
-  for (let cpu: i32 = 0; cpu < count; cpu++) taken.push(cpu == 0 ? CONTROL_PART : 0);
+  for (let cpu: i32 = 0; cpu < count; cpu++) taken.push(cpu == 0 ? CONTROL_PERCENT : 0);
   for (let i = 0; i < want.vms.length; i++) checkSet(item(want.vms, i), want, count, plan);
   for (let part: i32 = 100; part > 0; part--)
     for (let i = 0; i < want.vms.length; i++) {

@@ -2,6 +2,7 @@
 
 import kleur from "kleur";
 import { createInterface } from "node:readline";
+import { SHARE_FIELDS } from "../../protocol/cpus";
 import * as schema from "../../protocol/schema";
 import type { Message } from "../../protocol/node/cbor";
 import type { Option } from "../arguments";
@@ -280,18 +281,7 @@ export const set: Command = {
   operands: "NAME KEY=VALUE...",
   options: [],
   completes: "vm",
-  keys: [
-    "tags=",
-    "protected=",
-    "restart=",
-    "scheduling=",
-    "weight=",
-    "cap=",
-    "reserve=",
-    "period=",
-    "latency=",
-    "cpus=",
-  ],
+  keys: ["tags=", "protected=", "restart=", ...SHARE_FIELDS.map((field) => `${field}=`)],
   summary: "change of a VM what needs no restart: tags, protected, restart, its share of the CPUs",
   details: [
     "scheduling=shared|reserved|dedicated is how each vCPU gets CPU time: weight=N (100) among shared ones, at most cap=N",

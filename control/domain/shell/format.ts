@@ -153,7 +153,7 @@ import {
 } from "../../protocol/schema";
 import { counted, duration, fit, grouped, kib, mib, row, stamp } from "../text";
 import { decode } from "../codec";
-import { SHARE_FIELDS } from "../shares";
+import { SHARE_FIELDS } from "../../protocol/cpus";
 import { Kind, Value } from "../value";
 
 /** The result of an operation as text. */

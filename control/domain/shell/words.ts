@@ -9,12 +9,10 @@ import {
   FIELD_CPUS,
   FIELD_DEBUG_EXIT,
   FIELD_DISKS,
-  FIELD_EXITS,
   FIELD_FIRMWARE,
   FIELD_FORCE,
   FIELD_IMAGE,
   FIELD_INITRD,
-  FIELD_IPIS,
   FIELD_KERNEL,
   FIELD_MAC,
   FIELD_NETWORK,
@@ -43,13 +41,13 @@ import {
   FIELD_VCPUS,
   FIELD_SIZE,
   FIELD_VM,
-  FIELD_VMS,
   FIELD_WAIT,
   FIELD_WINDOW,
 } from "../../protocol/schema";
 import { Command, Words } from "../commands";
 import { Fault, Outcome } from "../outcome";
-import { SHARE_FIELDS } from "../shares";
+import { SHARE_FIELDS } from "../../protocol/cpus";
+import { TENANT_FIELDS } from "../tenants";
 import { nearest, parseNumber, parseSize, quoted } from "../text";
 import { Value } from "../value";
 
@@ -173,14 +171,8 @@ function topRequest(command: Command, words: string[]): Outcome {
 
 /** What `tenant` does, and the keys of `tenant set`. */
 export const TENANT_WORDS: string[] = ["set", "rm"];
-export const TENANT_KEYS: string[] = [
-  FIELD_MEMORY,
-  FIELD_VMS,
-  FIELD_VCPUS,
-  FIELD_CPUS,
-  FIELD_EXITS,
-  FIELD_IPIS,
-];
+/** What `tenant set` takes: all of a tenant but its name. */
+export const TENANT_KEYS: string[] = TENANT_FIELDS.slice(1);
 
 function tenantRequest(command: Command, words: string[]): Outcome {
   const verb = words.length > 1 ? words[1] : "";

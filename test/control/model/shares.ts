@@ -1,6 +1,6 @@
 // Shares of CPUs, as the kernel admits them: sums of reservations, and CPUs that are dedicated.
 
-import { ScheduleClass, Status, VcpuShareAt } from "../../../control/gen/abi";
+import { CONTROL_PERCENT, ScheduleClass, Status, VcpuShareAt } from "../../../control/gen/abi";
 import { refuseIf } from "./faults";
 import type { KernelModel } from "./kernel-model";
 import type { Vcpu } from "./objects";
@@ -23,9 +23,6 @@ export const SHARE_DEFAULT: Share = {
   cpu: 0,
 };
 
-/** What the kernel keeps for the control domain on CPU 0. */
-const CONTROL_PART = 0.2;
-
 function read(comm: Uint8Array): Share {
   const view = new DataView(comm.buffer, comm.byteOffset);
   const budget = Number(view.getBigUint64(VcpuShareAt.budget, true));
@@ -43,7 +40,7 @@ function canPromise(share: Share, cpu: number, others: Vcpu[]): boolean {
   const here = others.filter(
     (other) => other.share.cpu === cpu && other.share.scheduling !== ScheduleClass.SHARED,
   );
-  const parts = here.reduce((sum, other) => sum + other.share.part, cpu === 0 ? CONTROL_PART : 0);
+  const parts = here.reduce((sum, other) => sum + other.share.part, cpu === 0 ? CONTROL_PERCENT / 100 : 0);
   if (here.some((other) => other.share.scheduling === ScheduleClass.DEDICATED)) return false;
   if (share.scheduling === ScheduleClass.SHARED) return true;
   return share.scheduling === ScheduleClass.DEDICATED ? cpu > 0 && parts === 0 : parts + share.part <= 1;

@@ -113,7 +113,14 @@ export function qemuCommand(config: SupervisorConfig, port: number): Command {
   } = config.machine;
   const tcg = config.kind === "qemu-tcg";
   const args = ["-name", "plinth", "-nodefaults", "-no-reboot", "-display", "none", "-vga", "std"];
-  args.push("-machine", board, "-m", String(config.memoryMiB), "-smp", threads > 1 ? `${config.cpus},threads=${threads}` : String(config.cpus));
+  args.push(
+    "-machine",
+    board,
+    "-m",
+    String(config.memoryMiB),
+    "-smp",
+    threads > 1 ? `${config.cpus},threads=${threads}` : String(config.cpus),
+  );
   args.push("-accel", tcg ? "tcg" : "kvm", "-cpu", config.machine.cpu ?? (tcg ? "EPYC" : "host"));
   if (icount) args.push("-icount", `shift=${icount === "turns" ? Math.log2(ICOUNT_TURNS) : 0},sleep=off`);
   if (icount === "turns") args.push(...TURNS);

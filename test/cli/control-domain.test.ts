@@ -183,7 +183,11 @@ test("a second tenant, its limits and its VM", async ({ host }) => {
       2,
       /'mem=1M' is none of memory=SIZE, vms=N, vcpus=N, cpus=SET, exits=N, ipis=N\nnext: plinth help tenant set/,
     ],
-    ["tenant set lab memory=none vms=none vcpus=none cpus=none exits=none ipis=none", 0, /^lab: no limits\n$/],
+    [
+      "tenant set lab memory=none vms=none vcpus=none cpus=none exits=none ipis=none",
+      0,
+      /^lab: no limits\n$/,
+    ],
     ["rm c", 0, /c: removed/],
     ["tenant rm lab", 0, /^lab: removed\n$/],
     ["tenant rm lab", 3, /there is no tenant "lab"\nnext: plinth tenants/],

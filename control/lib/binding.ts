@@ -5,7 +5,8 @@
 // the negated Status. `out` and `from` are addresses in linear memory; structures are in gen/layout.ts.
 
 import { CpuidRowAt, DomainInfoAt, HostInfoAt, Hypercall, CapInfoAt, InfoAt, LABEL_SIZE } from "../gen/abi";
-import { VcpuInfoAt, VcpuRegistersAt, VcpuShareAt, PAGE_SIZE } from "../gen/abi";
+import { DomainSnapshotAt, PageRangesAt, SavedRowAt, VcpuInfoAt, VcpuRegistersAt, VcpuShareAt } from "../gen/abi";
+import { PAGE_SIZE } from "../gen/abi";
 
 /** VMCALL. Returns the value (>= 0) or the negated Status. */
 // @ts-ignore: decorator
@@ -176,8 +177,9 @@ export function domainDestroy(domain: u32): i64 {
   return call(Hypercall.DOMAIN_DESTROY, domain);
 }
 
-export function domainPause(domain: u32): i64 {
-  return call(Hypercall.DOMAIN_PAUSE, domain);
+/** Stops a VM and its time; `model`: its device model, too, at the same instant. */
+export function domainPause(domain: u32, model: bool = false): i64 {
+  return call(Hypercall.DOMAIN_PAUSE, domain, model);
 }
 
 export function domainResume(domain: u32): i64 {
@@ -197,6 +199,53 @@ export function memCreate(slot: u32, pages: u64, payer: u32 = 0): i64 {
 /** Gives the frames of up to RELEASE_MAX pages back; who touches one later finds it zeroed. */
 export function memRelease(slot: u32, firstPage: u64, pages: u64): i64 {
   return call(Hypercall.MEM_RELEASE, slot, firstPage, pages);
+}
+
+/**
+ * A memory object in `slot` with all pages of `memory` as they are now, copied on write; `payer`: a domain with
+ * which it goes, where it is in slot `to`.
+ */
+export function memClone(slot: u32, memory: u32, payer: u32 = 0, to: u32 = 0): i64 {
+  return call(Hypercall.MEM_CLONE, slot, memory, payer, to);
+}
+
+/** Keeps free frames for pages that a memory object shares or lacks. */
+export function memPromise(memory: u32, pages: u64): i64 {
+  return call(Hypercall.MEM_PROMISE, memory, pages);
+}
+
+/**
+ * Where `memory` differs from `base` (0: where it has frames), from a page on; out, a page: PageRanges, and behind
+ * it pairs of first page and number of pages. Returns how many pairs.
+ */
+export function memDiff(memory: u32, base: u32, from: u64, out: usize): i64 {
+  const count = call(Hypercall.MEM_DIFF, memory, base, from);
+  if (count >= 0) commRead(out, 0, PageRangesAt.SIZE + 16 * <u32>count);
+  return count;
+}
+
+/** out, a page: DomainSnapshot, SavedRow[]. Returns how many rows. */
+export function domainSave(domain: u32, out: usize): i64 {
+  const count = call(Hypercall.DOMAIN_SAVE, domain);
+  if (count >= 0) commRead(out, 0, DomainSnapshotAt.SIZE + <u32>count * SavedRowAt.SIZE);
+  return count;
+}
+
+export function domainLoad(domain: u32, from: usize, rows: u32): i64 {
+  commWrite(0, from, DomainSnapshotAt.SIZE + rows * SavedRowAt.SIZE);
+  return call(Hypercall.DOMAIN_LOAD, domain, rows);
+}
+
+/** out: up to a page. Returns its bytes; 0: there is no such part. */
+export function vcpuSave(vcpu: u32, part: u32, out: usize): i64 {
+  const length = call(Hypercall.VCPU_SAVE, vcpu, part);
+  if (length > 0) commRead(out, 0, <u32>length);
+  return length;
+}
+
+export function vcpuLoad(vcpu: u32, part: u32, from: usize, length: u32): i64 {
+  commWrite(0, from, length);
+  return call(Hypercall.VCPU_LOAD, vcpu, part, length);
 }
 
 /** Maps pages of a memory object into a domain; access is a mask of READ, WRITE and EXECUTE. */

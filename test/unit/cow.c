@@ -343,6 +343,255 @@ static void test_random(unsigned steps, unsigned every) {
           "all of it happened often");
 }
 
+/* --- what a clone costs, and what happens without --- */
+
+enum { A = 0, B = 1, C = 2, REST = 130, LITTLE = 131 };
+
+/* A payer may use so many kernel pages more. */
+static void quota_left(u64 slot, u32 pages) {
+    struct domain *d = domain_in(slot);
+    u32 quota = d->kernel_pages + pages;
+    kernel_pages_reserved += (u64)quota - d->kernel_quota;
+    d->kernel_quota = quota;
+}
+
+static void view(unsigned v, int object, u64 start, u64 first, u64 pages, u32 access) {
+    views[v] = (struct view){object, start, first, pages, access};
+    check(call(HC_MEM_MAP, DOMAIN + v / 2, OBJECT + (u64)object, start, first, pages, access) == 0,
+          "it is mapped");
+}
+
+static u32 use(unsigned v, u64 index, u32 access) {
+    u32 status;
+    u8 *page = access_page(v, index, access, &status);
+    if (page && access == RIGHT_WRITE) holds[views[v].object][index][7] = page[7] = 0x77;
+    return status;
+}
+
+static bool all_seen(unsigned v) {
+    u32 status;
+    for (u64 i = 0; i < PAGES; i++) {
+        if (!sees(v, i)) continue;
+        u8 *page = access_page(v, i, RIGHT_READ, &status);
+        if (!page || memcmp(page, holds[views[v].object][i], PAGE_SIZE)) return false;
+    }
+    return true;
+}
+
+/* Two objects of two large pages and a table, the second one cloned from the first. */
+static void start_clone(void) {
+    start(2 * WINDOW, WINDOW);
+    view(0, A, 16 * GIB, 0, object_pages, 7);
+    for (u64 i = 0; i < PAGES; i += 100)
+        (void)use(0, i, RIGHT_WRITE);
+    check(call(HC_MEM_CLONE, OBJECT + B, OBJECT + A, PAYER, 9) == STATUS_OK, "a clone");
+    memcpy(holds[B], holds[A], sizeof(holds[B]));
+    view(2, B, 16 * GIB, 0, object_pages, 7);
+    view(4, B, 16 * GIB + 5 * PAGE_SIZE, 0, object_pages, 3);
+}
+
+static void test_accounts(void) {
+    start(2 * WINDOW, WINDOW);
+    struct domain *payer = domain_in(PAYER);
+    u32 tables = memory_in(OBJECT)->map.tables;
+    quota_left(PAYER, tables); /* and one for the cell */
+    check(call(HC_MEM_CLONE, OBJECT + B, OBJECT + A, PAYER, 9) == STATUS_NO_QUOTA,
+          "whoever pays for a clone pays for all its tables");
+    quota_left(PAYER, tables);
+    u64 kernel = frame_kernel_count(), free = frame_free_count();
+    u32 charged = payer->kernel_pages;
+    check(call(HC_MEM_CLONE, OBJECT + B, OBJECT + A, PAYER, 9) == STATUS_OK &&
+              payer->kernel_pages == charged + tables,
+          "with quota for them it can be had");
+    check(frame_kernel_count() == kernel + 1 && frame_free_count() == free - 1 && tables == 2,
+          "but only its root has been made");
+    check(control_domain->caps[OBJECT + B].parent == &payer->caps[9], "it goes with who pays");
+    sound("sound with a clone");
+    view(2, B, 16 * GIB, 0, object_pages, 3);
+    free = frame_free_count();
+    check(use(2, page_at(PAGES - 1), RIGHT_WRITE) == STATUS_OK && frame_free_count() == free - 2,
+          "a page is copied, and its table, without quota");
+    check(use(2, 3, RIGHT_WRITE) == STATUS_NO_MEMORY && frame_free_count() == free - 2,
+          "a large page is not split without");
+    check(use(2, 3, RIGHT_READ) == STATUS_OK && all_seen(2), "reading needs nothing");
+    quota_left(PAYER, 1);
+    check(use(2, 3, RIGHT_WRITE) == STATUS_OK && frame_free_count() == free - 4 && all_seen(2),
+          "with quota it is, and 4 KiB of it are copied");
+    sound("sound after that");
+    check(use(2, 3, RIGHT_WRITE) == STATUS_OK && frame_free_count() == free - 4, "once");
+    finish();
+}
+
+/* All free memory, but what is given back. */
+static struct {
+    struct hpa block;
+    unsigned order;
+} taken_blocks[4096];
+static void *taken_pages[1024];
+static unsigned blocks, pool_pages;
+
+static void memory_take(void) {
+    blocks = pool_pages = 0;
+    for (unsigned order = FRAME_MAX_ORDER + 1; order-- > 0;)
+        while (frame_alloc(order, 1, &taken_blocks[blocks].block, NULL))
+            taken_blocks[blocks++].order = order;
+    while ((taken_pages[pool_pages] = kpage_alloc(0)))
+        pool_pages++;
+}
+static void frame_give(void) {
+    struct hpa block = taken_blocks[--blocks].block;
+    unsigned order = taken_blocks[blocks].order; /* the smallest */
+    frame_split(block, order, 0);
+    for (u64 i = 1; i < 1u << order; i++) {
+        taken_blocks[blocks].block = hpa(block.v + i * PAGE_SIZE);
+        taken_blocks[blocks++].order = 0;
+    }
+    frame_free(block, 0);
+}
+static void memory_give(void) {
+    while (blocks--)
+        frame_free(taken_blocks[blocks].block, taken_blocks[blocks].order);
+    while (pool_pages--)
+        kpage_free(taken_pages[pool_pages], 0);
+}
+
+/* At each allocation of a write there is nothing left. */
+static void test_shortage(void) {
+    start_clone();
+    check(call(HC_MEM_PROMISE, OBJECT + B, 4) == STATUS_OK, "four pages are promised");
+    u64 last = PAGES - 1;
+    memory_take();
+    check(use(2, last, RIGHT_WRITE) == STATUS_NO_MEMORY && use(4, 5, RIGHT_WRITE) != STATUS_OK,
+          "without memory nothing is copied");
+    kpage_free(taken_pages[--pool_pages], 0);
+    check(use(2, last, RIGHT_WRITE) == STATUS_NO_MEMORY && !frame_free_count() && kept_right(),
+          "nor with a page for its table alone");
+    check(all_seen(0) && all_seen(2) && all_seen(4), "every domain sees what it saw");
+    frame_give();
+    check(use(2, last, RIGHT_WRITE) == STATUS_OK && !frame_free_count() &&
+              memory_in(OBJECT + B)->promised == 3,
+          "with a frame, too, it is, off its promise");
+    kpage_free(taken_pages[--pool_pages], 0);
+    check(use(4, 5, RIGHT_WRITE) == STATUS_NO_MEMORY && kept_right(), "split, but not copied");
+    frame_give();
+    check(use(4, 5, RIGHT_WRITE) == STATUS_OK && kept_right() && all_seen(0) && all_seen(2) &&
+              all_seen(4),
+          "then that, too");
+    check(memory_release(memory_in(OBJECT + A), last, 1) == STATUS_OK &&
+              memory_release(memory_in(OBJECT + A), 600, 1) == STATUS_NO_QUOTA,
+          "what needs no table is released, what needs one is not");
+    memset(holds[A][last], 0, PAGE_SIZE);
+    check(all_seen(2) && kept_right(), "the clone sees all of it");
+    memory_give();
+    check(all_seen(0), "a released page comes back");
+    sound("sound with memory again");
+    finish();
+}
+
+/* All but what was promised. */
+static void take_rest(void) {
+    u64 most = 0;
+    for (u64 part = 1u << 20; part; part /= 2)
+        if (room_for(most + part, 0)) most += part;
+    ept_has_1g = true;
+    bool ok = call(HC_MEM_CREATE, REST, most) == STATUS_OK;
+    ept_has_1g = false;
+    check(ok && !room_for(1, 0), "somebody takes the rest");
+}
+
+static void test_promises(void) {
+    start_clone();
+    (void)call(HC_MEM_CREATE, OBJECT + C, 600);
+    paid_by[C] = PAYERS;
+    check(memory_release(memory_in(OBJECT + C), 0, 600) == STATUS_OK &&
+              call(HC_MEM_PROMISE, OBJECT + A, 1000) == STATUS_OK && pages_promised == 1000 &&
+              call(HC_MEM_PROMISE, OBJECT + A, 300) == STATUS_OK && pages_promised == 300,
+          "the last promise holds");
+    view(6, C, 16 * GIB, 0, 600, 3);
+    take_rest();
+    check(call(HC_HOST_INFO) == STATUS_OK &&
+              ((struct host_info *)control_domain->comm)->promised_pages == 300,
+          "HOST_INFO tells of it");
+    u64 free = frame_free_count();
+    check(call(HC_MEM_CREATE, LITTLE, 1) == STATUS_NO_MEMORY &&
+              call(HC_DOMAIN_CREATE, LITTLE, ROLE_DRIVER, 8, 16) == STATUS_NO_MEMORY &&
+              call(HC_MEM_PROMISE, OBJECT + A, 301) == STATUS_NO_MEMORY &&
+              call(HC_MEM_PROMISE, OBJECT + B, 1) == STATUS_NO_MEMORY &&
+              use(6, 0, RIGHT_READ) == STATUS_NO_MEMORY &&
+              use(2, 9, RIGHT_WRITE) == STATUS_NO_MEMORY && frame_free_count() >= free - 2,
+          "nobody else gets what is promised");
+    bool ok = true;
+    for (u64 i = 0; i < 290; i++)
+        ok &= use(0, i, RIGHT_WRITE) == STATUS_OK;
+    ok &= memory_release(memory_in(OBJECT + A), 0, 1) == STATUS_OK;
+    memset(holds[A][0], 0, PAGE_SIZE);
+    ok &= use(0, 0, RIGHT_READ) == STATUS_OK;
+    check(ok && pages_promised == 9 && memory_in(OBJECT + A)->promised == 9,
+          "whom it was promised to does, for copies and for what it lacks");
+    check(use(2, 9, RIGHT_WRITE) == STATUS_OK && pages_promised == 9,
+          "what is copied leaves the other one its frame");
+    sound("sound without free memory");
+    (void)call(HC_CAP_DROP, OBJECT + A);
+    gone(A);
+    check(!pages_promised && use(2, PAGES - 1, RIGHT_WRITE) == STATUS_OK,
+          "a promise goes with its object");
+    (void)call(HC_CAP_DROP, REST);
+    check(all_seen(2), "the clone of what is gone has all of it");
+    finish();
+}
+
+/* By exits: a VM goes on behind a write, or waits for memory. */
+static void test_exits(void) {
+    enum { MODEL = 140, VM, VCPU, VM_CPU };
+    start(2 * WINDOW, WINDOW);
+    bool ok = call(HC_DOMAIN_CREATE, MODEL, ROLE_DEVICE_MODEL, 100, 64) == STATUS_OK;
+    ok &= call(HC_DOMAIN_CREATE, VM, ROLE_VM, 100, 16) == STATUS_OK;
+    ok &= call(HC_MEM_MAP, VM, OBJECT + A, 0, 0, object_pages, 7) == STATUS_OK;
+    ok &= call(HC_MEM_MAP, MODEL, OBJECT + A, GPA_GUEST, 0, object_pages, 3) == STATUS_OK;
+    ok &= call(HC_VCPU_CREATE, VCPU, MODEL, 0, 0) == STATUS_OK;
+    ok &= call(HC_VCPU_CREATE, VM_CPU, VM, 0, MODEL) == STATUS_OK;
+    set_state(VM_CPU);
+    ok &= call(HC_VCPU_START, VCPU) == STATUS_OK && call(HC_VCPU_START, VM_CPU) == STATUS_OK;
+    ok &= call(HC_MEM_CLONE, OBJECT + B, OBJECT + A) == STATUS_OK;
+    struct domain *vm = domain_in(VM), *model = domain_in(MODEL);
+    check(ok && !walk(&vm->ept, 7).write && !walk(&model->ept, GPA_GUEST).write,
+          "a VM whose memory has been cloned may not write to it");
+    (void)call(HC_WAIT);
+    while (entered->domain != vm)
+        (void)call(HC_WAIT);
+    u64 rip = guest_rip(entered), old = walk(&vm->ept, 7).frame;
+    next_page(7, RIGHT_WRITE);
+    leave(REASON_PAGE);
+    struct walked now_there = walk(&vm->ept, 7);
+    check(entered->domain == vm && guest_rip(entered) == rip && now_there.write &&
+              now_there.frame != old && walk(&model->ept, GPA_GUEST).frame == now_there.frame &&
+              walk(&model->ept, GPA_GUEST).write,
+          "until it writes: it has a copy, its device model sees it");
+    check(!walk(&vm->ept, PAGE_SIZE).write && frame_in(OBJECT + B, 0) == old, "of that page alone");
+    to_control();
+    take_rest();
+    while (entered->domain != vm)
+        (void)call(HC_WAIT);
+    next_page(PAGE_SIZE, RIGHT_WRITE);
+    leave(REASON_PAGE);
+    check(vm->state == DOMAIN_PAUSED && vm->failure == FAILURE_NO_MEMORY,
+          "without a frame for a copy it is paused");
+    to_control();
+    (void)call(HC_CAP_DROP, OBJECT + B);
+    (void)call(HC_DOMAIN_RESUME, VM);
+    while (entered->domain != vm)
+        (void)call(HC_WAIT);
+    next_page(PAGE_SIZE, RIGHT_WRITE);
+    leave(REASON_PAGE);
+    check(entered->domain == vm && walk(&vm->ept, PAGE_SIZE).write,
+          "without the clone it needs none");
+    to_control();
+    (void)call(HC_CAP_DROP, REST);
+    (void)call(HC_DOMAIN_DESTROY, VM);
+    (void)call(HC_DOMAIN_DESTROY, MODEL);
+    finish();
+}
+
 int main(void) {
     machine_start();
     fixed = fixed_frames();
@@ -363,6 +612,10 @@ int main(void) {
     test_random(6000, 1000);
     finish();
 
+    test_accounts();
+    test_shortage();
+    test_promises();
+    test_exits();
     check(frame_free_count() + 8 >= before, "every frame has come back");
     return unit_result();
 }

@@ -301,6 +301,7 @@ static u32 mem_create(struct call *c) {
     if (c->a[2]) {
         TRY(get_domain(c, c->a[2], RIGHT_CONTROL, &payer));
         TRY(cap_empty(payer, CAP_MEMORY, &own));
+        if (own == slot) return STATUS_BAD_ARGUMENT; /* a caller that pays itself */
     }
     TRY(memory_create(payer, c->a[1], &memory));
     if (!c->a[2]) {

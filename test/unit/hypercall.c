@@ -83,6 +83,7 @@ static const struct row rows[] = {
     {"MEM_CREATE: taken", STATUS_IN_USE, HC_MEM_CREATE, {MEMORY, 70}},
     {"MEM_CREATE: taken by a domain", STATUS_IN_USE, HC_MEM_CREATE, {MODEL, 1}},
     {"MEM_CREATE: more than there is", STATUS_NO_MEMORY, HC_MEM_CREATE, {EMPTY, 1 << 20}},
+    {"MEM_CREATE: one slot twice", STATUS_BAD_ARGUMENT, HC_MEM_CREATE, {CAP_MEMORY, 1, CAP_SELF}},
     {"MEM_CREATE: 2^64 - 1 pages", STATUS_NO_MEMORY, HC_MEM_CREATE, {EMPTY, ~0ull}},
     {"MEM_MAP: misaligned", STATUS_BAD_ARGUMENT, HC_MEM_MAP, {VM, MEMORY, MIB + 1, 0, 1, 1}},
     {"MEM_MAP: no pages", STATUS_BAD_ARGUMENT, HC_MEM_MAP, {VM, MEMORY, MIB, 0, 0, 1}},

@@ -45,6 +45,27 @@ static u64 cells_used(const struct domain *d) {
     return cells;
 }
 
+static u64 tables_below(const u64 *table, unsigned level) {
+    u64 tables = 1;
+    for (unsigned i = 0; level && i < ENTRIES; i++)
+        if (table[i] && !is_leaf(table[i], level))
+            tables += tables_below(table_of(table[i]), level - 1);
+    return tables;
+}
+static u64 tables_of(const struct ept *ept) { return tables_below(ept->root, ept->levels - 1); }
+
+/* What a domain's account pays for, but the tables of its memory objects. */
+static u64 paid_by(const struct domain *d) {
+    u64 pages = 2 + (1ull << order_for(d->cap_slots * sizeof(struct cap))) + tables_of(&d->ept);
+    pages += d->info ? 2 : 0;
+    pages += d->io_bitmap ? 1ull << IO_BITMAP_ORDER : 0;
+    for (const struct cell_page *page = d->cell_pages; page; page = page->next)
+        pages++;
+    for (u32 i = 0; i < MAX_VCPUS; i++)
+        if (d->vcpus[i]) pages += is_vm(d->vcpus[i]) ? 4 + (1ull << xstate_order()) : 2;
+    return pages;
+}
+
 static const struct domain *account_of(struct object *object) {
     switch (object->type) {
     case OBJECT_MEMORY: return memory_of(object)->account;
@@ -79,10 +100,12 @@ static const char *memory_wrong(struct memory *memory, u64 *pages) {
 /* What a domain sees through a mapping is what the object has there now, or nothing. */
 static const char *mapping_wrong(const struct mapping *m, u64 *mapped) {
     unsigned order, inner;
-    for (u64 at = 0; at < m->pages; at += 1ull << order) {
+    for (u64 next, at = 0; at < m->pages; at = next) {
         struct gpa address = gpa(m->start.v + (at << PAGE_SHIFT));
         if (*ept_entry(&m->domain->ept, address, &order)) *mapped += 1ull << order;
-        for (u64 page = at; page < at + (1ull << order) && page < m->pages; page++) {
+        /* An empty entry may begin before the mapping. */
+        next = (next_at(address.v, order / 9) - m->start.v) >> PAGE_SHIFT;
+        for (u64 page = at; page < next && page < m->pages; page++) {
             u64 seen = ept_lookup(&m->domain->ept, gpa(m->start.v + (page << PAGE_SHIFT)), &inner);
             u64 frame = m->memory->base.v + ((m->first + page) << PAGE_SHIFT);
             if (!seen) continue;
@@ -100,11 +123,18 @@ static const char *mapping_wrong(const struct mapping *m, u64 *mapped) {
     return NULL;
 }
 
+static bool overlap(const struct mapping *a, const struct mapping *b) {
+    return a->start.v < b->start.v + (b->pages << PAGE_SHIFT) &&
+           b->start.v < a->start.v + (a->pages << PAGE_SHIFT);
+}
+
 static const char *mappings_wrong(struct domain *d) {
     u64 pages = d->info ? 2 : 0;
     for (const struct mapping *m = d->mappings; m; m = m->next_in_domain) {
         REQUIRE(m->domain == d);
         REQUIRE(!m->through || m->through->object == &m->memory->object);
+        for (const struct mapping *n = m->next_in_domain; n; n = n->next_in_domain)
+            REQUIRE(!overlap(m, n));
         const char *wrong = mapping_wrong(m, &pages);
         if (wrong) return wrong;
     }
@@ -170,7 +200,7 @@ static const char *kernel_wrong(u64 fixed) {
         REQUIRE(!d->model || d->model->vm == d);
         reserved += d->kernel_quota - d->kernel_pages;
         kernel_pages += d->kernel_pages;
-        u64 cells = 0;
+        u64 cells = 0, paid = paid_by(d);
         for (const struct mapping *m = d->mappings; m; m = m->next_in_domain)
             cells++;
         for (struct domain *e = domains; e; e = e->next)
@@ -178,24 +208,27 @@ static const char *kernel_wrong(u64 fixed) {
                 struct object *object = e->caps[slot].object;
                 if (object && !e->caps[slot].parent && account_of(object) == d) {
                     cells++;
-                    wrong = object->type == OBJECT_MEMORY
-                                ? memory_wrong(memory_of(object), &memory_pages)
-                                : NULL;
+                    if (object->type != OBJECT_MEMORY) continue;
+                    paid += tables_of(&memory_of(object)->map);
+                    wrong = memory_wrong(memory_of(object), &memory_pages);
                     if (wrong) return wrong;
                 }
             }
         if (d == control_domain) { /* its RAM has no capability, nor have its images */
             cells++;
             memory_pages += CONTROL_RAM >> PAGE_SHIFT;
+            paid += tables_of(&mapping_at(d, gpa(GPA_RAM))->memory->map);
             struct memory *held[] = {images.current, images.before};
             for (unsigned i = 0; i < 2; i++) {
                 if (held[i] == images.booted) continue;
                 cells++;
+                paid += tables_of(&held[i]->map);
                 wrong = memory_wrong(held[i], &memory_pages);
                 if (wrong) return wrong;
             }
         }
         REQUIRE(cells == cells_used(d));
+        REQUIRE(paid == d->kernel_pages);
     }
     REQUIRE(reserved == kernel_pages_reserved);
     REQUIRE(frame_kernel_count() == fixed + kernel_pages);

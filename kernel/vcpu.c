@@ -25,8 +25,8 @@ u32 vcpu_create(struct domain *domain, u32 index, struct domain *model, struct v
         return STATUS_BAD_ARGUMENT;
     if (domain->vcpus[index]) return STATUS_IN_USE;
     if (model && (model->role != ROLE_DEVICE_MODEL || (model->vm && model->vm != domain) ||
-                  (domain->model && domain->model != model)))
-        return STATUS_BAD_ARGUMENT;
+                  ((domain->model || domain->vcpu_count) && domain->model != model)))
+        return STATUS_BAD_ARGUMENT; /* nor if it had another, where its exit pages were */
     if (model && !memory_is_free(model, exit_page_at(index), 1)) return STATUS_IN_USE;
     struct vcpu *vcpu = domain_pages(domain, 0);
     if (!vcpu) return STATUS_NO_QUOTA;

@@ -553,6 +553,9 @@ static void test_pause_and_answer(void) {
     (void)call(HC_DOMAIN_DESTROY, MODEL);
     check(vm->state == DOMAIN_FAILED && vm->failure == FAILURE_ORPHAN,
           "a VM whose device model is destroyed has failed");
+    (void)call(HC_DOMAIN_CREATE, MODEL, ROLE_DEVICE_MODEL, 100, 64);
+    check(call(HC_VCPU_CREATE, EMPTY, VM, 1, MODEL) == STATUS_BAD_ARGUMENT,
+          "another device model is not for it");
     pair_destroy();
 }
 

@@ -78,7 +78,7 @@ void cow_drop(struct ept *map) {
 #define DIFF_STEPS 8192 /* of one call: entries looked at, with the ways there */
 
 /* What an entry of this level leads to at an address, as an entry of the next one. */
-static u64 below(u64 entry, u64 address, unsigned level) {
+static u64 entry_below(u64 entry, u64 address, unsigned level) {
     if (!entry) return 0;
     unsigned index = ept_index(address, level - 1);
     return ept_is_leaf(entry, level) ? entry + ((u64)index << (PAGE_SHIFT + ept_order(level - 1)))
@@ -93,8 +93,8 @@ static bool differ(const struct ept *a, const struct ept *b, u64 page, unsigned 
     unsigned level = a->levels - 1;
     u64 x = a->root[ept_index(address, level)], y = b ? b->root[ept_index(address, level)] : 0;
     while (((x ^ y) & EPT_FRAME) && (is_table(x, level) || is_table(y, level))) {
-        x = below(x, address, level);
-        y = below(y, address, level--);
+        x = entry_below(x, address, level);
+        y = entry_below(y, address, level--);
     }
     *order = ept_order(level);
     return (x ^ y) & EPT_FRAME;

@@ -688,7 +688,9 @@ static u32 hc_ports_map(struct call *c) {
     }
     for (u64 port = c->a[1]; port < c->a[1] + c->a[2]; port++)
         domain->io_bitmap[port / 8] &= (u8) ~(1u << port % 8);
+    pair_take(domain); /* only the home of its vCPU may touch that: here, now */
     guest_io_bitmap_set(domain);
+    pair_place(domain);
     if (c->a[1] <= PORT_COM1 && PORT_COM1 < c->a[1] + c->a[2]) log_serial_release();
     return STATUS_OK;
 }

@@ -163,6 +163,13 @@ static bool install(struct mapping *m, u64 first, u64 pages) {
     return ept_map(&m->domain->ept, start, frames, pages, m->access);
 }
 
+bool memory_is_free(const struct domain *domain, struct gpa start, u64 pages) {
+    u64 end = start.v + (pages << PAGE_SHIFT);
+    for (const struct mapping *m = domain->mappings; m; m = m->next_in_domain)
+        if (m->start.v < end && start.v < m->start.v + (m->pages << PAGE_SHIFT)) return false;
+    return ept_is_free(&domain->ept, start, pages);
+}
+
 u32 memory_map(struct domain *domain, struct memory *memory, struct cap *through, struct gpa start,
                u64 first, u64 pages, u32 access) {
     if (memory->clean != memory->pages) return STATUS_BAD_STATE;
@@ -171,7 +178,7 @@ u32 memory_map(struct domain *domain, struct memory *memory, struct cap *through
         pages > (EPT_ADDRESS_LIMIT - start.v) >> PAGE_SHIFT || !(access & RIGHT_READ) ||
         (access & ~ANY_ACCESS))
         return STATUS_BAD_ARGUMENT;
-    if (!ept_is_free(&domain->ept, start, pages)) return STATUS_IN_USE;
+    if (!memory_is_free(domain, start, pages)) return STATUS_IN_USE;
     struct mapping *m = cell_alloc(domain);
     if (!m) return STATUS_NO_QUOTA;
     *m = (struct mapping){

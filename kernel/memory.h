@@ -43,6 +43,9 @@ MUST_USE u32 memory_clone(struct domain *account, struct memory *from, struct me
 /* Keeps so many frames for what the object shares or lacks, instead of what was promised before. */
 MUST_USE u32 memory_promise(struct memory *memory, u64 pages);
 
+/* Whether nothing is in a range of a domain: no mapping, whose pages may have no frames just now,
+   and no page of the kernel's. */
+MUST_USE bool memory_is_free(const struct domain *domain, struct gpa start, u64 pages);
 MUST_USE u32 memory_map(struct domain *domain, struct memory *memory, struct cap *through,
                         struct gpa start, u64 first, u64 pages, u32 access);
 MUST_USE u32 memory_unmap(struct domain *domain, struct gpa start, u64 pages);

@@ -6,6 +6,7 @@
 #include "domain.h"
 #include "frame.h"
 #include "guest.h"
+#include "memory.h"
 #include "paging.h"
 #include "regs.h"
 #include "smp.h"
@@ -24,9 +25,9 @@ u32 vcpu_create(struct domain *domain, u32 index, struct domain *model, struct v
         return STATUS_BAD_ARGUMENT;
     if (domain->vcpus[index]) return STATUS_IN_USE;
     if (model && (model->role != ROLE_DEVICE_MODEL || (model->vm && model->vm != domain) ||
-                  (domain->model && domain->model != model)))
-        return STATUS_BAD_ARGUMENT;
-    if (model && !ept_is_free(&model->ept, exit_page_at(index), 1)) return STATUS_IN_USE;
+                  ((domain->model || domain->vcpu_count) && domain->model != model)))
+        return STATUS_BAD_ARGUMENT; /* nor if it had another, where its exit pages were */
+    if (model && !memory_is_free(model, exit_page_at(index), 1)) return STATUS_IN_USE;
     struct vcpu *vcpu = domain_pages(domain, 0);
     if (!vcpu) return STATUS_NO_QUOTA;
     _Static_assert(sizeof(struct vcpu) <= PAGE_SIZE, "a vCPU is a page");

@@ -1,5 +1,7 @@
 // with:
-/* A million random exits: hypercalls of control domain and device models, exits of VMs. */
+/* A million random exits: hypercalls of control domain and device models, exits of VMs.
+   usage: fuzz [STEPS [SEED [FROM]]]
+   SEED 0 is the usual one. From step FROM on each step is shown, and all is looked at behind it. */
 #define HOST_CPUS 4
 #ifndef HOST_THREADS
 #define HOST_THREADS 2
@@ -10,18 +12,24 @@
 #define CHECK_EVERY 1000u
 #define SLOTS       96u /* that the fuzz uses */
 
-static bool one_in(unsigned n) { return unit_random() % n == 0; }
+/* Random numbers are taken by calls, one after the other: `unit_random() % f()` leaves the order to
+   the compiler, and a seed is to mean the same with and without sanitizers. */
+static u64 below(u64 n) { return unit_random() % n; }
 
-static u64 pick(const u64 *values, size_t count) { return values[unit_random() % count]; }
+static bool one_in(unsigned n) { return below(n) == 0; }
+
+static u64 pick(const u64 *values, size_t count) { return values[below(count)]; }
 #define PICK(...) pick((const u64[]){__VA_ARGS__}, sizeof((const u64[]){__VA_ARGS__}) / sizeof(u64))
 
 static u64 any_slot(void) {
-    return one_in(50) ? unit_random() >> unit_random() % 64 : unit_random() % SLOTS;
+    if (!one_in(50)) return below(SLOTS);
+    u64 number = unit_random();
+    return number >> below(64);
 }
 
 /* A used slot of this type, mostly. */
 static u64 slot_of(const struct domain *d, u32 type) {
-    u64 start = unit_random() % d->cap_slots;
+    u64 start = below(d->cap_slots);
     for (u64 i = 0; i < d->cap_slots && !one_in(40); i++) {
         u64 slot = (start + i) % d->cap_slots;
         if (d->caps[slot].object && d->caps[slot].object->type == type) return slot;
@@ -37,19 +45,19 @@ static u64 empty_slot(const struct domain *d) {
 
 static u64 any_number(void) {
     return PICK(0, 1, 2, 3, 7, 16, 17, 63, 64, 255, 256, 512, 4095, 4096, 65535, 65536, 1u << 20,
-                ~0u, 1ull << 47, ~0ull, ~0ull << 12, unit_random(), unit_random() % 100);
+                ~0u, 1ull << 47, ~0ull, ~0ull << 12, unit_random(), below(100));
 }
 
 static u64 any_gpa(void) {
     u64 base = PICK(0, GPA_COMM, GPA_IMAGE, GPA_RAM, GPA_EXIT, GPA_SHARED, GPA_GUEST,
                     EPT_ADDRESS_LIMIT - 8 * PAGE_SIZE, EPT_ADDRESS_LIMIT, ~0ull << 12);
-    return base + unit_random() % 16 * PAGE_SIZE + (one_in(30) ? 5 : 0);
+    return base + below(16) * PAGE_SIZE + (one_in(30) ? 5 : 0);
 }
 
 #define MEMORY_PAGES 600u /* of a VM: a large page and some small ones */
 
 static u64 any_event(void) {
-    return one_in(20) ? any_number() : EVENT_FREE + unit_random() % (64 - EVENT_FREE);
+    return one_in(20) ? any_number() : EVENT_FREE + below(64 - EVENT_FREE);
 }
 
 static void fill_comm(struct domain *d, u64 number) {
@@ -64,13 +72,13 @@ static void fill_comm(struct domain *d, u64 number) {
     } else if (number == HC_VCPU_SHARE && !one_in(8)) {
         struct vcpu_share *share = d->comm;
         u64 limited = one_in(2) ? tsc_hz : 0;
-        *share = (struct vcpu_share){.scheduling = unit_random() % 3,
-                                     .weight = unit_random() % 300,
-                                     .latency = tsc_hz / (1 + unit_random() % 1000),
+        *share = (struct vcpu_share){.scheduling = below(3),
+                                     .weight = below(300),
+                                     .latency = tsc_hz / (1 + below(1000)),
                                      .cpus = one_in(2) ? ~0ull : unit_random()};
         if (share->scheduling == CLASS_RESERVED || (limited && share->scheduling == CLASS_SHARED)) {
-            share->period = tsc_hz / (1 + unit_random() % 1000);
-            share->budget = share->period / (1 + unit_random() % 10);
+            share->period = tsc_hz / (1 + below(1000));
+            share->budget = share->period / (1 + below(10));
         }
     } else if (one_in(8)) {
         for (unsigned i = 0; i < 64; i++)
@@ -121,7 +129,12 @@ static bool script_next(struct domain *control, u64 *number, u64 a[6]) {
     return true;
 }
 
+static u32 at_step, show_from = ~0u;
+
 static void call_random(struct domain *d, u64 number, u64 a[6]) {
+    if (at_step >= show_from)
+        printf("# %u: CPU %u, domain %u calls %lu(%lx, %lx, %lx, %lx, %lx, %lx)\n", at_step, now,
+               d->id, number, a[0], a[1], a[2], a[3], a[4], a[5]);
     if (number == HC_TRAP || one_in(1000))
         host_tsc += 2 * tsc_hz; /* so that the control domain may be restarted */
     fill_comm(d, number);
@@ -134,7 +147,7 @@ static bool late; /* the control domain may now lose what it cannot go on withou
 
 static void component_acts(void) {
     struct domain *d = entered->domain;
-    u64 number = unit_random() % HC_COUNT, a[6];
+    u64 number = below(HC_COUNT), a[6];
     static unsigned rest; /* between two pairs */
     if (d == control_domain && !rest && one_in(2)) {
         if (script_next(d, &number, a)) rest = 30;
@@ -152,10 +165,10 @@ static void component_acts(void) {
     for (unsigned i = 0; i < 6; i++)
         a[i] = any_number();
     switch (number) {
-    case HC_WAIT: a[0] = unit_random() % 4; break;
-    case HC_ANSWER: a[0] = unit_random() % 3; break;
+    case HC_WAIT: a[0] = below(4); break;
+    case HC_ANSWER: a[0] = below(3); break;
     case HC_LOG:
-    case HC_TRAP: a[0] = unit_random() % 600; break;
+    case HC_TRAP: a[0] = below(600); break;
     case HC_CAP_GRANT:
         a[0] = slot_of(d, OBJECT_DOMAIN);
         a[1] = one_in(3) ? CAP_VCPU : any_slot();
@@ -165,28 +178,28 @@ static void component_acts(void) {
     case HC_CAP_REVOKE:
     case HC_CAP_DROP: /* rarely what the others need to stay interesting */
         a[0] = any_slot();
-        if (a[0] < CAP_FREE && !(late && one_in(500))) a[0] = CAP_FREE + unit_random() % 32;
+        if (a[0] < CAP_FREE && !(late && one_in(500))) a[0] = CAP_FREE + below(32);
         break;
     case HC_DOMAIN_CREATE:
         a[0] = empty_slot(d);
-        a[1] = 1 + unit_random() % 3;
-        a[2] = one_in(10) ? any_number() : 8 + unit_random() % 60;
-        a[3] = one_in(10) ? any_number() : 16 + unit_random() % 90;
+        a[1] = 1 + below(3);
+        a[2] = one_in(10) ? any_number() : 8 + below(60);
+        a[3] = one_in(10) ? any_number() : 16 + below(90);
         break;
     case HC_BRAKE:
-        a[0] = unit_random() % 4;
-        a[1] = one_in(2) ? unit_random() % 50 : 0;
-        a[2] = one_in(2) ? unit_random() % 5 : 0;
+        a[0] = below(4);
+        a[1] = one_in(2) ? below(50) : 0;
+        a[2] = one_in(2) ? below(5) : 0;
         break;
     case HC_MEM_CREATE:
         a[0] = one_in(4) ? slot_of(d, OBJECT_MEMORY) : empty_slot(d);
-        a[1] = one_in(10) ? any_number() : 1 + unit_random() % (one_in(20) ? 700 : 40);
+        a[1] = one_in(10) ? any_number() : 1 + below(one_in(20) ? 700 : 40);
         a[2] = one_in(3) ? slot_of(d, OBJECT_DOMAIN) : 0;
         break;
     case HC_MEM_RELEASE:
         a[0] = d == control_domain ? slot_of(d, OBJECT_MEMORY) : CAP_MEMORY;
-        a[1] = one_in(10) ? any_number() : unit_random() % MEMORY_PAGES;
-        a[2] = one_in(10) ? any_number() : 1 + unit_random() % (one_in(4) ? 600 : 4);
+        a[1] = one_in(10) ? any_number() : below(MEMORY_PAGES);
+        a[2] = one_in(10) ? any_number() : 1 + below(one_in(4) ? 600 : 4);
         if (one_in(4)) { /* whole large pages */
             a[1] &= ~511ull;
             a[2] = 512;
@@ -211,9 +224,9 @@ static void component_acts(void) {
         a[0] = slot_of(d, OBJECT_DOMAIN);
         a[1] = slot_of(d, OBJECT_MEMORY);
         a[2] = any_gpa();
-        a[3] = one_in(3) ? unit_random() % 8 : 0;
-        a[4] = one_in(10) ? any_number() : 1 + unit_random() % (one_in(4) ? 1200 : 8);
-        a[5] = one_in(10) ? any_number() : 1 + unit_random() % 7;
+        a[3] = one_in(3) ? below(8) : 0;
+        a[4] = one_in(10) ? any_number() : 1 + below(one_in(4) ? 1200 : 8);
+        a[5] = one_in(10) ? any_number() : 1 + below(7);
         break;
     case HC_MEM_UNMAP: {
         a[0] = slot_of(d, OBJECT_DOMAIN);
@@ -228,7 +241,7 @@ static void component_acts(void) {
     case HC_VCPU_CREATE:
         a[0] = empty_slot(d);
         a[1] = slot_of(d, OBJECT_DOMAIN);
-        a[2] = one_in(10) ? any_number() : unit_random() % 3;
+        a[2] = one_in(10) ? any_number() : below(3);
         a[3] = one_in(3) ? 0 : slot_of(d, OBJECT_DOMAIN);
         break;
     case HC_VCPU_SET:
@@ -239,17 +252,17 @@ static void component_acts(void) {
     case HC_VCPU_INFO: a[0] = slot_of(d, OBJECT_VCPU); break;
     case HC_VCPU_INTERRUPT:
         a[0] = slot_of(d, OBJECT_VCPU);
-        a[1] = unit_random() % 4;
-        a[2] = unit_random() % 260;
+        a[1] = below(4);
+        a[2] = below(260);
         break;
     case HC_MSI:
-        a[1] = 0xfee00000 | unit_random() % 0x100000;
+        a[1] = 0xfee00000 | below(0x100000);
         a[2] = unit_random() & 0xffff;
         a[0] = slot_of(d, OBJECT_DOMAIN);
         break;
     case HC_APIC_ACCESS:
         a[0] = slot_of(d, OBJECT_VCPU);
-        a[1] = 0xfee00000 + (one_in(4) ? unit_random() % 0x1010 : unit_random() % 0x40 * 16);
+        a[1] = 0xfee00000 + (one_in(4) ? below(0x1010) : below(0x40) * 16);
         a[3] = unit_random() & 1;
         break;
     case HC_DOMAIN_DESTROY: a[0] = one_in(10) ? slot_of(d, OBJECT_DOMAIN) : any_slot(); break;
@@ -265,9 +278,9 @@ static void component_acts(void) {
     case HC_TIMER_CREATE: a[0] = empty_slot(d), a[1] = any_event(); break;
     case HC_TIMER_SET:
         a[0] = slot_of(d, OBJECT_TIMER);
-        a[1] = one_in(4) ? any_number() : host_tsc + unit_random() % 10000;
+        a[1] = one_in(4) ? any_number() : host_tsc + below(10000);
         break;
-    case HC_IRQ_CREATE: a[0] = empty_slot(d), a[1] = unit_random() % 17, a[2] = any_event(); break;
+    case HC_IRQ_CREATE: a[0] = empty_slot(d), a[1] = below(17), a[2] = any_event(); break;
     case HC_IRQ_ACK: a[0] = slot_of(d, OBJECT_IRQ); break;
     case HC_UPGRADE: a[0] = one_in(3) ? slot_of(d, OBJECT_MEMORY) : 0; break;
     }
@@ -280,7 +293,7 @@ static void scribble_exit_pages(void) {
         for (u32 i = 0; i < MAX_VCPUS; i++) {
             struct exit_message *m = d->vcpus[i] ? d->vcpus[i]->exit : NULL;
             for (unsigned w = 0; m && w < sizeof(*m) / 8; w++)
-                ((u64 *)m)[w] = one_in(3) ? unit_random() : unit_random() % 4;
+                ((u64 *)m)[w] = one_in(3) ? unit_random() : below(4);
         }
 }
 
@@ -289,7 +302,7 @@ enum { TASK_SWITCH = 9, EPT_MISCONFIGURATION = 49 };
 
 /* Mostly in a VM's memory, from `start` on. */
 static u64 any_touch(u64 start) {
-    return one_in(4) ? any_gpa() : start + unit_random() % (MEMORY_PAGES * PAGE_SIZE);
+    return one_in(4) ? any_gpa() : start + below(MEMORY_PAGES * PAGE_SIZE);
 }
 
 static void vm_acts(void) {
@@ -315,7 +328,7 @@ static void vm_acts(void) {
         REASON_INVVPID,
     };
     u64 *r = entered->gpr;
-    u32 reason = reasons[unit_random() % ARRAY_SIZE(reasons)];
+    u32 reason = reasons[below(ARRAY_SIZE(reasons))];
     if (one_in(300))
         reason = PICK(REASON_TRIPLE_FAULT, TASK_SWITCH, REASON_INVALID_STATE | REASON_ENTRY_FAILED,
                       EPT_MISCONFIGURATION, 100);
@@ -324,31 +337,33 @@ static void vm_acts(void) {
                      (entered_event & EVENT_VALID);
     next_hostile(reason, short_cut, any_touch(0));
     for (unsigned i = 0; i < 16; i++)
-        r[i] = one_in(2) ? unit_random() % 64 : any_number();
+        r[i] = one_in(2) ? below(64) : any_number();
     if (reason == REASON_RDMSR || reason == REASON_WRMSR) {
-        r[1] = PICK(0x800 + unit_random() % 0x40, 0x830, 0x80b, 0x838, 0x832, MSR_EFER,
-                    MSR_IA32_TSC, MSR_IA32_TSC_DEADLINE, 0x200 + unit_random() % 0x70);
-        r[0] = one_in(2) ? unit_random() % 0x300 : unit_random();
-        r[2] = one_in(3) ? unit_random() : unit_random() % 3;
+        r[1] = PICK(0x800 + below(0x40), 0x830, 0x80b, 0x838, 0x832, MSR_EFER, MSR_IA32_TSC,
+                    MSR_IA32_TSC_DEADLINE, 0x200 + below(0x70));
+        r[0] = one_in(2) ? below(0x300) : unit_random();
+        r[2] = one_in(3) ? unit_random() : below(3);
         if (one_in(20)) {
-            r[1] = MSR_KVM_WALL_CLOCK + unit_random() % 4;
+            r[1] = MSR_KVM_WALL_CLOCK + below(4);
             r[0] = PICK(1, 0x1001, 0x2041, 0x3000, 0xfffffff1);
             r[2] = one_in(4) ? unit_random() : 0;
         }
         if (one_in(20)) {
             r[1] = MSR_IA32_APIC_BASE;
-            r[0] = 0xfee00000 | unit_random() % 16 << 8;
+            r[0] = 0xfee00000 | below(16) << 8;
             r[2] = 0;
         }
     }
-    if (one_in(200)) host_tsc += unit_random() % (tsc_hz / 10);
+    if (one_in(200)) host_tsc += below(tsc_hz / 10);
+    if (at_step >= show_from)
+        printf("# %u: CPU %u, domain %u exits: %u\n", at_step, now, entered->domain->id, reason);
     leave(reason);
 }
 
 /* Chooses who goes on: a CPU that runs a guest, or has something to wake up for. */
 static bool next_cpu(void) {
     for (unsigned tries = 0; tries < 100; tries++) {
-        now = (unsigned)(unit_random() % HOST_CPUS);
+        now = (unsigned)below(HOST_CPUS);
         if (one_in(2) && take_poke()) return true;
         if (entered) return true;
         if (host_timer <= host_tsc) wake();
@@ -373,14 +388,8 @@ static void finish(u64 free_before, u64 fixed) {
     host[0].in_kernel = true;
     if (host_cpu.current != control_domain->vcpus[0]) host_cpu.current = entered = NULL;
     /* Control, whatever is left of it, drops all that it may drop. */
-    for (u32 slot = CAP_FREE; slot < control_domain->cap_slots; slot++)
+    for (u32 slot = CAP_ROOT + 1; slot < control_domain->cap_slots; slot++)
         if (control_domain->caps[slot].object) cap_delete(&control_domain->caps[slot]);
-    for (u32 slot = 3; slot < CAP_FREE; slot++)
-        if (slot != CAP_MODULE && control_domain->caps[slot].object)
-            cap_delete(&control_domain->caps[slot]);
-    if (control_domain->caps[CAP_MODULE].object) /* it may have mapped that, too */
-        memory_unmap_through(memory_of(control_domain->caps[CAP_MODULE].object),
-                             &control_domain->caps[CAP_MODULE]);
     bool trial = image_confirm();
     (void)trial;
     /* It may have been given one more, and not have started yet. */
@@ -404,17 +413,20 @@ static void finish(u64 free_before, u64 fixed) {
 
 int main(int argc, char **argv) {
     u32 steps = argc > 1 ? (u32)strtoul(argv[1], NULL, 0) : STEPS;
-    if (argc > 2) unit_random_state ^= strtoull(argv[2], NULL, 0);
+    u64 seed = argc > 2 ? strtoull(argv[2], NULL, 0) : 0;
+    unit_random_state ^= seed;
+    if (argc > 3) show_from = (u32)strtoul(argv[3], NULL, 0);
+    printf("# seed %lu\n", seed);
     machine_start();
     u64 fixed = fixed_frames(), free_before = frame_free_count(), vm_exits = 0, model_calls = 0;
     u64 on_others = 0;
     u32 most = 0;
     bool alive = true;
-    for (u32 step = 0; step < steps && alive; step++) {
-        if (step % CHECK_EVERY == 0) {
+    for (at_step = 0; at_step < steps && alive; at_step++) {
+        if (at_step % CHECK_EVERY == 0 || at_step >= show_from) {
             const char *wrong = kernel_wrong(fixed);
             if (wrong) {
-                printf("FAIL at step %u: %s\n", step, wrong);
+                printf("FAIL at step %u: %s\n", at_step, wrong);
                 return 1;
             }
             u32 count = 0;
@@ -423,7 +435,7 @@ int main(int argc, char **argv) {
             most = count > most ? count : most;
         }
         if (one_in(3)) scribble_exit_pages();
-        late = step > steps / 10 * 9;
+        late = at_step > steps / 10 * 9;
         alive = next_cpu();
         if (!alive || !entered) continue;
         on_others += now > 0;

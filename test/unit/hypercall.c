@@ -83,6 +83,7 @@ static const struct row rows[] = {
     {"MEM_CREATE: taken", STATUS_IN_USE, HC_MEM_CREATE, {MEMORY, 70}},
     {"MEM_CREATE: taken by a domain", STATUS_IN_USE, HC_MEM_CREATE, {MODEL, 1}},
     {"MEM_CREATE: more than there is", STATUS_NO_MEMORY, HC_MEM_CREATE, {EMPTY, 1 << 20}},
+    {"MEM_CREATE: one slot twice", STATUS_BAD_ARGUMENT, HC_MEM_CREATE, {CAP_MEMORY, 1, CAP_SELF}},
     {"MEM_CREATE: 2^64 - 1 pages", STATUS_NO_MEMORY, HC_MEM_CREATE, {EMPTY, ~0ull}},
     {"MEM_CLONE: taken", STATUS_IN_USE, HC_MEM_CLONE, {MODEL, MEMORY}},
     {"MEM_CLONE: no memory", STATUS_BAD_CAP, HC_MEM_CLONE, {EMPTY, VM}},
@@ -567,6 +568,9 @@ static void test_pause_and_answer(void) {
     (void)call(HC_DOMAIN_DESTROY, MODEL);
     check(vm->state == DOMAIN_FAILED && vm->failure == FAILURE_ORPHAN,
           "a VM whose device model is destroyed has failed");
+    (void)call(HC_DOMAIN_CREATE, MODEL, ROLE_DEVICE_MODEL, 100, 64);
+    check(call(HC_VCPU_CREATE, EMPTY, VM, 1, MODEL) == STATUS_BAD_ARGUMENT,
+          "another device model is not for it");
     pair_destroy();
 }
 

@@ -45,6 +45,27 @@ static u64 cells_used(const struct domain *d) {
     return cells;
 }
 
+static u64 tables_below(const u64 *table, unsigned level) {
+    u64 tables = 1;
+    for (unsigned i = 0; level && i < EPT_ENTRIES; i++)
+        if (table[i] && !ept_is_leaf(table[i], level))
+            tables += tables_below(ept_table(table[i]), level - 1);
+    return tables;
+}
+static u64 tables_of(const struct ept *ept) { return tables_below(ept->root, ept->levels - 1); }
+
+/* What a domain's account pays for, but the tables of its memory objects. */
+static u64 account_pays(const struct domain *d) {
+    u64 pages = 2 + (1ull << order_for(d->cap_slots * sizeof(struct cap))) + tables_of(&d->ept);
+    pages += d->info ? 2 : 0;
+    pages += d->io_bitmap ? 1ull << IO_BITMAP_ORDER : 0;
+    for (const struct cell_page *page = d->cell_pages; page; page = page->next)
+        pages++;
+    for (u32 i = 0; i < MAX_VCPUS; i++)
+        if (d->vcpus[i]) pages += is_vm(d->vcpus[i]) ? 4 + (1ull << xstate_order()) : 2;
+    return pages;
+}
+
 static const struct domain *account_of(struct object *object) {
     switch (object->type) {
     case OBJECT_MEMORY: return memory_of(object)->account;
@@ -136,7 +157,7 @@ static u64 way_to(const struct ept *map, u64 page, unsigned *level, bool *write)
 static const char *mapping_wrong(const struct mapping *m, u64 *mapped) {
     unsigned order, inner;
     u64 base = m->start.v >> PAGE_SHIFT;
-    for (u64 at = 0; at < m->pages; at = ((base + at) | ((1ull << order) - 1)) + 1 - base) {
+    for (u64 next, at = 0; at < m->pages; at = next) {
         struct gpa address = gpa(m->start.v + (at << PAGE_SHIFT));
         u64 entry = *ept_entry(&m->domain->ept, address, &order);
         if (entry) *mapped += 1ull << order;
@@ -147,7 +168,8 @@ static const char *mapping_wrong(const struct mapping *m, u64 *mapped) {
             REQUIRE(level == order / 9 && !((there ^ entry) & EPT_FRAME));
             REQUIRE(write || !(entry & EPT_WRITE));
         }
-        u64 next = ((base + at) | ((1ull << order) - 1)) + 1 - base;
+        /* An empty entry may begin before the mapping. */
+        next = ((base + at) | ((1ull << order) - 1)) + 1 - base;
         for (u64 page = at; page < next && page < m->pages; page++) {
             u64 seen = ept_lookup(&m->domain->ept, gpa(m->start.v + (page << PAGE_SHIFT)), &inner);
             u64 frame = m->memory->base.v + ((m->first + page) << PAGE_SHIFT);
@@ -173,11 +195,18 @@ static const char *mapping_wrong(const struct mapping *m, u64 *mapped) {
     return NULL;
 }
 
+static bool overlap(const struct mapping *a, const struct mapping *b) {
+    return a->start.v < b->start.v + (b->pages << PAGE_SHIFT) &&
+           b->start.v < a->start.v + (a->pages << PAGE_SHIFT);
+}
+
 static const char *mappings_wrong(struct domain *d) {
     u64 pages = d->info ? 2 : 0;
     for (const struct mapping *m = d->mappings; m; m = m->next_in_domain) {
         REQUIRE(m->domain == d);
         REQUIRE(!m->through || m->through->object == &m->memory->object);
+        for (const struct mapping *n = m->next_in_domain; n; n = n->next_in_domain)
+            REQUIRE(!overlap(m, n));
         const char *wrong = mapping_wrong(m, &pages);
         if (wrong) return wrong;
     }
@@ -245,7 +274,7 @@ static const char *kernel_wrong(u64 fixed) {
         REQUIRE(!d->model || d->model->vm == d);
         reserved += d->kernel_quota - d->kernel_pages;
         kernel_pages += d->kernel_pages;
-        u64 cells = 0;
+        u64 cells = 0, paid = account_pays(d);
         for (const struct mapping *m = d->mappings; m; m = m->next_in_domain)
             cells++;
         for (struct domain *e = domains; e; e = e->next)
@@ -254,6 +283,7 @@ static const char *kernel_wrong(u64 fixed) {
                 if (object && !e->caps[slot].parent && account_of(object) == d) {
                     cells++;
                     if (object->type != OBJECT_MEMORY) continue;
+                    paid += memory_of(object)->map.tables;
                     wrong = memory_wrong(memory_of(object));
                     if (wrong) return wrong;
                     tables += memory_of(object)->map.tables;
@@ -266,6 +296,7 @@ static const char *kernel_wrong(u64 fixed) {
             for (unsigned i = 0; i < 3; i++) {
                 if (held[i] == images.booted) continue;
                 cells++;
+                paid += held[i]->map.tables;
                 wrong = memory_wrong(held[i]);
                 if (wrong) return wrong;
                 tables += held[i]->map.tables;
@@ -273,6 +304,7 @@ static const char *kernel_wrong(u64 fixed) {
             }
         }
         REQUIRE(cells == cells_used(d));
+        REQUIRE(paid == d->kernel_pages);
     }
     /* Charged as if nothing were shared. */
     REQUIRE(reserved + tables - tables_of_objects == kernel_pages_reserved);

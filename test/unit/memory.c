@@ -171,6 +171,30 @@ static void test_arguments(void) {
     destroy();
 }
 
+/* Where a mapping has no frames just now nothing else may come. */
+static void test_holes(void) {
+    create(200);
+    struct domain *vm = domain_in(VM);
+    check(call(HC_MEM_MAP, MODEL, MEMORY, GPA_EXIT + PAGE_SIZE, 0, 2, 3) == STATUS_OK,
+          "memory where another vCPU's exit page would be");
+    check(call(HC_MEM_RELEASE, MEMORY, 0, 512) == STATUS_OK &&
+              call(HC_MEM_CREATE, REST, 512) == STATUS_OK,
+          "pages are released, and others are there");
+    u32 refused = 0, pages = vm->kernel_pages;
+    refused += call(HC_MEM_MAP, VM, REST, 0, 0, 512, 7) == STATUS_IN_USE;
+    refused += call(HC_MEM_MAP, VM, REST, 17 * PAGE_SIZE, 0, 1, 1) == STATUS_IN_USE;
+    refused += call(HC_MEM_MAP, OTHER, REST, GIB, 0, SHIFT + 1, 1) == STATUS_IN_USE;
+    refused += call(HC_MEM_MAP, MODEL, REST, GPA_GUEST + 511 * PAGE_SIZE, 0, 1, 1) == STATUS_IN_USE;
+    check(refused == 4, "no other memory is mapped in their place");
+    check(call(HC_VCPU_CREATE, REST + 1, VM, 1, MODEL) == STATUS_IN_USE, "nor an exit page");
+    check(call(HC_MEM_MAP, OTHER, REST, GIB, 0, SHIFT, 1) == STATUS_OK, "beside them it is");
+    check(touch(vm, gpa(0), 2) == STATUS_OK && touch(domain_in(OTHER), gpa(GIB), 1) == STATUS_OK &&
+              vm->kernel_pages == pages && call(HC_MEM_RELEASE, MEMORY, 0, 512) == STATUS_OK,
+          "they get frames again");
+    sound("sound after holes");
+    destroy();
+}
+
 static void violate(u64 at, u32 access) {
     next_page(at, access);
     leave(REASON_PAGE);
@@ -298,6 +322,7 @@ int main(void) {
     u64 before = frame_free_count();
     test_arguments();
     test_random();
+    test_holes();
     test_starving();
     test_large_tables();
     check(frame_free_count() + 1 >= before, "every frame has come back");

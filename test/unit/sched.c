@@ -279,6 +279,26 @@ static void test_device_model(void) {
     sound("sound after a busy device model");
 }
 
+/* A driver that runs elsewhere is given a port. */
+static void test_ports(void) {
+    enum { DRIVER = MODEL(0), VCPU };
+    bool ok = control(HC_DOMAIN_CREATE, DRIVER, ROLE_DRIVER, 100, 64) == 0;
+    ok &= control(HC_VCPU_CREATE, VCPU, DRIVER, 0, 0) == 0;
+    ok &= share(VCPU, SHARE(.cpus = CPU(2))) == 0;
+    ok &= control(HC_VCPU_START, VCPU) == 0;
+    pass(10 * MS);
+    check(ok && vcpu_in(VCPU)->home == &cpus[2], "a driver on another CPU");
+    check(control(HC_PORTS_MAP, DRIVER, 0x60, 1) == 0, "it gets a port");
+    domain_signal(domain_in(DRIVER), 1ull << 40);
+    pass(10 * MS);
+    check(vcpu_in(VCPU)->home == &cpus[2], "and goes on where it was");
+    check(share(VCPU, SHARE(.cpus = CPU(3))) == 0, "it can go elsewhere");
+    domain_signal(domain_in(DRIVER), 1ull << 40);
+    pass(10 * MS);
+    (void)control(HC_DOMAIN_DESTROY, DRIVER);
+    sound("sound after a driver's port");
+}
+
 int main(void) {
     strcpy(boot.command_line, "quiet");
     machine_start();
@@ -291,5 +311,6 @@ int main(void) {
     test_homes();
     test_spinning();
     test_device_model();
+    test_ports();
     return unit_result();
 }

@@ -242,6 +242,7 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     call.caller.freeSlot(slot);
     const domain = payer ? call.caller.object(payer, "domain", Right.CONTROL) : undefined;
     domain?.freeSlot(CAP_MEMORY);
+    refuseIf(domain === call.caller && slot === CAP_MEMORY, Status.BAD_ARGUMENT);
     refuseIf(pages > call.kernel.freePages, Status.NO_MEMORY);
     const memory = call.kernel.addMemory(pages);
     call.caller.put(slot, memory, Right.ALL, domain?.put(CAP_MEMORY, memory));
@@ -276,6 +277,10 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     refuseIf(index >= MAX_VCPUS, Status.BAD_ARGUMENT);
     refuseIf(domain.role === Role.VM && !model, Status.BAD_ARGUMENT);
     refuseIf(domain.role !== Role.VM && (!!model || index !== 0), Status.BAD_ARGUMENT);
+    refuseIf(
+      domain.vcpus.some((vcpu) => vcpu.model !== model),
+      Status.BAD_ARGUMENT,
+    );
     refuseIf(
       domain.vcpus.some((vcpu) => vcpu.index === index),
       Status.IN_USE,

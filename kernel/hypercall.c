@@ -525,24 +525,26 @@ static u32 hc_msi(struct call *c) {
     return STATUS_OK;
 }
 
-/* MMIO to the page of a local APIC in xAPIC mode, decoded by the device model. */
-static u32 hc_apic_access(struct call *c) {
-    struct vcpu *vcpu;
-    TRY(get_vcpu(c, c->a[0], RIGHT_INTERRUPT, &vcpu));
-    if (vcpu->domain->role != ROLE_VM || vcpu->domain->model != c->domain) return STATUS_BAD_STATE;
-    if (vcpu->home != this_cpu()) { /* only its home may touch it: that is here now */
-        sched_take(vcpu);
-        vapic_timer_start(vcpu);
-    }
-    if (vcpu->state != VCPU_EXITED) {
-        sched_place(vcpu);
-        return STATUS_BAD_STATE;
-    }
+static u32 apic_access(struct call *c, struct vcpu *vcpu) {
+    if (vcpu->state != VCPU_EXITED) return STATUS_BAD_STATE;
     if (!vapic_has_page(&vcpu->apic, c->a[1])) return STATUS_BAD_ARGUMENT;
     u32 offset = c->a[1] & (PAGE_SIZE - 1);
     c->value = c->a[3] ? (u64)(1 + vapic_page_write(vcpu, offset, (u32)c->a[2]))
                        : vapic_page_read(vcpu, offset);
     return STATUS_OK;
+}
+
+/* MMIO to the page of a local APIC in xAPIC mode, decoded by the device model. */
+static u32 hc_apic_access(struct call *c) {
+    struct vcpu *vcpu;
+    TRY(get_vcpu(c, c->a[0], RIGHT_INTERRUPT, &vcpu));
+    if (vcpu->domain->role != ROLE_VM || vcpu->domain->model != c->domain) return STATUS_BAD_STATE;
+    if (vcpu->home == this_cpu()) return apic_access(c, vcpu);
+    sched_take(vcpu); /* only its home may touch it: that is here now, and stays so if it may */
+    vapic_timer_start(vcpu);
+    u32 status = apic_access(c, vcpu);
+    if (vcpu->state != VCPU_EXITED || !home_allows(vcpu, this_cpu())) sched_place(vcpu);
+    return status;
 }
 
 static u32 hc_cpuid_set(struct call *c) {

@@ -299,6 +299,32 @@ static void test_ports(void) {
     sound("sound after a driver's port");
 }
 
+/* Its device model, on another CPU, does an access to its local APIC for it. */
+static void test_apic_access(void) {
+    vm_busy(0, 1, 1);
+    struct vcpu *vcpu = vcpu_in(VM_VCPU(0, 0));
+    bool ok = control(HC_CAP_GRANT, MODEL(0), CAP_VCPU, VM_VCPU(0, 0), RIGHT_INTERRUPT) == 0;
+    ok &= !share(VM_VCPU(0, 0), SHARE(.cpus = CPU(2)));
+    ok &= !share(MODEL_VCPU(0), SHARE(.cpus = CPU(1)));
+    pass(10 * MS);
+    now = 2;
+    next_out8(0x80);
+    leave(REASON_IO);
+    now = 1;
+    while (take_poke())
+        ;
+    check(ok && entered == vcpu_in(MODEL_VCPU(0)) && vcpu->state == VCPU_EXITED,
+          "a device model that may not come to its VM's CPU");
+    check(call(HC_APIC_ACCESS, CAP_VCPU, vcpu->apic.base & ~0xfffull) == STATUS_OK,
+          "has the VM's local APIC");
+    vcpu->exit->reply = REPLY_ADVANCE;
+    (void)call(HC_WAIT, 1);
+    pass(MS);
+    check(vcpu->home == &cpus[2] && host[2].runs == vcpu, "and the VM goes on where it may");
+    vm_end(0);
+    sound("sound after an access to a local APIC");
+}
+
 int main(void) {
     strcpy(boot.command_line, "quiet");
     machine_start();
@@ -312,5 +338,6 @@ int main(void) {
     test_spinning();
     test_device_model();
     test_ports();
+    test_apic_access();
     return unit_result();
 }

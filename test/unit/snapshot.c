@@ -229,6 +229,8 @@ static void make_busy(u64 at) {
     vapic_look_again(&vcpu->apic);
     vcpu->apic.deadline = 0;
     ((u8 *)vcpu->unswitched.xsave)[700] = 0x5a;
+    memset(domain_in(at + MODEL)->comm, 0x3c, 999);
+    vapic_tpr_write(vcpu, 0x50);
 }
 
 static void test_copy(void) {
@@ -247,7 +249,8 @@ static void test_copy(void) {
               saved.domains[1].rows[1].slot == TIMER_SLOT,
           "with doorbells, timers and bindings");
     check(saved.bytes[0][PART_APIC] == 1024 && saved.bytes[0][PART_VECTORS] == 832 &&
-              !saved.bytes[0][PART_VECTORS_HIGH] && !saved.bytes[2][PART_APIC],
+              !saved.bytes[0][PART_VECTORS_HIGH] && !saved.bytes[2][PART_APIC] &&
+              saved.bytes[2][PART_COMM] == PAGE_SIZE && !saved.bytes[0][PART_COMM],
           "of each vCPU the parts that it has");
     save(A, &again);
     check(same(&saved, &again), "saving changes nothing");
@@ -282,6 +285,13 @@ static void test_copy(void) {
             (void)call(HC_WAIT);
     check(guest_rip(vcpu) == rip + 3, "and its device model answers it");
     check((entered_event & 0x7ff) == (EVENT_TYPE_NMI | VECTOR_NMI), "with the NMI that waited");
+    check(model->info->tsc_hz == tsc_hz && model->info->domain_id == model->id &&
+              ((u8 *)model->comm)[998] == 0x3c,
+          "whose pages are there");
+    vapic_post(vcpu, 99, false); /* the only one: it goes another way than others */
+    leave(REASON_EXTERNAL_INTERRUPT);
+    leave(REASON_EXTERNAL_INTERRUPT);
+    check(*vapic_reg(&vcpu->apic, REG_TPR) == 0x50, "the guest's TPR is what it was");
     to_control();
     check(call(HC_CHANNEL_SIGNAL, B + LINK) == STATUS_OK && model->events >> EVENT_LINK & 1,
           "its link is bound");

@@ -288,10 +288,6 @@ static void test_copy(void) {
     check(model->info->tsc_hz == tsc_hz && model->info->domain_id == model->id &&
               ((u8 *)model->comm)[998] == 0x3c,
           "whose pages are there");
-    vapic_post(vcpu, 99, false); /* the only one: it goes another way than others */
-    leave(REASON_EXTERNAL_INTERRUPT);
-    leave(REASON_EXTERNAL_INTERRUPT);
-    check(*vapic_reg(&vcpu->apic, REG_TPR) == 0x50, "the guest's TPR is what it was");
     to_control();
     check(call(HC_CHANNEL_SIGNAL, B + LINK) == STATUS_OK && model->events >> EVENT_LINK & 1,
           "its link is bound");
@@ -302,6 +298,24 @@ static void test_copy(void) {
           "what has run is not loaded");
     (void)call(HC_DOMAIN_RESUME, A + VM);
     pair_end(B);
+    pair_end(A);
+}
+
+/* A single edge goes past the IRR, and past what gives the CPU a TPR that was written just now. */
+static void test_tpr(void) {
+    pair_make(A);
+    pair_start(A);
+    struct vcpu *vcpu = vcpu_in(A + VM_VCPU);
+    if (!vapic_base_write(vcpu, vcpu->apic.base | APIC_BASE_X2APIC)) panic("x2APIC");
+    vcpu->apic.delivers = false;
+    *vapic_reg(&vcpu->apic, REG_SPURIOUS) |= SPURIOUS_ENABLE;
+    leave(REASON_EXTERNAL_INTERRUPT);
+    vapic_post(vcpu, 0xa1, false);
+    vcpu->gpr[1] = MSR_X2APIC_BASE + REG_TPR, vcpu->gpr[0] = 0x50, vcpu->gpr[2] = 0;
+    leave(REASON_WRMSR);
+    check(entered == vcpu && (entered_event & 0x7ff) == 0xa1, "an edge is delivered");
+    leave(REASON_EXTERNAL_INTERRUPT);
+    check(*vapic_reg(&vcpu->apic, REG_TPR) == 0x50, "and the TPR is what was written");
     pair_end(A);
 }
 
@@ -531,6 +545,7 @@ int main(void) {
     u64 free_before = frame_free_count();
     test_pause();
     test_copy();
+    test_tpr();
     test_refusals();
     test_each_refusal();
     test_hostile();

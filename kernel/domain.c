@@ -204,8 +204,6 @@ static void take_vcpus(struct domain *domain) {
 bool domain_pause(struct domain *domain, bool with_model) {
     struct domain *pair[] = {domain, with_model ? domain->model : NULL};
     bool paused[ARRAY_SIZE(pair)] = {false};
-    if (domain->state == DOMAIN_FAILED || (pair[1] && pair[1]->state == DOMAIN_FAILED))
-        return false;
     for (unsigned i = 0; i < ARRAY_SIZE(pair) && pair[i]; i++)
         paused[i] = state_change(pair[i], DOMAIN_ACTIVE, DOMAIN_PAUSED);
     for (unsigned i = 0; i < ARRAY_SIZE(pair); i++)

@@ -91,7 +91,7 @@ MUST_USE void *cell_alloc(struct domain *domain);
 void cell_free(struct domain *domain, void *cell);
 
 /* Its time stands still until it is resumed, and with_model: its device model's with it. False:
-   there is nothing to pause, or one of them has failed. */
+   none of them was active. */
 bool domain_pause(struct domain *domain, bool with_model);
 /* Its device model too, if that is paused; false: it is not paused. */
 bool domain_resume(struct domain *domain);

@@ -88,10 +88,10 @@ u32 timer_create(struct domain *domain, struct cap *slot, unsigned event) {
 
 /* In host time, as far as that goes. */
 static void arm(struct timer *timer) {
-    u64 offset = timer->domain->tsc_offset, deadline = timer->deadline, now = rdtsc();
+    u64 offset = timer->domain->tsc_offset, deadline = timer->deadline;
     if (!deadline || timer->domain->state == DOMAIN_PAUSED) return;
     if (offset) {
-        u64 left = deadline > now + offset ? deadline - (now + offset) : 0;
+        u64 now = rdtsc(), left = deadline > now + offset ? deadline - (now + offset) : 0;
         deadline = left < ~now ? now + left : ~0ull;
     }
     timeout_set(&timer->timeout, deadline);

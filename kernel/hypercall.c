@@ -259,6 +259,9 @@ static u32 hc_domain_pause(struct call *c) {
     struct domain *domain;
     TRY(get_vm(c, c->a[0], RIGHT_CONTROL, &domain));
     if (c->a[1] > 1) return STATUS_BAD_ARGUMENT;
+    const struct domain *model = c->a[1] ? domain->model : NULL;
+    if (domain->state == DOMAIN_FAILED || (model && model->state == DOMAIN_FAILED))
+        return STATUS_BAD_STATE;
     return domain_pause(domain, c->a[1]) ? STATUS_OK : STATUS_BAD_STATE;
 }
 

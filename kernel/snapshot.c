@@ -203,7 +203,10 @@ static u64 save_registers(struct vcpu *vcpu, struct vcpu_snapshot *s) {
 static u64 part_at(const struct vcpu *vcpu, u64 part, void **at) {
     u32 area = xstate_area_size();
     u32 from = part == PART_VECTORS_HIGH ? PAGE_SIZE : 0, rest = area > from ? area - from : 0;
+    bool vm = domain_is_vm(vcpu->domain);
+    if (vm == (part == PART_COMM)) return 0;
     switch (part) {
+    case PART_COMM: *at = vcpu->domain->comm; return PAGE_SIZE;
     case PART_APIC: *at = vcpu->apic.page; return VAPIC_SAVED;
     case PART_EXIT: *at = vcpu->exit; return sizeof(struct exit_message);
     case PART_VECTORS:
@@ -221,7 +224,7 @@ u32 vcpu_save(struct vcpu *vcpu, u64 part, void *page, u64 *bytes) {
         *bytes = save_registers(vcpu, page);
         return STATUS_OK;
     }
-    *bytes = domain_is_vm(vcpu->domain) ? part_at(vcpu, part, &at) : 0;
+    *bytes = part_at(vcpu, part, &at);
     if (*bytes) memcpy(page, at, *bytes);
     return STATUS_OK;
 }
@@ -326,7 +329,10 @@ static u32 load_registers(struct vcpu *vcpu, const void *page, u64 bytes) {
     state->tsc_offset = 0;
     vcpu_reset(vcpu);
     guest_state_write(vcpu, state);
-    if (vm) load_vm(vcpu, &s);
+    if (vm)
+        load_vm(vcpu, &s);
+    else
+        component_info(vcpu->domain); /* as VCPU_START does */
     vcpu->waiting = s.flags & SAVED_FLAG_WAITING;
     vcpu->state = s.state;
     vcpu->attention = true;
@@ -339,7 +345,7 @@ u32 vcpu_load(struct vcpu *vcpu, u64 part, const void *page, u64 bytes) {
     if (part >= PART_COUNT || bytes > PAGE_SIZE) return STATUS_BAD_ARGUMENT;
     if (vcpu->run_time) return STATUS_BAD_STATE;
     if (part == PART_REGISTERS) return load_registers(vcpu, page, bytes);
-    u64 size = domain_is_vm(vcpu->domain) ? part_at(vcpu, part, &at) : 0;
+    u64 size = part_at(vcpu, part, &at);
     if (!size) return STATUS_BAD_ARGUMENT;
     if (part == PART_VECTORS || part == PART_VECTORS_HIGH)
         return xstate_load(vcpu, part == PART_VECTORS ? 0 : PAGE_SIZE, page, bytes)

@@ -202,6 +202,13 @@ static ALWAYS_INLINE void guest_windows_set(struct vcpu *vcpu, bool nmi, int vec
     }
 }
 
+/* Each exit brings the VMCB's to the page. */
+static inline void guest_tpr_write(struct vcpu *vcpu, u32 tpr) {
+    struct vmcb *b = vcpu->vmcb;
+    b->interrupt = (b->interrupt & ~V_TPR) | tpr >> 4;
+    b->clean &= ~CLEAN_INTERRUPT;
+}
+
 /* --- what only VT-x has --- */
 
 static inline u32 guest_exit_apic(const struct vcpu *) { return 0; }

@@ -464,6 +464,7 @@ static int write_register(struct vcpu *vcpu, u32 reg, u32 value) {
     case REG_DIVIDE: set_divide(vcpu, value); break;
     default:
         *word = value;
+        if (reg == REG_TPR) guest_tpr_write(vcpu, value);
         if (reg == REG_LVT_TIMER) set_timer_mode(vcpu, LVT_TIMER_MODE(value));
         if ((LVTS & BIT(reg)) && !vapic_software_enabled(apic)) *word |= LVT_MASKED;
     }
@@ -541,6 +542,7 @@ void vapic_load(struct vapic *apic, const u32 *registers) {
     *vapic_reg(apic, REG_DFR) |= DFR_RESERVED;
     *vapic_reg(apic, REG_ICR) &= ~ICR_PENDING;
     vapic_reg(apic, REG_ICR)[1] = registers[4 * REG_ICR + 1];
+    guest_tpr_write(container_of(apic, struct vcpu, apic), *vapic_reg(apic, REG_TPR));
     apic->timer_mode = LVT_TIMER_MODE(*vapic_reg(apic, REG_LVT_TIMER));
     vapic_base_load(apic, apic->base);
 }

@@ -245,6 +245,8 @@ static inline void guest_interrupt_request(int vector) {
     if (vector > (status & 0xff))
         vmwrite16(VMCS_INTERRUPT_STATUS, (u16)((status & 0xff00) | vector));
 }
+/* The CPU has it in the page. */
+static inline void guest_tpr_write(struct vcpu *, u32) {}
 static inline void guest_threshold_write(struct vcpu *, u32 class) {
     vmwrite32(VMCS_TPR_THRESHOLD, class);
 }

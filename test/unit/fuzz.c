@@ -60,8 +60,44 @@ static u64 any_event(void) {
     return one_in(20) ? any_number() : EVENT_FREE + below(64 - EVENT_FREE);
 }
 
-static void fill_comm(struct domain *d, u64 number) {
+/* What was saved last, in parts: of a VM's vCPU, of a component's, and of each kind of domain. */
+static struct {
+    u64 bytes;
+    u8 data[PAGE_SIZE];
+} kept[2][PART_COUNT], kept_domain[2];
+
+/* Rows and parts go back in as they were, or with a few words of them changed. */
+static void fill_saved(struct domain *d, u64 number, u64 a[6]) {
+    const struct cap *cap = a[0] < d->cap_slots ? &d->caps[a[0]] : NULL;
+    bool vcpu = number == HC_VCPU_LOAD;
+    if (!cap || !cap->object || cap->object->type != (vcpu ? OBJECT_VCPU : OBJECT_DOMAIN)) return;
+    bool vm = domain_is_vm(vcpu ? vcpu_of(cap->object)->domain : domain_of(cap->object));
+    u64 part = a[1] < PART_COUNT ? a[1] : 0;
+    memcpy(d->comm, vcpu ? kept[vm][part].data : kept_domain[vm].data, PAGE_SIZE);
+    if (!one_in(20)) a[vcpu ? 2 : 1] = vcpu ? kept[vm][part].bytes : kept_domain[vm].bytes;
+    for (u64 i = unit_random() % 8 / 3; i; i--)
+        ((u32 *)d->comm)[unit_random() % (vcpu ? 288 : 64)] = (u32)any_number();
+}
+
+static void keep_saved(const struct domain *d, u64 number, const u64 a[6], u64 value) {
+    const struct object *object = d->caps[a[0]].object;
+    if (number == HC_DOMAIN_SAVE) {
+        bool vm = domain_is_vm((const struct domain *)object);
+        kept_domain[vm].bytes = value;
+        memcpy(kept_domain[vm].data, d->comm, PAGE_SIZE);
+    } else if (value) {
+        bool vm = domain_is_vm(container_of(object, const struct vcpu, object)->domain);
+        kept[vm][a[1]].bytes = value;
+        memcpy(kept[vm][a[1]].data, d->comm, PAGE_SIZE);
+    }
+}
+
+static void fill_comm(struct domain *d, u64 number, u64 a[6]) {
     u64 *words = d->comm;
+    if (number == HC_DOMAIN_LOAD || number == HC_VCPU_LOAD) {
+        fill_saved(d, number, a);
+        return;
+    }
     if (number == HC_VCPU_SET) {
         struct vcpu_state *state = d->comm;
         memset(state, 0, sizeof(*state));
@@ -92,7 +128,7 @@ static unsigned script_step, script_pair;
 static bool script_next(struct domain *control, u64 *number, u64 a[6]) {
     u64 s = 100 + 10 * (script_pair % 4);
     const u64 model = s, vm = s + 1, memory = s + 2, vcpu = s + 3, vm_vcpu = s + 4;
-    const u64 pages = GPA_RAM >> PAGE_SHIFT;
+    const u64 pages = GPA_RAM >> PAGE_SHIFT, t = 100 + 10 * ((script_pair + 1) % 4);
     const u64 script[][7] = {
         {HC_DOMAIN_DESTROY, vm},
         {HC_DOMAIN_DESTROY, model},
@@ -111,10 +147,32 @@ static bool script_next(struct domain *control, u64 *number, u64 a[6]) {
         {HC_MEM_CLONE, s + 5, memory, script_pair % 2 ? 0 : vm, 8},
         {HC_MEM_PROMISE, memory, script_pair % 5 * 100},
         {HC_VCPU_SHARE, vm_vcpu},
+        {HC_DOMAIN_PAUSE, t + 1, 1}, /* an older pair, which this one is to be like */
+        {HC_DOMAIN_SAVE, t},
+        {HC_DOMAIN_SAVE, t + 1},
+        {HC_VCPU_SAVE, t + 3, PART_REGISTERS},
+        {HC_VCPU_SAVE, t + 4, PART_REGISTERS},
+        {HC_VCPU_SAVE, t + 4, PART_APIC},
+        {HC_VCPU_SAVE, t + 4, PART_EXIT},
+        {HC_VCPU_SAVE, t + 4, PART_VECTORS},
+        {HC_DOMAIN_RESUME, t + 1},
+        {HC_DOMAIN_PAUSE, vm, 1},
+        {HC_DOMAIN_LOAD, model},
+        {HC_DOMAIN_LOAD, vm},
+        {HC_VCPU_LOAD, vcpu, PART_REGISTERS},
+        {HC_VCPU_LOAD, vm_vcpu, PART_REGISTERS},
+        {HC_VCPU_LOAD, vm_vcpu, PART_APIC},
+        {HC_VCPU_LOAD, vm_vcpu, PART_EXIT},
+        {HC_VCPU_LOAD, vm_vcpu, PART_VECTORS},
+        {HC_DOMAIN_RESUME, vm},
         {HC_VCPU_SET, vm_vcpu},
         {HC_VCPU_START, vcpu},
         {HC_VCPU_START, vm_vcpu},
     };
+    /* Every other pair is new. */
+    if (script[script_step][0] == HC_DOMAIN_PAUSE && script_pair % 2 == 0)
+        while (script[script_step][0] != HC_VCPU_SET)
+            script_step++;
     if (control->caps[memory].object && script[script_step][0] == HC_MEM_CREATE &&
         memory_of(control->caps[memory].object)->clean ==
             memory_of(control->caps[memory].object)->pages)
@@ -130,6 +188,7 @@ static bool script_next(struct domain *control, u64 *number, u64 a[6]) {
 }
 
 static u32 at_step, show_from = ~0u;
+static u64 loads;
 
 static void call_random(struct domain *d, u64 number, u64 a[6]) {
     if (at_step >= show_from)
@@ -137,10 +196,14 @@ static void call_random(struct domain *d, u64 number, u64 a[6]) {
                d->id, number, a[0], a[1], a[2], a[3], a[4], a[5]);
     if (number == HC_TRAP || one_in(1000))
         host_tsc += 2 * tsc_hz; /* so that the control domain may be restarted */
-    fill_comm(d, number);
-    u64 *r = entered->gpr;
+    fill_comm(d, number, a);
+    struct vcpu *caller = entered;
+    u64 *r = caller->gpr;
     r[0] = number, r[7] = a[0], r[6] = a[1], r[2] = a[2], r[10] = a[3], r[8] = a[4], r[9] = a[5];
     leave(REASON_VMCALL);
+    if (entered != caller || r[0]) return;
+    if (number == HC_VCPU_LOAD || number == HC_DOMAIN_LOAD) loads++;
+    if (number == HC_VCPU_SAVE || number == HC_DOMAIN_SAVE) keep_saved(d, number, a, r[2]);
 }
 
 static bool late; /* the control domain may now lose what it cannot go on without */
@@ -267,6 +330,17 @@ static void component_acts(void) {
         break;
     case HC_DOMAIN_DESTROY: a[0] = one_in(10) ? slot_of(d, OBJECT_DOMAIN) : any_slot(); break;
     case HC_DOMAIN_PAUSE:
+        a[0] = slot_of(d, OBJECT_DOMAIN);
+        a[1] = one_in(10) ? any_number() : unit_random() & 1;
+        break;
+    case HC_VCPU_SAVE:
+    case HC_VCPU_LOAD:
+        a[0] = slot_of(d, OBJECT_VCPU);
+        a[1] = one_in(10) ? any_number() : unit_random() % PART_COUNT;
+        a[2] = unit_random() % 1200;
+        break;
+    case HC_DOMAIN_SAVE:
+    case HC_DOMAIN_LOAD:
     case HC_DOMAIN_RESUME:
     case HC_DOMAIN_INFO:
     case HC_DOORBELL:
@@ -454,10 +528,11 @@ int main(int argc, char **argv) {
             component_acts();
     }
     printf("# %lu exits of VMs, %lu calls of other components, %u domains at once, %u restarts, "
-           "%lu steps of other CPUs\n",
-           vm_exits, model_calls, most, control_domain->info->restarts, on_others);
+           "%lu steps of other CPUs, %lu loads\n",
+           vm_exits, model_calls, most, control_domain->info->restarts, on_others, loads);
     check(alive, "the machine still runs");
     check(on_others > steps / 100, "all CPUs took part");
+    check(loads > steps / 1000, "what was saved was loaded");
     check(vm_exits > steps / 100 && model_calls > steps / 100, "VMs and components took part");
     finish(free_before, fixed);
     return unit_result();

@@ -229,6 +229,8 @@ static void make_busy(u64 at) {
     vapic_look_again(&vcpu->apic);
     vcpu->apic.deadline = 0;
     ((u8 *)vcpu->unswitched.xsave)[700] = 0x5a;
+    memset(domain_in(at + MODEL)->comm, 0x3c, 999);
+    vapic_tpr_write(vcpu, 0x50);
 }
 
 static void test_copy(void) {
@@ -247,7 +249,8 @@ static void test_copy(void) {
               saved.domains[1].rows[1].slot == TIMER_SLOT,
           "with doorbells, timers and bindings");
     check(saved.bytes[0][PART_APIC] == 1024 && saved.bytes[0][PART_VECTORS] == 832 &&
-              !saved.bytes[0][PART_VECTORS_HIGH] && !saved.bytes[2][PART_APIC],
+              !saved.bytes[0][PART_VECTORS_HIGH] && !saved.bytes[2][PART_APIC] &&
+              saved.bytes[2][PART_COMM] == PAGE_SIZE && !saved.bytes[0][PART_COMM],
           "of each vCPU the parts that it has");
     save(A, &again);
     check(same(&saved, &again), "saving changes nothing");
@@ -282,6 +285,9 @@ static void test_copy(void) {
             (void)call(HC_WAIT);
     check(guest_rip(vcpu) == rip + 3, "and its device model answers it");
     check((entered_event & 0x7ff) == (EVENT_TYPE_NMI | VECTOR_NMI), "with the NMI that waited");
+    check(model->info->tsc_hz == tsc_hz && model->info->domain_id == model->id &&
+              ((u8 *)model->comm)[998] == 0x3c,
+          "whose pages are there");
     to_control();
     check(call(HC_CHANNEL_SIGNAL, B + LINK) == STATUS_OK && model->events >> EVENT_LINK & 1,
           "its link is bound");
@@ -292,6 +298,24 @@ static void test_copy(void) {
           "what has run is not loaded");
     (void)call(HC_DOMAIN_RESUME, A + VM);
     pair_end(B);
+    pair_end(A);
+}
+
+/* A single edge goes past the IRR, and past what gives the CPU a TPR that was written just now. */
+static void test_tpr(void) {
+    pair_make(A);
+    pair_start(A);
+    struct vcpu *vcpu = vcpu_in(A + VM_VCPU);
+    if (!vapic_base_write(vcpu, vcpu->apic.base | APIC_BASE_X2APIC)) panic("x2APIC");
+    vcpu->apic.delivers = false;
+    *vapic_reg(&vcpu->apic, REG_SPURIOUS) |= SPURIOUS_ENABLE;
+    leave(REASON_EXTERNAL_INTERRUPT);
+    vapic_post(vcpu, 0xa1, false);
+    vcpu->gpr[1] = MSR_X2APIC_BASE + REG_TPR, vcpu->gpr[0] = 0x50, vcpu->gpr[2] = 0;
+    leave(REASON_WRMSR);
+    check(entered == vcpu && (entered_event & 0x7ff) == 0xa1, "an edge is delivered");
+    leave(REASON_EXTERNAL_INTERRUPT);
+    check(*vapic_reg(&vcpu->apic, REG_TPR) == 0x50, "and the TPR is what was written");
     pair_end(A);
 }
 
@@ -521,6 +545,7 @@ int main(void) {
     u64 free_before = frame_free_count();
     test_pause();
     test_copy();
+    test_tpr();
     test_refusals();
     test_each_refusal();
     test_hostile();

@@ -204,16 +204,21 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     call.kernel.destroy(domain);
   },
 
-  [Hypercall.DOMAIN_PAUSE]: (call, slot) => {
+  [Hypercall.DOMAIN_PAUSE]: (call, slot, withModel = 0) => {
     const domain = call.caller.object(slot, "domain", Right.CONTROL);
-    refuseIf(domain.state !== DomainState.ACTIVE || domain === call.caller, Status.BAD_STATE);
-    domain.state = DomainState.PAUSED;
+    const model = withModel === 0 ? undefined : domain.vcpus[0]?.model;
+    const active = [domain, model].filter((each) => each?.state === DomainState.ACTIVE);
+    const failed = [domain, model].some((each) => each?.state === DomainState.FAILED);
+    refuseIf(active.length === 0 || failed || domain === call.caller, Status.BAD_STATE);
+    for (const each of active) each!.state = DomainState.PAUSED;
   },
 
   [Hypercall.DOMAIN_RESUME]: (call, slot) => {
     const domain = call.caller.object(slot, "domain", Right.CONTROL);
     refuseIf(domain.state !== DomainState.PAUSED, Status.BAD_STATE);
     domain.state = DomainState.ACTIVE;
+    const model = domain.vcpus[0]?.model;
+    if (model?.state === DomainState.PAUSED) model.state = DomainState.ACTIVE;
   },
 
   [Hypercall.DOMAIN_INFO]: (call, slot) => {

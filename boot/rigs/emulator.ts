@@ -99,6 +99,13 @@ const TURNS = [
   "filter-buffer,id=turn,netdev=turns,interval=1",
 ];
 
+/**
+ * One thread for all CPUs. With one for each, an XRSTOR on any CPU writes flags of the first one without a lock
+ * (cpu_clear_ignne in 7.2 and later): sometimes that CPU then takes the host's page tables for a VM's, or the other way
+ * round, and ends with a triple fault.
+ */
+const TCG = "tcg,thread=single";
+
 /** QEMU's command line. With KVM the machine has the CPU that this one has, with what KVM nests of it. */
 export function qemuCommand(config: SupervisorConfig, port: number): Command {
   const {
@@ -121,7 +128,7 @@ export function qemuCommand(config: SupervisorConfig, port: number): Command {
     "-smp",
     threads > 1 ? `${config.cpus},threads=${threads}` : String(config.cpus),
   );
-  args.push("-accel", tcg ? "tcg" : "kvm", "-cpu", config.machine.cpu ?? (tcg ? "EPYC" : "host"));
+  args.push("-accel", tcg ? TCG : "kvm", "-cpu", config.machine.cpu ?? (tcg ? "EPYC" : "host"));
   if (icount) args.push("-icount", `shift=${icount === "turns" ? Math.log2(ICOUNT_TURNS) : 0},sleep=off`);
   if (icount === "turns") args.push(...TURNS);
   if (debug) args.push("-S", "-gdb", `unix:${escaped(join(config.runDir, "gdb.sock"))},server=on,wait=off`);

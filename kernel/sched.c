@@ -268,14 +268,24 @@ void sched_hand_over(struct vcpu *to) {
     if (to->queued) {
         queue_remove(cpu, to);
         waited(to, rdtsc());
+        to->slice_left = 0; /* it has another one's */
     }
     cpu->next = to;
     cpu->attention |= ATTENTION_NEXT;
 }
 
+/* What it waits for may be what another vCPU of its VM would do, with a lock or an answer: that
+   gets the rest of the slice. Not one with a budget, which may be less than that. */
 void sched_spins(void) {
     struct cpu *cpu = this_cpu();
-    cpu->attention = cpu->slice_over = true;
+    struct vcpu *other = cpu->queue;
+    while (other && (other->domain != cpu->current->domain || other->share.budget))
+        other = other->queue_next;
+    if (other)
+        sched_hand_over(other);
+    else
+        cpu->slice_over = true;
+    cpu->attention = true;
 }
 
 void sched_queue_next(struct vcpu *vcpu) {

@@ -51,7 +51,7 @@ void sched_hand_over(struct vcpu *to);
 /* It was answered by its device model, which has more to do. */
 void sched_queue_next(struct vcpu *vcpu);
 
-/* The current vCPU spins: others first. */
+/* The current vCPU spins: another one of its VM, or else others first. */
 void sched_spins(void);
 
 /* The end of every exit: enters the current vCPU again, or another one; does not return. */

@@ -209,23 +209,47 @@ static void test_homes(void) {
     sound("sound after homes");
 }
 
+/* Once it runs on CPU 1, where the others have been interrupted, it spins; returns when its slice
+   would have ended. */
+static u64 spin(const struct vcpu *vcpu) {
+    while (host[1].runs != vcpu)
+        cpus_step(~0ull - 1);
+    for (struct vcpu *other = cpus[1].queue; other; other = other->queue_next)
+        other->slice_left = MS;
+    u64 end = cpus[1].slice_end;
+    now = 1;
+    host_tsc += MS / 4;
+    leave(REASON_PAUSE);
+    now = 0;
+    return end;
+}
+
 static void test_spinning(void) {
     vm_busy(0, 2, 1);
     vm_busy(1, 1, 2);
     for (unsigned i = 0; i < 3; i++)
         if (share(i < 2 ? VM_VCPU(0, i) : VM_VCPU(1, 0), SHARE(.cpus = CPU(1)))) panic("refused");
     pass(1000 * MS);
+    const struct vcpu *one = vcpu_in(VM_VCPU(0, 0)), *two = vcpu_in(VM_VCPU(0, 1));
+    bool yields = true, same_slice = true, own_slice = true;
+    for (unsigned i = 0; i < 20; i++) {
+        u64 end = spin(one);
+        yields &= host[1].runs == two && cpus[1].owner == two;
+        same_slice &= cpus[1].slice_end == end && !two->slice_left;
+    }
+    check(yields, "who spins makes room for another vCPU of its VM");
+    check(same_slice, "for the rest of the slice");
+    if (share(VM_VCPU(0, 1), SHARE(.budget = 4 * MS, .period = 10 * MS, .cpus = CPU(1))))
+        panic("refused");
+    for (unsigned i = 0; i < 20; i++)
+        own_slice &= spin(one) != cpus[1].slice_end;
+    check(own_slice, "unless that has a budget");
     bool others = false; /* whoever is next by the queue */
     for (unsigned i = 0; i < 20; i++) {
-        while (host[1].runs != vcpu_in(VM_VCPU(1, 0)))
-            cpus_step(~0ull - 1);
-        now = 1;
-        host_tsc += MS;
-        leave(REASON_PAUSE);
+        spin(vcpu_in(VM_VCPU(1, 0)));
         others |= host[1].runs && host[1].runs != vcpu_in(VM_VCPU(1, 0));
-        now = 0;
     }
-    check(others, "who spins makes room for others");
+    check(others, "or else for others");
     vm_end(0);
     vm_end(1);
     sound("sound after spinning");

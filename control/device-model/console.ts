@@ -61,6 +61,12 @@ export function consoleInputBytes(to: usize, limit: u32): u32 {
   return length;
 }
 
+/** Drops what was typed and not taken. */
+export function forgetConsoleInput(): void {
+  inputAt = inputEnd;
+  link.consoleIn.skipTo(link.consoleIn.position + link.consoleIn.available);
+}
+
 /** The next byte that was typed for the serial port, or -1. */
 export function consoleInput(): i32 {
   if (toVirtio) return -1;

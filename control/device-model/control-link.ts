@@ -3,20 +3,27 @@
 // Messages (u16 length + CBOR map, see control/lib/link.ts):
 //   out  {t:"ready"}  {t:"error", object, message, next}  {t:"off", value?}  {t:"reset"}  {t:"ended", reason, value}
 //   in   {t:"run"}  {t:"powerbutton"}  {t:"balloon", value: pages}  {t:"stats"}  {t:"trap"}
+//        {t:"reborn", name, generation: 16 bytes, wallClock, addresses: of the cards, clone}
 
 import { log } from "../lib/binding";
 import { CborReader, CborWriter, cborValid } from "../lib/cbor";
 import { LINK_CONFIG_MAX, ModelLink, readConfig } from "../lib/link";
 import {
   BOOT_AUTO,
+  FIELD_GENERATION,
+  LINK_ADDRESSES,
   LINK_BALLOON,
+  LINK_CLONE,
   LINK_POWER_BUTTON,
+  LINK_REBORN,
   LINK_RUN,
   LINK_STATS,
   LINK_TRAP,
   LINK_VALUE,
+  LINK_WALL_CLOCK,
 } from "../protocol/schema";
 import { CAP_LINK, EVENT_FREE, GPA_SHARED } from "../gen/abi";
+import { GENERATION_SIZE } from "./generation";
 
 /** Event bit of the control domain's signals. */
 export const EVENT_LINK: u32 = EVENT_FREE;
@@ -69,6 +76,8 @@ export class Config {
   flashSize: u64 = 0;
   flashFresh: bool = false;
   wallClock: u64 = 0;
+  /** The VM's first generation ID, in configBytes; 0: any. */
+  generation: usize = 0;
   tscHz: u64 = 0;
   physicalBits: u64 = 0;
   modules: ModuleConfig[] = [];
@@ -116,7 +125,9 @@ function readField(config: Config, reader: CborReader): void {
   else if (reader.is("flashSize")) config.flashSize = reader.uint();
   else if (reader.is("flashFresh")) config.flashFresh = reader.bool();
   else if (reader.is("wallClock")) config.wallClock = reader.uint();
-  else if (reader.is("tscHz")) config.tscHz = reader.uint();
+  else if (reader.is(FIELD_GENERATION)) {
+    if (reader.bytes() == GENERATION_SIZE) config.generation = reader.span;
+  } else if (reader.is("tscHz")) config.tscHz = reader.uint();
   else if (reader.is("physicalBits")) config.physicalBits = reader.uint();
   else if (reader.is("console")) config.virtioConsole = reader.text() == "virtio";
   else if (reader.is("ports")) readPorts(config, reader);
@@ -237,11 +248,27 @@ export const enum Command {
   TRAP = 3,
   BALLOON = 4,
   STATS = 5,
-  UNKNOWN = 6,
+  REBORN = 6,
+  UNKNOWN = 7,
 }
 
 /** What came with the last command. */
 export let commandValue: u64 = 0;
+
+/** What the VM is from now on, which goes on from a snapshot. */
+export class Rebirth {
+  name: string = "";
+  /** Its generation ID, where the message is. */
+  generation: usize = 0;
+  wallClock: u64 = 0;
+  /** Of its network cards, first byte lowest. */
+  addresses: u64[] = [];
+  /** It is another VM than the one of the snapshot, which may go on too. */
+  isClone: bool = false;
+}
+
+/** What came with the last REBORN. */
+export let rebirth: Rebirth = new Rebirth();
 
 /** Takes the next command of the control domain. */
 export function nextCommand(): Command {
@@ -255,9 +282,30 @@ export function nextCommand(): Command {
   if (reader.is(LINK_STATS)) return Command.STATS;
   if (reader.is(LINK_TRAP)) return Command.TRAP;
   if (reader.is(LINK_POWER_BUTTON)) return Command.POWER_BUTTON;
+  if (reader.is(LINK_REBORN)) return readRebirth(length) ? Command.REBORN : Command.UNKNOWN;
   if (!reader.is(LINK_BALLOON)) return Command.UNKNOWN;
   const again = new CborReader(messageBytes, length);
   if (!again.find(LINK_VALUE)) return Command.UNKNOWN;
   commandValue = again.uint();
   return again.ok ? Command.BALLOON : Command.UNKNOWN;
+}
+
+function readRebirth(length: u32): bool {
+  const reader = new CborReader(messageBytes, length);
+  const found = new Rebirth();
+  const pairs = reader.map();
+  for (let i: u32 = 0; i < pairs && reader.ok; i++) {
+    reader.key();
+    if (reader.is("name")) found.name = reader.text();
+    else if (reader.is(FIELD_GENERATION)) {
+      if (reader.bytes() == GENERATION_SIZE) found.generation = reader.span;
+    } else if (reader.is(LINK_WALL_CLOCK)) found.wallClock = reader.uint();
+    else if (reader.is(LINK_CLONE)) found.isClone = reader.bool();
+    else if (reader.is(LINK_ADDRESSES)) {
+      const count = reader.array();
+      for (let n: u32 = 0; n < count && reader.ok; n++) found.addresses.push(reader.uint());
+    } else reader.skip();
+  }
+  rebirth = found;
+  return reader.ok && found.generation != 0;
 }

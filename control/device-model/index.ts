@@ -6,6 +6,8 @@ import { InfoAt, ABI_VERSION, CAP_VCPU } from "../gen/abi";
 import { EVENT_CABLES, MAX_CARDS } from "../lib/cable";
 import { infoRead, log, now, sharedCopy, vcpuStart } from "../lib/binding";
 import { acpiPm } from "./chips/acpi-pm";
+import { rtc } from "./chips/rtc";
+import { forgetConsoleInput } from "./console";
 import {
   Command,
   commandValue,
@@ -16,15 +18,20 @@ import {
   MAX_DISKS,
   MAX_PORTS,
   nextCommand,
+  Rebirth,
+  rebirth,
   sendError,
   sendEvent,
 } from "./control-link";
 import { dispatchExit } from "./exits/dispatch";
 import { messageAddress } from "./exits/message";
 import { setPhysicalBits } from "./exits/page-walk";
+import { changeGeneration } from "./generation";
 import { setMemorySize } from "./guest-memory";
+import { flash } from "./loader/firmware";
 import { loadVm } from "./loader/load";
-import { balloon, buildMachine, DISK_GPA, DISK_STEP, onCables, pullInput } from "./machine";
+import { balloon, buildMachine, cards, DISK_GPA, DISK_STEP, onCables, pullInput } from "./machine";
+import { renameSmbios } from "./smbios";
 import { LINK_UNHEARD } from "../protocol/schema";
 import { EVENT_TIMER, initTimers, onTimerEvent } from "./timers";
 
@@ -94,10 +101,26 @@ function onLink(): void {
     else if (command == Command.POWER_BUTTON) pressPowerButton();
     else if (command == Command.BALLOON) balloon.setTarget(<u32>min<u64>(commandValue, u32.MAX_VALUE));
     else if (command == Command.STATS) balloon.askForStats();
+    else if (command == Command.REBORN) beReborn(rebirth);
     else if (command == Command.TRAP) throw new Error("test.trapModel: the device model was told to trap");
     else log("device model: a command was ignored");
   }
   pullInput();
+}
+
+// The VM goes on from a snapshot, perhaps elsewhere, later, and as one of several. Guest time has stood still, so that
+// what counts it is right; the rest is not.
+function beReborn(as: Rebirth): void {
+  renameSmbios(as.name);
+  if (as.wallClock != 0) rtc.setWallClock(as.wallClock); // 0: the host does not know
+  if (as.isClone) forgetConsoleInput(); // it was typed for another VM
+  for (let i = 0; i < cards.length; i++) {
+    if (as.isClone && i < as.addresses.length) cards[i].setAddress(as.addresses[i]);
+    cards[i].rejoin();
+  }
+  const chip = flash;
+  if (chip !== null) chip.remap();
+  changeGeneration(as.generation); // last: who hears of it finds all in place
 }
 
 function pressPowerButton(): void {

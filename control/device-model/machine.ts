@@ -59,7 +59,7 @@ export function pullInput(): void {
 
 /** What firmware calls the disks, in their order. */
 export const diskPaths: string[] = [];
-const cards: Net[] = [];
+export const cards: Net[] = [];
 export let balloon!: Balloon;
 
 /** The other end of a cable has done something: bits are events. */

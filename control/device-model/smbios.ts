@@ -43,6 +43,7 @@ const tables: usize = memory.data(512, 8);
 const uuid: usize = memory.data(16, 8);
 let length: u32 = 0;
 let handle: u32 = 0;
+let isWritten = false;
 
 /** Puts the tables into the memory of a VM that starts without firmware. */
 export function writeSmbios(name: string): void {
@@ -54,6 +55,12 @@ export function writeSmbios(name: string): void {
   store<u8>(anchor, <u8>(0 - sum), ANCHOR_CHECKSUM);
   writeGuestBytes(SMBIOS_GPA, anchor, ANCHOR);
   writeGuestBytes(SMBIOS_GPA + TABLES_AT, tables, length);
+  isWritten = true;
+}
+
+/** The VM has another name. What firmware has made of its files stays as it is. */
+export function renameSmbios(name: string): void {
+  if (isWritten && name != "") writeSmbios(name);
 }
 
 /** Adds the files; firmware sets the address and the checksum. Returns where the UUID is, as it is written out. */

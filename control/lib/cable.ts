@@ -88,6 +88,7 @@ export class Cable {
   private readonly mine: u64;
   private readonly peer: u64;
   private epoch: u32 = 0;
+  private isPlugged: bool = false;
   private first: u32 = 0; // the head when wake() was last called
   private waits: bool = false; // what is published as WAITING
   private reading: u32 = 0; // size of the record being read
@@ -132,11 +133,19 @@ export class Cable {
     this.waits = false;
     this.epoch = max<u32>(this.epoch + 1, 1);
     sharedStore32(this.mine + EPOCH, this.epoch);
+    this.isPlugged = true;
     this.signal();
+  }
+
+  /** The memory may be another cable's: whatever was on its way is lost. */
+  change(): void {
+    if (this.isPlugged) this.plug();
+    else this.pull();
   }
 
   /** Pulls this end out. */
   pull(): void {
+    this.isPlugged = false;
     sharedStore32(this.mine + EPOCH, 0);
     this.signal();
   }

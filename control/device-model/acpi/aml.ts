@@ -13,8 +13,11 @@ const STRING_PREFIX: u32 = 0x0d;
 const SCOPE_OP: u32 = 0x10;
 const BUFFER_OP: u32 = 0x11;
 const PACKAGE_OP: u32 = 0x12;
+const METHOD_OP: u32 = 0x14;
+const DUAL_NAME_PREFIX: u32 = 0x2e;
 const EXT_PREFIX: u32 = 0x5b;
 const DEVICE_OP: u32 = 0x82;
+const NOTIFY_OP: u32 = 0x86;
 
 const IO_PORT: u32 = 0x47; // small resource, type 8, 7 bytes
 const IRQ: u32 = 0x22; // small resource, type 4, 2 bytes: edge, active high
@@ -110,6 +113,34 @@ export function nameBytePackage(segment: string, a: u32, b: u32, c: u32, d: u32)
 function pushByte(value: u32): void {
   writer.u8(BYTE_PREFIX);
   writer.u8(value);
+}
+
+/** Name(segment, Package() { low, 0 }): a 64-bit address below 4 GiB. Returns where in the table `low` is. */
+export function nameAddress(segment: string, low: u32): u32 {
+  name(segment);
+  writer.u8(PACKAGE_OP);
+  const at = openLength();
+  writer.u8(2);
+  writer.u8(DWORD_PREFIX);
+  writer.u32(low);
+  pushByte(0);
+  closeLength(at);
+  return at + 4; // behind the length, the count and the prefix
+}
+
+/** Method(segment) { Notify(\\_SB.device, value) } */
+export function notifyMethod(segment: string, device: string, value: u32): void {
+  writer.u8(METHOD_OP);
+  const at = openLength();
+  writer.ascii(segment);
+  writer.u8(0); // no arguments, not serialized
+  writer.u8(NOTIFY_OP);
+  writer.ascii("\\");
+  writer.u8(DUAL_NAME_PREFIX);
+  writer.ascii("_SB_");
+  writer.ascii(device);
+  pushByte(value);
+  closeLength(at);
 }
 
 /** Starts Name(_CRS, ResourceTemplate()); it has room for `size` bytes of descriptors. */

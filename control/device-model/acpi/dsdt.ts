@@ -1,6 +1,6 @@
 // The DSDT: the sleep state of power-off, the processors, and the devices that cannot be found otherwise.
 
-import { SLEEP_S5 } from "../chips/acpi-pm";
+import { GPE_GENERATION, SLEEP_S5 } from "../chips/acpi-pm";
 import { RTC_PORT } from "../chips/rtc";
 import { COM1 } from "../chips/uart";
 import { IRQ_COM1, IRQ_RTC } from "../interrupts";
@@ -29,10 +29,12 @@ import {
   ioPorts,
   IRQ_SIZE,
   irq,
+  nameAddress,
   nameByte,
   nameBytePackage,
   nameEisaId,
   nameString,
+  notifyMethod,
   openDevice,
   openResources,
   openRoutes,
@@ -43,9 +45,12 @@ import {
 import { writer } from "./writer";
 
 const HEX = "0123456789ABCDEF";
+const GENERATION_DEVICE = "VGEN";
+/** What a notification says: the ID is another one. */
+const CHANGED: u32 = 0x80;
 
-/** Leaves the table in `writer`. */
-export function writeDsdt(vcpus: u32): void {
+/** Leaves the table in `writer`; returns where in it the address of the generation ID is. */
+export function writeDsdt(vcpus: u32, generation: u32): u32 {
   writer.begin("DSDT", 2);
   nameBytePackage("_S5_", SLEEP_S5, SLEEP_S5, 0, 0);
   const scope = openScope("\\_SB_");
@@ -54,8 +59,24 @@ export function writeDsdt(vcpus: u32): void {
   legacyDevice("RTC_", "PNP0B00", RTC_PORT, 2, IRQ_RTC);
   pciRoot();
   if (hasEcam) reserved();
+  const at = generationCounter(generation);
   close(scope);
+  const events = openScope("\\_GPE");
+  notifyMethod("_E0" + HEX.charAt(GPE_GENERATION), GENERATION_DEVICE, CHANGED);
+  close(events);
   writer.end();
+  return at;
+}
+
+// Source: Microsoft, "Virtual Machine Generation ID". Drivers know it by its _CID.
+function generationCounter(address: u32): u32 {
+  const device = openDevice(GENERATION_DEVICE);
+  nameString("_HID", "PLIN0001");
+  nameString("_CID", "VM_Gen_Counter");
+  nameString("_DDN", "VM_Gen_Counter");
+  const at = nameAddress("ADDR", address);
+  close(device);
+  return at;
 }
 
 function processor(id: u32): void {

@@ -4,7 +4,18 @@
 // byte must be 0 before its command.
 
 import { fwCfg } from "../chips/fw-cfg";
-import { buildTables, fadtAt, RSDP_SIZE, tables, tablesLength, writeRsdp, XSDT_AT } from "./tables";
+import { ADDRESS_FILE, addGenerationFiles, GENERATION_FILE, GENERATION_OFFSET } from "../generation";
+import {
+  buildTables,
+  dsdtAt,
+  fadtAt,
+  generationAt,
+  RSDP_SIZE,
+  tables,
+  tablesLength,
+  writeRsdp,
+  XSDT_AT,
+} from "./tables";
 import { CHECKSUM_AT, LENGTH_AT, TABLE_HEADER, writer } from "./writer";
 
 const RSDP_FILE = "etc/acpi/rsdp";
@@ -14,6 +25,7 @@ const SCRIPT_FILE = "etc/table-loader";
 const ALLOCATE: u32 = 1; // file, alignment, zone
 const ADD_POINTER: u32 = 2; // file with the pointer, file that it points into, where it is, its size
 const ADD_CHECKSUM: u32 = 3; // file, where it is, first byte, bytes
+const WRITE_POINTER: u32 = 4; // file of ours that gets it, file that it points into, where, offset, size
 const COMMAND: u32 = 128;
 const NAME: u32 = 56;
 const ZONE_HIGH: u32 = 1;
@@ -27,20 +39,25 @@ const RSDP_CHECKSUM: u32 = 8;
 const RSDP_CHECKED: u32 = 20;
 const RSDP_CHECKSUM_ALL: u32 = 32;
 const FACS_ALIGNMENT: u32 = 64;
+const PAGE: u32 = 4096;
 
-const MAX_COMMANDS: u32 = 14;
+const MAX_COMMANDS: u32 = 16;
 const rsdp: usize = memory.data(36, 8);
-const script: usize = memory.data(1792, 8); // MAX_COMMANDS
+const script: usize = memory.data(2048, 8); // MAX_COMMANDS
 let commands: u32 = 0;
 
-/** Adds the three files. */
+/** Adds the files, with those of the generation ID. */
 export function addAcpiFiles(vcpus: u32): void {
-  buildTables(vcpus, 0);
+  buildTables(vcpus, 0, GENERATION_OFFSET);
   writeRsdp(XSDT_AT);
   memory.copy(rsdp, writer.start, RSDP_SIZE);
   commands = 0;
   allocate(RSDP_FILE, 16, ZONE_BIOS);
   allocate(TABLES_FILE, FACS_ALIGNMENT, ZONE_HIGH);
+  allocate(GENERATION_FILE, PAGE, ZONE_HIGH);
+  addPointer(TABLES_FILE, generationAt, 4, GENERATION_FILE);
+  checksum(dsdtAt);
+  writePointer();
   pointer(TABLES_FILE, fadtAt + FADT_FACS, 4);
   pointer(TABLES_FILE, fadtAt + FADT_DSDT, 4);
   pointer(TABLES_FILE, fadtAt + FADT_X_DSDT, 8);
@@ -53,6 +70,7 @@ export function addAcpiFiles(vcpus: u32): void {
   rsdpChecksum(RSDP_CHECKSUM_ALL, RSDP_SIZE);
   fwCfg.addFile(RSDP_FILE, rsdp, RSDP_SIZE);
   fwCfg.addFile(TABLES_FILE, tables, tablesLength);
+  addGenerationFiles();
   fwCfg.addFile(SCRIPT_FILE, script, commands * COMMAND);
 }
 
@@ -75,12 +93,25 @@ function allocate(file: string, alignment: u32, zone: u32): void {
   store<u8>(at, <u8>zone, 4);
 }
 
-// All pointers point into the tables.
+// A pointer into the tables.
 function pointer(file: string, offset: u32, size: u32): void {
+  addPointer(file, offset, size, TABLES_FILE);
+}
+
+function addPointer(file: string, offset: u32, size: u32, target: string): void {
   const at = command(ADD_POINTER, file);
-  name(at, TABLES_FILE);
+  name(at, target);
   store<u32>(at + NAME, offset);
   store<u8>(at + NAME, <u8>size, 4);
+}
+
+// Firmware says where the generation ID is.
+function writePointer(): void {
+  const at = command(WRITE_POINTER, ADDRESS_FILE);
+  name(at, GENERATION_FILE);
+  store<u32>(at + NAME, 0);
+  store<u32>(at + NAME, GENERATION_OFFSET, 4);
+  store<u8>(at + NAME, 8, 8);
 }
 
 function addChecksum(file: string, at: usize, from: u32, length: u32): void {

@@ -8,11 +8,11 @@
 // Source: ACPI specification 6.5, chapter "ACPI Software Programming Model"; FADT revision 4 (ACPI 4.0).
 
 import { IOAPIC_BASE } from "../chips/ioapic";
-import { PM1_CONTROL_PORT, PM1_EVENT_PORT, PM_TIMER_PORT } from "../chips/acpi-pm";
+import { GPE0_PORT, GPE0_SIZE, PM1_CONTROL_PORT, PM1_EVENT_PORT, PM_TIMER_PORT } from "../chips/acpi-pm";
 import { RESET_PORT, RESET_VALUE } from "../chips/reset";
 import { writeGuestBytes } from "../guest-memory";
 import { GSI_TIMER, IRQ_SCI, IRQ_TIMER } from "../interrupts";
-import { ACPI_GPA } from "../loader/layout";
+import { ACPI_GPA, GENERATION_GPA } from "../loader/layout";
 import { ECAM_BASE, hasEcam } from "../pci/layout";
 import { writeDsdt } from "./dsdt";
 import { LENGTH_AT, TABLE_HEADER, writer } from "./writer";
@@ -26,8 +26,10 @@ const CAPACITY: u32 = 6144;
 export const tables: usize = memory.data(6144, 64);
 /** How much of `tables` is in use. */
 export let tablesLength: u32 = 0;
-/** Where the FADT is in `tables`. */
+/** Where the FADT and the DSDT are in `tables`, and the DSDT's address of the generation ID. */
 export let fadtAt: u32 = 0;
+export let dsdtAt: u32 = 0;
+export let generationAt: u32 = 0;
 const LOCAL_APIC: u32 = 0xfee00000;
 
 // FADT: boot architecture flags and feature flags.
@@ -65,7 +67,7 @@ function place(): u32 {
 /** Writes all tables into the VM's memory; returns the address of the RSDP. */
 export function writeAcpiTables(vcpus: u32): u64 {
   const base = ACPI_GPA + RSDP_ROOM;
-  buildTables(vcpus, base);
+  buildTables(vcpus, base, <u32>GENERATION_GPA);
   const rsdt = base + placeRsdt();
   writeGuestBytes(base, tables, tablesLength);
   writeRsdp(base + XSDT_AT, <u32>rsdt);
@@ -83,15 +85,16 @@ function placeRsdt(): u32 {
   return place();
 }
 
-/** Builds the tables as they have to be if they start at `base`. */
-export function buildTables(vcpus: u32, base: u64): void {
+/** Builds the tables as they have to be if they start at `base`; the VM's generation ID is at `generation`. */
+export function buildTables(vcpus: u32, base: u64, generation: u32): void {
   tablesLength = 0;
   writeFacs();
   place();
   tablesLength = XSDT_AT + XSDT_ROOM;
-  writeDsdt(vcpus);
-  const dsdt = base + place();
-  writeFadt(base, dsdt);
+  generationAt = writeDsdt(vcpus, generation);
+  dsdtAt = place();
+  generationAt += dsdtAt;
+  writeFadt(base, base + dsdtAt);
   fadtAt = place();
   writeMadt(vcpus);
   const madt = base + place();
@@ -158,12 +161,14 @@ function writeFadt(facs: u64, dsdt: u64): void {
   writer.u32(0);
   writer.u32(0);
   writer.u32(PM_TIMER_PORT);
-  writer.zeros(8); // no GPE blocks
+  writer.u32(GPE0_PORT);
+  writer.u32(0); // no second block
   writer.u8(4); // lengths: PM1 events
   writer.u8(2); // PM1 control
   writer.u8(0);
   writer.u8(4); // PM timer
-  writer.zeros(4); // GPE lengths and base, _CST
+  writer.u8(GPE0_SIZE);
+  writer.zeros(3); // the second block's length and base, _CST
   writer.u16(C_STATE_NONE); // C2
   writer.u16(C_STATE_NONE); // C3
   writer.zeros(8); // flush size and stride, duty, alarms
@@ -182,7 +187,7 @@ function writeFadt(facs: u64, dsdt: u64): void {
   noAddress();
   noAddress();
   address(PM_TIMER_PORT, 32, 3);
-  noAddress();
+  address(GPE0_PORT, 8 * GPE0_SIZE, 1);
   noAddress();
   writer.end();
 }

@@ -1,4 +1,4 @@
-// The ACPI fixed hardware: PM1a events and control, and the power-management timer.
+// The ACPI fixed hardware: PM1a events and control, the power-management timer, and general-purpose events.
 //
 // Source: ACPI specification 6.5, "ACPI Register Model". ACPI mode is always on (SCI_EN reads as one and
 // there is no SMI command port). The timer is 32 bits wide; its overflow event is not raised.
@@ -11,13 +11,20 @@ import { endOff } from "../power";
 export const PM1_EVENT_PORT: u32 = 0x600;
 export const PM1_CONTROL_PORT: u32 = 0x604;
 export const PM_TIMER_PORT: u32 = 0x608;
-export const PM_PORTS: u32 = 12;
+export const GPE0_PORT: u32 = 0x60c;
+/** Bytes of its status and, behind it, of what is enabled. */
+export const GPE0_SIZE: u32 = 4;
+export const PM_PORTS: u32 = 16;
 /** Where the block may be besides: at any multiple of this. */
 export const PM_ALIGNMENT: u32 = 64;
 export const PM_TIMER_HZ: u64 = 3579545;
 
 /** SLP_TYP of S5, which the DSDT's _S5 names. */
 export const SLEEP_S5: u32 = 5;
+
+/** General-purpose events; the DSDT has a method for each. */
+export const GPE_GENERATION: u32 = 5;
+const GPE_BITS: u32 = 1 << GPE_GENERATION;
 
 const POWER_BUTTON: u32 = 1 << 8; // PM1 status and enable
 const STATUS_BITS: u32 = 0x8731;
@@ -29,6 +36,8 @@ class AcpiPm extends PortDevice {
   private status: u32 = 0;
   private enable: u32 = 0;
   private control: u32 = 0;
+  private events: u32 = 0; // general-purpose ones: status, and which are enabled
+  private eventsEnabled: u32 = 0;
 
   /** False: nothing in the VM has asked to be told of it. */
   pressPowerButton(): bool {
@@ -37,14 +46,21 @@ class AcpiPm extends PortDevice {
     return (this.enable & POWER_BUTTON) != 0;
   }
 
+  /** Raises a general-purpose event. */
+  raise(event: u32): void {
+    this.events |= 1 << event;
+    this.update();
+  }
+
   private update(): void {
-    setIrq(IRQ_SCI, (this.status & this.enable) != 0);
+    setIrq(IRQ_SCI, ((this.status & this.enable) | (this.events & this.eventsEnabled)) != 0);
   }
 
   // The block as it lies in port space, 32 bits at a time.
   private readBlock(block: u32): u32 {
     if (block == 0) return this.status | (this.enable << 16);
     if (block == 4) return this.control | SCI_EN;
+    if (block == 12) return this.events | (this.eventsEnabled << 16);
     return <u32>ticks(PM_TIMER_HZ);
   }
 
@@ -61,12 +77,20 @@ class AcpiPm extends PortDevice {
     const block = offset & 12;
     if (block == 0) this.writeEvents(value, mask);
     else if (block == 4) this.writeControl(value, mask);
+    else if (block == 12) this.writeGeneral(value, mask);
   }
 
   private writeEvents(value: u32, mask: u32): void {
     this.status &= ~(value & STATUS_BITS); // a one clears
     const enableMask = mask >> 16;
     this.enable = (this.enable & ~enableMask) | ((value >> 16) & enableMask & ENABLE_BITS);
+    this.update();
+  }
+
+  private writeGeneral(value: u32, mask: u32): void {
+    this.events &= ~value; // a one clears
+    const enableMask = mask >> 16;
+    this.eventsEnabled = (this.eventsEnabled & ~enableMask) | ((value >> 16) & GPE_BITS);
     this.update();
   }
 

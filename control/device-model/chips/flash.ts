@@ -94,14 +94,23 @@ export class Flash extends MmioDevice {
     this.mapped = memMap(CAP_VM, CAP_FLASH, this.base, 0, this.size / PAGE_SIZE, Right.READ) >= 0;
   }
 
+  /** The VM may be another one, which has nothing mapped yet. */
+  remap(): void {
+    if (!this.mapped) return;
+    this.unmap();
+    this.map();
+  }
+
+  private unmap(): void {
+    this.mapped = false;
+    memUnmap(CAP_VM, this.base, this.size / PAGE_SIZE);
+  }
+
   private show(what: Shows): void {
     this.shows = what;
     if (what == Shows.ARRAY) {
       if (!this.mapped) this.map();
-    } else if (this.mapped) {
-      this.mapped = false;
-      memUnmap(CAP_VM, this.base, this.size / PAGE_SIZE);
-    }
+    } else if (this.mapped) this.unmap();
   }
 
   private array(offset: u32, size: u32): u64 {

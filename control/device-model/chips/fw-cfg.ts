@@ -1,7 +1,7 @@
 // The firmware configuration device: named files and numbered items that firmware reads, by port or by DMA.
 //
 // Source: QEMU docs/specs/fw_cfg.rst. Everything that the DMA interface moves is big endian. A guest can
-// write nothing; what is beyond an item's end, or no item at all, reads as zeros.
+// write a file that is made for that, by DMA; what is beyond an item's end, or no item at all, reads as zeros.
 
 import { fillGuest, readGuestBytes, writeGuest, writeGuestBytes } from "../guest-memory";
 import { PortDevice } from "../port-bus";
@@ -46,11 +46,13 @@ class FwCfg extends PortDevice {
   private keys: StaticArray<u32> = new StaticArray<u32>(<i32>MAX_ITEMS);
   private starts: StaticArray<usize> = new StaticArray<usize>(<i32>MAX_ITEMS);
   private lengths: StaticArray<u32> = new StaticArray<u32>(<i32>MAX_ITEMS);
+  private writable: i32 = -1; // an item, if there is one
   private items: u32 = 0;
   private files: u32 = 0;
   private values: u32 = 0;
   // What is selected, and how far it has been read.
   private start: usize = 0;
+  private mayWrite: bool = false;
   private length: u32 = 0;
   private offset: u32 = 0;
   private dmaHigh: u32 = 0;
@@ -91,6 +93,13 @@ class FwCfg extends PortDevice {
     this.lengths[2] = 4 + this.files * ENTRY;
   }
 
+  /** The one file that the guest writes. */
+  addWritableFile(name: string, start: usize, length: u32): void {
+    assert(this.writable < 0, "fw_cfg: a second file to be written");
+    this.writable = <i32>this.items;
+    this.addFile(name, start, length);
+  }
+
   /** A file that is a number of 8 bytes. */
   addNumberFile(name: string, value: u64): void {
     assert(this.values < MAX_NUMBERS, "fw_cfg: too many numbers");
@@ -102,10 +111,12 @@ class FwCfg extends PortDevice {
   private select(key: u32): void {
     this.offset = 0;
     this.length = 0;
+    this.mayWrite = false;
     for (let i: u32 = 0; i < this.items; i++) {
       if (this.keys[i] != key) continue;
       this.start = this.starts[i];
       this.length = this.lengths[i];
+      this.mayWrite = <i32>i == this.writable;
     }
   }
 
@@ -136,9 +147,17 @@ class FwCfg extends PortDevice {
     const address = bswap(load<u64>(descriptor, 8));
     if (control & SELECT) this.select(control >> 16);
     if (control & READ) return this.move(address, length) ? 0 : ERROR;
-    if (control & WRITE) return length > 0 ? ERROR : 0;
+    if (control & WRITE) return this.take(address, length) ? 0 : ERROR;
     if (control & SKIP) this.offset += min(length, this.length - this.offset);
     return 0;
+  }
+
+  private take(address: u64, length: u32): bool {
+    if (length == 0) return true;
+    if (!this.mayWrite || length > this.length - this.offset) return false;
+    if (!readGuestBytes(this.start + this.offset, address, length)) return false;
+    this.offset += length;
+    return true;
   }
 
   private move(address: u64, length: u32): bool {

@@ -1,6 +1,6 @@
 // The MC146818 real-time clock and its 114 bytes of CMOS memory, behind ports 0x70 and 0x71.
 //
-// Source: Motorola MC146818A datasheet. The time is wall-clock time at the VM's start plus guest time,
+// Source: Motorola MC146818A datasheet. The time is wall-clock time at guest time 0 plus guest time,
 // plus what the guest has set. While an interrupt is enabled, a timer comes at its rate or each second;
 // else nothing ticks: that a second or a period has passed is worked out when register C is read. An alarm that
 // may not interrupt is not seen there.
@@ -64,7 +64,8 @@ class RtcTimer extends TimerClient {
 class Rtc extends PortDevice {
   private memory: StaticArray<u8> = new StaticArray<u8>(128);
   private index: u32 = 0;
-  private start: i64 = 0; // unix time at guest time 0
+  private origin: i64 = 0; // unix time at guest time 0
+  private start: i64 = 0; // the same, as the guest has set it
   // The time in fields, as look() finds it. While HOLD is set they stand still, and are what was written to them.
   private second: i64 = 0; // of the day
   private day: i64 = 1;
@@ -77,9 +78,17 @@ class Rtc extends PortDevice {
   private nextPeriod: u64 = 0;
 
   init(wallClock: u64): void {
-    this.start = <i64>wallClock;
+    this.origin = <i64>wallClock;
+    this.start = this.origin;
     this.memory[REG_A] = 0x26;
     this.memory[REG_B] = <u8>HOURS_24;
+  }
+
+  /** It is this late, whatever guest time says; what the guest has set stays added to it. */
+  setWallClock(wallClock: u64): void {
+    const origin = <i64>wallClock - <i64>ticks(1);
+    this.start += origin - this.origin;
+    this.origin = origin;
   }
 
   /** Tells firmware of the machine, as a PC's set-up would have. */
@@ -102,7 +111,7 @@ class Rtc extends PortDevice {
 
   /** Unix time at guest time 0. */
   atStart(): i64 {
-    return this.start;
+    return this.origin;
   }
 
   // What the registers say now.

@@ -62,11 +62,16 @@ export function loadFirmware(config: Config): bool {
   return enterReset();
 }
 
+/** The chip around the flash memory, if there is some. */
+export let flash: Flash | null = null;
+
 // Flash memory that has never been used gets what the image has there, mapped where a kernel would be.
 function addFlash(config: Config): void {
   if (config.flashFresh) fillFlash(KERNEL_GPA);
   const base = HIGH_MEMORY - config.firmwareSize;
-  claimMmio(new Flash(base, <u32>config.flashSize), base, <u32>config.flashSize);
+  const chip = new Flash(base, <u32>config.flashSize);
+  flash = chip;
+  claimMmio(chip, base, <u32>config.flashSize);
 }
 
 /** What test suites ask for too, that start without firmware. */

@@ -8,6 +8,7 @@ import {
   BOOT_MULTIBOOT2,
   BOOT_PVH,
 } from "../../protocol/schema";
+import { startGeneration, writeGeneration } from "../generation";
 import { MEMORY_MAX } from "../../lib/pc-memory";
 import { Config } from "../control-link";
 import { isElf, parseElf } from "./elf";
@@ -29,9 +30,11 @@ const MEMORY_MIN: u64 = 0x200000;
 /** True: the VM is ready to run. False: it was refused, and the control domain told why. */
 export function loadVm(config: Config): bool {
   startEntry(config.tscHz);
+  startGeneration(config.generation);
   if (config.firmwareSize > 0) return loadFirmware(config);
   describeSize(config);
   writeSmbios(config.name);
+  writeGeneration();
   setImage(config.kernelSize);
   nameImage(config.kernel);
   if (!checkMemory(config.memory)) return false;

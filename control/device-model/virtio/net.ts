@@ -149,7 +149,7 @@ export class Net extends VirtioDevice {
   /** address: first byte lowest. */
   constructor(
     private readonly cable: Cable,
-    private readonly address: u64,
+    private address: u64,
     private readonly maxPairs: u32,
   ) {
     super(
@@ -218,9 +218,32 @@ export class Net extends VirtioDevice {
     this.setUp(isUp);
     if (!isUp) this.cable.drop();
     this.cutAt = 0;
-    const announce = isUp && this.has(FEATURE_ANNOUNCE) ? STATUS_ANNOUNCE : 0;
-    this.setConfig(STATUS, 2, isUp ? STATUS_UP | announce : 0);
+    this.announce();
+  }
+
+  /** Says how the link is. If it is up, the driver announces itself to the network. */
+  announce(): void {
+    const announce = this.isUp && this.has(FEATURE_ANNOUNCE) ? STATUS_ANNOUNCE : 0;
+    this.setConfig(STATUS, 2, this.isUp ? STATUS_UP | announce : 0);
     if (this.has(FEATURE_STATUS)) this.transport!.configChanged();
+  }
+
+  /** The VM goes on from a snapshot: on another cable, or on the same where others have been. */
+  rejoin(): void {
+    this.cable.change();
+    this.cutAt = 0;
+    this.announce();
+    this.onSignal();
+  }
+
+  /**
+   * It has another address from now on, which its configuration says. Frames come to the one before until its driver
+   * begins anew: drivers look at the address only then.
+   */
+  setAddress(address: u64): void {
+    this.address = address;
+    this.setConfig(MAC, 6, address);
+    this.transport!.configChanged();
   }
 
   /** The other side has done something. */

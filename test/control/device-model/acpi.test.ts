@@ -53,6 +53,9 @@ test("the FADT names the fixed hardware that the model has", () => {
   assert.is(fadt.readUInt32LE(56), 0x600);
   assert.is(fadt.readUInt32LE(64), 0x604);
   assert.is(fadt.readUInt32LE(76), 0x608);
+  assert.is(fadt.readUInt32LE(80), 0x60c);
+  assert.equal([fadt[92], fadt[93], fadt[94]], [4, 0, 0]);
+  assert.equal([...fadt.subarray(220, 232)], [1, 32, 0, 1, 0x0c, 6, 0, 0, 0, 0, 0, 0]);
   const flags = fadt.readUInt32LE(112);
   assert.is(flags & (1 << 4), 0); // a fixed power button
   assert.ok(flags & (1 << 10)); // a reset register
@@ -96,6 +99,13 @@ test("the DSDT has _S5 and the serial port", () => {
   assert.ok(dsdt.includes("_S5_\x12\x4b\x00\x04\x0a\x05\x0a\x05\x0a\x00\x0a\x00"));
   assert.ok(dsdt.includes("COM1\x08_HID\x0c\x41\xd0\x05\x01"));
   assert.ok(dsdt.includes("\x47\x01\xf8\x03\xf8\x03\x01\x08\x22\x10\x00\x79\x00"));
+});
+
+test("the DSDT has the generation ID, and a method for its event", () => {
+  const dsdt = (parse(new Rig()).byName.get("DSDT") as Buffer).toString("latin1");
+  assert.ok(dsdt.includes("VGEN\x08_HID\x0dPLIN0001\0\x08_CID\x0dVM_Gen_Counter\0"));
+  assert.ok(dsdt.includes("ADDR\x12\x4a\x00\x02\x0c\x00\x10\x0f\x00\x0a\x00"));
+  assert.ok(dsdt.includes("\\_GPE\x14\x44\x01_E05\x00\x86\\\x2e_SB_VGEN\x0a\x80"));
 });
 
 test.run();

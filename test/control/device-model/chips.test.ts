@@ -264,6 +264,25 @@ test("the power button sets its status and raises SCI if it is enabled", () => {
   assert.equal(rig.events(), []);
 });
 
+test("a general-purpose event raises SCI if it is enabled, beside the power button", () => {
+  const rig = new Rig();
+  rig.ioapic(9, 0x49, 0x8000);
+  const generation = Buffer.alloc(16, 1);
+  assert.is(rig.in(0x60c, 4), 0);
+  rig.command({ t: "reborn", generation });
+  assert.is(rig.in(0x60c, 2), 0x20);
+  assert.is(rig.msis.length, 0);
+  rig.out(0x60e, 0xffff, 2);
+  assert.is(rig.in(0x60e, 2), 0x20);
+  assert.is(rig.msis.length, 1);
+  rig.out(0x60c, 0x20); // a one clears
+  assert.is(rig.in(0x60c), 0);
+  rig.out(0x602, 0x100, 2);
+  rig.command({ t: "powerbutton" });
+  rig.out(0x60e, 0);
+  assert.equal([rig.in(0x60f), rig.in(0x602, 2), rig.in(0x600, 2)], [0, 0x100, 0x100]);
+});
+
 test("a debug exit ends the VM with its code, where the specification has one", () => {
   const plain = new Rig();
   plain.events();

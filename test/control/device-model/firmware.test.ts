@@ -243,6 +243,12 @@ function link(rig: Rig): { memory: Buffer; at: Map<string, number> } {
       const target = at.get(name(command + 60)) ?? -1;
       const size = script[command + 120] ?? 0;
       memory.writeUIntLE(memory.readUIntLE(where, Math.min(size, 6)) + target, where, Math.min(size, 6));
+    } else if (u32(0) === 4) {
+      const address = (at.get(name(command + 60)) ?? 0) + u32(120);
+      const target = files(rig).get(first);
+      assert.equal([u32(116), script[command + 124], target?.size], [0, 8, 8]);
+      rig.memory.writeBigUInt64LE(BigInt(address), 0x8000);
+      assert.is(dma(rig, ((target?.key ?? 0) << 16) | SELECT | WRITE, 8, 0x8000n), 0);
     } else {
       assert.is(u32(0), 3);
       const sum = memory.subarray(start + u32(64), start + u32(64) + u32(68)).reduce((a, b) => a + b, 0);
@@ -279,6 +285,50 @@ test("firmware can place the ACPI tables, and all checksums are right", () => {
     assert.is(facs % 64, 0);
   }
   assert.equal(found, ["XSDT", "FACP", "DSDT", "APIC"]);
+});
+
+test("firmware says where it has put the generation ID, and there it changes", () => {
+  const first = Buffer.from("0123456789abcdef");
+  const rig = boot({ generation: first });
+  const { memory, at } = link(rig);
+  const found = (at.get("etc/vmgenid_guid") ?? 0) + 40;
+  assert.is((found - 40) % 4096, 0);
+  assert.equal(memory.subarray(found, found + 16), first);
+  const address = memory.indexOf("ADDR") + 9; // behind the package's head
+  assert.is(memory.readUInt32LE(address), found);
+  const generation = Buffer.alloc(16, 0xe1);
+  rig.command({ t: "reborn", name: "b", generation, wallClock: 0, addresses: [], clone: true });
+  assert.equal(rig.memory.subarray(found, found + 16), generation);
+  assert.is(rig.memory.indexOf("Virtual machine"), -1, "the tables are the firmware's");
+  assert.equal(file(rig, "etc/vmgenid_guid").subarray(40), generation);
+});
+
+test("before firmware has said where the generation ID is, it changes in the file", () => {
+  const rig = boot();
+  const before = Buffer.from(rig.memory);
+  rig.command({ t: "reborn", generation: Buffer.alloc(16, 0xe1) });
+  assert.ok(before.equals(rig.memory));
+  assert.equal(file(rig, "etc/vmgenid_guid").subarray(40), Buffer.alloc(16, 0xe1));
+});
+
+test("hostile: the generation ID is said to be where there is no memory; the file is written wrongly", () => {
+  const rig = boot();
+  const key = (name: string): number => ((files(rig).get(name)?.key ?? 0) << 16) | SELECT | WRITE;
+  const address = key("etc/vmgenid_addr");
+  for (const place of [1n, BigInt(64 * MIB - 15), 0xe0000000n, 0xfffffffffffffff8n]) {
+    rig.memory.writeBigUInt64LE(place, 0x8000);
+    assert.is(dma(rig, address, 8, 0x8000n), 0);
+    rig.command({ t: "reborn", generation: Buffer.alloc(16, 0xe1) });
+  }
+  assert.equal(rig.memory.subarray(0, 18), Buffer.from([0, ...Array<number>(16).fill(0xe1), 0]));
+  assert.is(rig.memory.at(-1), 0);
+  assert.is(dma(rig, address, 9, 0x8000n), ERROR);
+  assert.is(dma(rig, address, 8, BigInt(64 * MIB - 7)), ERROR);
+  assert.is(dma(rig, address, 4, 0x8000n), 0);
+  assert.is(dma(rig, WRITE, 5, 0x8000n), ERROR);
+  assert.is(dma(rig, WRITE, 4, 0x8000n), 0);
+  assert.is(dma(rig, WRITE, 1, 0x8000n), ERROR);
+  assert.is(dma(rig, key("etc/vmgenid_guid"), 16, 0x8000n), ERROR);
 });
 
 test("the chip set is an i440FX with PIIX3 and PIIX4", () => {

@@ -61,6 +61,19 @@ test("the array is mapped, to be read only, while the chip shows it", () => {
   assert.is(rig.flashChanges, 1 + 2 * 5);
 });
 
+test("a VM that goes on from a snapshot gets the array mapped again, if the chip shows it", () => {
+  const rig = boot();
+  const born = { t: "reborn", generation: Buffer.alloc(16, 1) };
+  for (const mapped of [rig.flashMapped, null]) {
+    rig.flashMapped = mapped;
+    rig.command(born);
+    assert.is(rig.flashMapped?.gpa, BigInt(BASE));
+  }
+  write(rig, 5, 0x70);
+  rig.command(born);
+  assert.is(rig.flashMapped, null);
+});
+
 test("what OVMF does to find out that there is a chip", () => {
   const rig = boot();
   write(rig, 0, 0x50);

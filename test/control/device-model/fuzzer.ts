@@ -24,7 +24,7 @@ const BUFFERS = 0x340000;
 
 const PORTS = [
   0x20, 0x21, 0xa0, 0xa1, 0x40, 0x42, 0x43, 0x60, 0x61, 0x64, 0x70, 0x71, 0x90, 0x92, 0x3f8, 0x3f9, 0x3fc, 0x402,
-  0x4d0, 0x510, 0x511, 0x514, 0x518, 0x600, 0x604, 0x608, 0xae00, 0xafe0, 0xcf8, 0xcf9, 0xcfc, 0xf4, 0xfff8,
+  0x4d0, 0x510, 0x511, 0x514, 0x518, 0x600, 0x604, 0x608, 0x60c, 0xae00, 0xafe0, 0xcf8, 0xcf9, 0xcfc, 0xf4, 0xfff8,
 ]; // prettier-ignore
 const PLACES = [
   0xfec00000, 0xfec00010, 0xfed00000, 0xfee00000, 0xd0000000, 0xd0008000, 0xe0000000, 0xfebffff8, 0xfffffff8,
@@ -474,9 +474,14 @@ export class Fuzzer {
         return rig.type("some input\r".repeat(this.random(20)));
       case 3:
         return rig.command({
-          t: this.pick(["powerbutton", "run", "?", "quiesce", ""]),
+          t: this.pick(["powerbutton", "run", "?", "quiesce", "", "reborn", "reborn"]),
           n: this.random(9),
           queue: this.random(70),
+          name: "x".repeat(this.random(80)),
+          generation: Buffer.alloc(this.chance(8) ? this.random(40) : 16, this.random(256)),
+          wallClock: BigInt.asUintN(64, this.value64()),
+          addresses: Array.from({ length: this.random(6) }, () => this.random(1 << 30)),
+          clone: this.chance(2),
         });
       case 4:
         return rig.scribble(

@@ -457,6 +457,86 @@ test("a driver is asked to announce itself when the link comes up", () => {
   assert.is(a.status, 1);
 });
 
+test("a VM that goes on from a snapshot announces itself; a clone's card has another address, for the next driver", () => {
+  const features = F.STATUS | F.ANNOUNCE | F.CTRL | F.CTRL_RX | F.MAC;
+  const { pair, a, b } = cards({ features });
+  const to = (address: number[]): Buffer => Buffer.from([...address, ...frame(60).subarray(6)]);
+  const received = (): number => {
+    pair.settle();
+    return b.receive().length;
+  };
+  const born = { t: "reborn", generation: Buffer.alloc(16, 7), addresses: [0x0708090a0b0en] };
+  const before = [0xa2, 0, 0, 0, 0, 2];
+  const after = [0x0e, 0x0b, 0x0a, 0x09, 0x08, 0x07];
+  const address = (): number[] => [...Array(6).keys()].map((n) => b.driver.get(0x2000 + n, 1));
+  assert.equal(address(), before);
+  assert.is(b.command(0, 0, Buffer.from([0])), 0); // not promiscuous
+  assert.is(b.command(3, 0), 0);
+  assert.is(b.status, 1);
+  const count = b.driver.get(0x15, 1);
+  b.rig.command(born);
+  assert.is(b.status, 3);
+  assert.equal(address(), before);
+  assert.ok(b.driver.get(0x15, 1) !== count, "the configuration has changed");
+  b.rig.command({ ...born, clone: true });
+  assert.equal(address(), after);
+  a.send(to(before));
+  assert.is(received(), 1, "its driver goes on with the address that it knows");
+  a.send(to(after));
+  assert.is(received(), 0);
+  b.driver.set(0x14, 1, 0);
+  b.start();
+  pair.settle();
+  assert.is(b.command(0, 0, Buffer.from([0])), 0);
+  assert.equal(address(), after);
+  a.send(to(before));
+  assert.is(received(), 0);
+  a.send(to(after));
+  assert.is(received(), 1);
+});
+
+test("a VM that goes on from a snapshot goes on on another cable", () => {
+  const { pair, a, b } = cards({ features: F.STATUS });
+  const born = { t: "reborn", generation: Buffer.alloc(16, 7), clone: true };
+  const flows = (seed: number): void => {
+    a.send(frame(60, seed));
+    b.send(frame(70, seed));
+    pair.settle();
+    for (const [card, length] of [
+      [a, 70],
+      [b, 60],
+    ] as const)
+      assert.equal(
+        card.receive().map((got) => got.frame),
+        [frame(length, seed)],
+      );
+  };
+  for (let n = 0; n < 5; n++) flows(n);
+  // One of them: the control domain has said that its side is gone.
+  pair.cable.fill(0, 64, 128);
+  a.rig.signalCable(0);
+  pair.settle();
+  assert.is(a.status, 0);
+  b.rig.command(born);
+  pair.settle();
+  assert.equal([a.status, b.status], [1, 1]);
+  flows(7);
+  // Both, on a new one.
+  pair.cable.fill(0);
+  a.rig.command(born);
+  pair.settle();
+  assert.is(a.status, 0);
+  b.rig.command(born);
+  pair.settle();
+  assert.equal([a.status, b.status], [1, 1]);
+  flows(8);
+  // A card whose driver is not there stays unplugged.
+  b.driver.set(0x14, 1, 0);
+  b.rig.command(born);
+  pair.settle();
+  assert.is(a.status, 0);
+});
+
 test("a peer that is gone, and comes back", () => {
   const { pair, a, b } = cards({ features: F.STATUS });
   b.send(frame(60, 1)); // sent, and not read yet

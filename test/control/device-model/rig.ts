@@ -95,6 +95,8 @@ export interface Options {
   /** "split": packed rings are not offered. */
   rings?: string;
   rawConfig?: Uint8Array;
+  /** Its first generation ID, if not any. */
+  generation?: Uint8Array;
   vcpus?: number;
   /** Width of its physical addresses; 52 if not given. */
   physicalBits?: number;
@@ -255,6 +257,7 @@ export class Rig {
         flashSize: options.flash ?? 0,
         flashFresh: options.flashHolds === undefined,
         wallClock: WALL_CLOCK,
+        ...(options.generation ? { generation: options.generation } : {}),
         tscHz: Number(TSC_HZ),
         physicalBits: options.physicalBits ?? 52,
         console: options.console ?? "serial",
@@ -405,7 +408,8 @@ export class Rig {
         this.flashChanges++;
         break;
       case Hypercall.MEM_UNMAP:
-        if (Number(a) !== CAP_VM || b !== this.flashMapped?.gpa || c !== this.flashMapped.pages)
+        if (this.flashMapped === null) return -BigInt(Status.BAD_ARGUMENT);
+        if (Number(a) !== CAP_VM || b !== this.flashMapped.gpa || c !== this.flashMapped.pages)
           throw new Trap(`${c} pages at ${b} of slot ${a} are unmapped`);
         this.flashMapped = null;
         this.flashChanges++;

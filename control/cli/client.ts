@@ -385,6 +385,14 @@ export class Client {
     await this.change(schema.OP_TEST_TRAP_MODEL, { vm });
   }
 
+  /** Tells a VM that it goes on from a snapshot; numbers are of 64 bits. */
+  async reborn(
+    vm: string,
+    as: { name: string; generation: Uint8Array; wallClock: bigint; addresses?: bigint[]; clone: boolean },
+  ): Promise<void> {
+    await this.change(schema.OP_TEST_REBORN, { vm, ...as });
+  }
+
   private query(op: string, fields: Message = {}): Promise<unknown> {
     return this.line.request(op, fields, { timeout: this.timeout });
   }

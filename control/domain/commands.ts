@@ -54,6 +54,7 @@ import {
   OP_TENANTS,
   OP_TOP,
   OP_IMAGE_PUT,
+  OP_TEST_REBORN,
   OP_TEST_TRAP,
   OP_TEST_TRAP_MODEL,
   OP_UPGRADE,
@@ -91,6 +92,7 @@ import {
   vmResume,
   vmStart,
   vmStop,
+  vmReborn,
   vmTrapModel,
 } from "./vm-actions";
 import { vmFind, vmNames, vmsAll } from "./vms";
@@ -313,6 +315,7 @@ const table: Command[] = [
   new Command(OP_TEST_TRAP_MODEL, "", Words.VM, "", "", (request: Value): Outcome =>
     act(request, vmTrapModel),
   ),
+  new Command(OP_TEST_REBORN, "", Words.VM, "", "", reborn),
 ];
 
 /** All commands; those without a name are for programs only. */
@@ -353,6 +356,14 @@ function guardOf(vm: Vm, verb: string, request: Value): Fault | null {
   const next = verb + " " + vm.name + " --force --protected";
   policyDenied(vm.spec.tenant, DENIED_PROTECTED, vm.name, verb + " of a protected VM");
   return new Fault(ErrorCode.DENIED, "VM " + quoted(vm.name) + " is protected", vm.name, next);
+}
+
+function reborn(request: Value): Outcome {
+  const name = request.getText(FIELD_VM);
+  const vm = vmFind(name);
+  if (vm == null) return Outcome.fail(noSuchVm(name));
+  const fault = vmReborn(vm, request);
+  return fault != null ? Outcome.fail(fault) : rowOf(vm);
 }
 
 function act(request: Value, action: (vm: Vm) => Fault | null, ends: bool = false): Outcome {

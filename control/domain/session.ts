@@ -36,6 +36,7 @@ import {
   OP_CONSOLE_WRITE,
   OP_EVENTS_WATCH,
   OP_HELLO,
+  OP_TEST_REBORN,
   OP_TEST_TRAP_MODEL,
   OP_PORT_ATTACH,
   OP_PORT_DETACH,
@@ -196,7 +197,7 @@ function remember(id: u64, op: string, reply: Value): void {
 
 /** Whether doing it twice differs from doing it once. */
 function isChange(op: string): bool {
-  return isCommand(op) || op == OP_CONSOLE_WRITE || op == OP_TEST_TRAP_MODEL;
+  return isCommand(op) || op == OP_CONSOLE_WRITE || op == OP_TEST_TRAP_MODEL || op == OP_TEST_REBORN;
 }
 
 /** A change that is asked for again, and whose first request may have been done by a predecessor. */

@@ -20,11 +20,17 @@ import {
   EVENT_VM_RESET,
   EVENT_VM_REMOVED,
   EVENT_VM_FAILED,
+  FIELD_GENERATION,
+  FIELD_NAME,
   LINK_T,
+  LINK_ADDRESSES,
   LINK_BALLOON,
+  LINK_CLONE,
   LINK_POWER_BUTTON,
+  LINK_REBORN,
   LINK_TRAP,
   LINK_VALUE,
+  LINK_WALL_CLOCK,
   REASON_PRESSED,
 } from "../protocol/schema";
 import { admitNew } from "../protocol/admission";
@@ -270,4 +276,16 @@ function sendMessage(vm: Vm, content: Value): bool {
 export function vmTrapModel(vm: Vm): Fault | null {
   if (vm.ended) return wrongState(vm, "running", "start " + vm.name);
   return vmSend(vm, LINK_TRAP) ? null : refused(vm, "signal");
+}
+
+/** Tells a VM that it goes on from a snapshot, in the words of `request`, for tests. */
+export function vmReborn(vm: Vm, request: Value): Fault | null {
+  if (vm.ended) return wrongState(vm, "running", "start " + vm.name);
+  const fields = [FIELD_NAME, FIELD_GENERATION, LINK_WALL_CLOCK, LINK_ADDRESSES, LINK_CLONE];
+  const content = Value.map().putText(LINK_T, LINK_REBORN);
+  for (let i = 0; i < fields.length; i++) {
+    const value = request.get(fields[i]);
+    if (value != null) content.put(fields[i], value);
+  }
+  return sendMessage(vm, content) ? null : refused(vm, "signal");
 }

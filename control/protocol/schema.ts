@@ -135,6 +135,7 @@ export const OP_SNAPSHOT_WRITE: string = "snapshot.write";
 export const OP_SNAPSHOT_END: string = "snapshot.end";
 export const OP_TEST_TRAP: string = "test.trap";
 export const OP_TEST_TRAP_MODEL: string = "test.trapModel";
+export const OP_TEST_REBORN: string = "test.reborn";
 
 /* Pushes: the `ev` of a message that answers no request. */
 /** The answer to an empty frame. */

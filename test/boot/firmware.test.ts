@@ -31,6 +31,17 @@ async function checkLinux(): Promise<void> {
   await host.type(VM, "cat /sys/class/dmi/id/product_*", `${VM}\\s+[0-9a-f-]{36}\\s`);
 }
 
+/** The firmware has put the generation ID into memory and has told Linux where; its event arrives. */
+async function checkGeneration(): Promise<void> {
+  const dump = `hexdump -v -e '1/1 "%02x"' /sys/firmware/acpi/tables/DSDT`;
+  const address = "s/.*41444452124a00020c(..)(..)(..)(..)0a00.*/0x\\\\4\\\\3\\\\2\\\\1/";
+  await host.type(VM, `echo at $(${dump} | sed -E '${address}')`, "^at 0x0[0-9a-f]{4}028");
+  const generation = Buffer.alloc(16, 0x5e);
+  await host.client.reborn(VM, { name: VM, generation, wallClock: 0n, clone: false });
+  const event = "/sys/firmware/acpi/interrupts/gpe05";
+  await host.type(VM, `until grep '^ *1 ' ${event}; do usleep 100000; done`, "^ +1 +EN +enabled");
+}
+
 async function expect(...lines: string[]): Promise<void> {
   const steps = lines.flatMap((line) => ["--expect", line]);
   await host.ok("console", VM, ...steps, "--timeout", "170s");
@@ -46,6 +57,7 @@ test("SeaBIOS starts both vCPUs and finds the disk; its GRUB boots Linux", async
     `${VM} is up`,
   );
   await checkLinux();
+  await checkGeneration();
   await host.ok("rm", VM, "--force");
 });
 
@@ -58,6 +70,7 @@ if (emulated) console.log("skipped: OVMF ends QEMU's emulator: it writes CR8 whi
   await expect("BdsDxe: starting", "GRUB on efi", `${VM} is up`);
   await host.type(VM, "dmesg | grep -c 'efi: EFI v2'", "^1");
   await checkLinux();
+  await checkGeneration();
   await host.ok("rm", VM, "--force");
 });
 

@@ -136,6 +136,23 @@ test("a third card on the network is refused", async () => {
   );
 });
 
+test("a clone's card has another address when its driver begins anew; until then all goes on", async () => {
+  const before = (await card(ANNA)).framesIn!;
+  const addresses = [0x0504030201fan];
+  const as = { name: "clone", generation: Buffer.alloc(16, 1), wallClock: 0n, addresses, clone: true };
+  await host.client.reborn(OTTO, as);
+  // It announces itself to its network.
+  for (let n = 0; (await card(ANNA)).framesIn === before; n++) assert.ok(n < 100, "no announcement");
+  await host.type(OTTO, `ping -c 3 ${ADDRESS[ANNA]}`, "3 packets received, 0% packet loss");
+  await host.type(OTTO, "cat /sys/class/net/eth0/address", `^${(await card(OTTO)).mac}`);
+  const driver = "cd /sys/bus/virtio/drivers/virtio_net; card=$(echo virtio*)";
+  await host.type(OTTO, `(${driver}; echo $card >unbind; echo $card >bind); echo bou''nd`, "^bound");
+  await host.type(OTTO, "cat /sys/class/net/eth0/address", "^fa:01:02:03:04:05");
+  await configure(OTTO);
+  await waitCarrier(ANNA, "1");
+  await host.type(OTTO, `ping -c 3 ${ADDRESS[ANNA]}`, "3 packets received, 0% packet loss");
+});
+
 test("the link is down while the other VM is not there, and comes back with it", async () => {
   // It listens to its power button, and switches itself off.
   await host.ok("stop", OTTO, "--wait", "--timeout", "170s");

@@ -172,6 +172,7 @@ export function onEvents(bits: u64): void {
     if (what == "run") vcpuStart(CAP_VCPU);
     else if (what == "powerbutton") send(open(ignoresButton ? "unheard" : "off", 1));
     else if (what == "trap") assert(false, "told to trap");
+    else if (what == "reborn" && whole.find("name")) print("reborn as " + whole.text() + "\r\n");
     else if (what == "balloon" && whole.find("value")) print("balloon " + whole.uint().toString() + "\r\n");
     length = link.commands.receive(bytes, 4096);
   }

@@ -122,6 +122,22 @@ test("a device model that traps ends its VM, with its words, and nothing else", 
   assert.is(rig.ok("start", { vm: "a" })["state"], "starting");
 });
 
+test("test.reborn reaches the device model of a VM that runs", () => {
+  const rig = new Rig();
+  const as = {
+    name: "other",
+    generation: Buffer.alloc(16, 1),
+    wallClock: 1n,
+    addresses: [2n ** 40n],
+    clone: true,
+  };
+  rig.ok("test.reborn", { vm: "a", ...as });
+  rig.ok("console.attach", { vm: "a" });
+  assert.match(rig.consoleText("a"), /reborn as other/);
+  rig.ok("stop", { vm: "a", force: true });
+  assert.throws(() => rig.ok("test.reborn", { vm: "a", ...as }), /must be running|not running|stopped/);
+});
+
 test("a VM's domain that fails ends the VM", () => {
   const rig = new Rig();
   rig.kernel.fail(rig.kernel.domain("vm/a", Role.VM), Failure.ENTRY, 33, "entry failed");

@@ -11,8 +11,8 @@ import { Kind, Value } from "./value";
 const CRC_SIZE: u32 = 4;
 const MAX_WAITING = 64;
 
-const payload: usize = memory.data(4352, 16);
-const encoded: usize = memory.data(4352, 16);
+const payload: usize = memory.data(4864, 16);
+const encoded: usize = memory.data(4864, 16);
 
 /** The document of a frame's content; null when it is damaged. */
 export function frameDecode(at: usize, length: u32): Value | null {

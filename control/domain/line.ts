@@ -17,7 +17,7 @@ export abstract class Source {
 }
 
 /** A piece is a whole frame with its delimiters, at most. */
-const MAX_PIECE: u32 = 4300;
+const MAX_PIECE: u32 = 4864;
 /** With this much queued, sources are not asked: what is typed is answered soon. */
 const LOW_WATER: u32 = 512;
 
@@ -25,7 +25,7 @@ const sources: Source[] = [];
 let turn: i32 = 0;
 let bulkTurn: bool = false;
 
-const frame: usize = memory.data(4200, 16);
+const frame: usize = memory.data(4736, 16); /* Protocol.MAX_FRAME */
 let frameLength: u32 = 0;
 let inFrame: bool = false;
 /** The last 0x00 ended something bad: it may have been the beginning of a frame. */

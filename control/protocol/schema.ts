@@ -9,10 +9,14 @@
 /** Sizes and versions of the framed protocol. */
 export const enum Protocol {
   VERSION = 1,
-  /** Bytes of a frame's CBOR payload, at most. */
-  MAX_PAYLOAD = 4096,
+  /** Version of a snapshot's document. */
+  SNAPSHOT_FORMAT = 1,
+  /** Pages of which one request asks the hashes, at most. */
+  MAX_HASHES = 64,
+  /** Bytes of a frame's CBOR payload, at most: a page of memory, and what is said of it. */
+  MAX_PAYLOAD = 4608,
   /** Bytes after which a frame without an end is given up. */
-  MAX_FRAME = 4200,
+  MAX_FRAME = 4736,
   /** Milliseconds of silence after which an unfinished frame is given up. */
   FRAME_TIMEOUT_MS = 2000,
   /** Nesting of a CBOR item, at most. */
@@ -53,6 +57,9 @@ export const enum Specification {
   /** Named ports beside the console. */
   MAX_PORTS = 4,
   MAX_TENANTS = 16,
+  MAX_SNAPSHOTS = 64,
+  /** Bytes of a snapshot's note. */
+  MAX_NOTE = 100,
   MAX_TAGS = 8,
   /** Bytes of a whole host specification. */
   MAX_SIZE = 65536,
@@ -114,6 +121,18 @@ export const OP_UPGRADE: string = "upgrade";
 export const OP_HARDWARE_MITIGATIONS: string = "hardware.mitigations";
 export const OP_RULES: string = "rules";
 export const OP_POLICY: string = "policy";
+export const OP_SNAPSHOT_CREATE: string = "snapshot.create";
+export const OP_SNAPSHOT_LS: string = "snapshot.ls";
+export const OP_SNAPSHOT_SHOW: string = "snapshot.show";
+export const OP_SNAPSHOT_RESTORE: string = "snapshot.restore";
+export const OP_SNAPSHOT_CLONE: string = "snapshot.clone";
+export const OP_SNAPSHOT_RM: string = "snapshot.rm";
+export const OP_SNAPSHOT_PAGES: string = "snapshot.pages";
+export const OP_SNAPSHOT_HASH: string = "snapshot.hash";
+export const OP_SNAPSHOT_READ: string = "snapshot.read";
+export const OP_SNAPSHOT_BEGIN: string = "snapshot.begin";
+export const OP_SNAPSHOT_WRITE: string = "snapshot.write";
+export const OP_SNAPSHOT_END: string = "snapshot.end";
 export const OP_TEST_TRAP: string = "test.trap";
 export const OP_TEST_TRAP_MODEL: string = "test.trapModel";
 
@@ -334,6 +353,46 @@ export const FIELD_PAUSE_US: string = "pauseUs";
 /** In the stash: the version of the oldest reader. */
 export const FIELD_NEEDS: string = "needs";
 
+/* Snapshots. */
+export const FIELD_SNAPSHOTS: string = "snapshots";
+export const FIELD_NOTE: string = "note";
+/** The VM runs on without the promise that each of its pages finds memory when it writes. */
+export const FIELD_OVERCOMMIT: string = "overcommit";
+export const FIELD_PAUSED: string = "paused";
+/** Unix seconds. */
+export const FIELD_CREATED: string = "created";
+/** Bytes that a snapshot alone holds, or will when all that share them have written. */
+export const FIELD_OWN: string = "own";
+export const FIELD_BASE: string = "base";
+export const FIELD_PAGE: string = "page";
+export const FIELD_PAGES: string = "pages";
+export const FIELD_COUNT: string = "count";
+export const FIELD_RANGES: string = "ranges";
+export const FIELD_HASHES: string = "hashes";
+export const FIELD_DOCUMENT: string = "document";
+export const FIELD_FORMAT: string = "format";
+export const FIELD_TSC_HZ: string = "tscHz";
+export const FIELD_ABI: string = "abi";
+export const FIELD_CPUID: string = "cpuid";
+export const FIELD_CARDS: string = "cards";
+export const FIELD_OBJECTS: string = "objects";
+export const FIELD_GENERATION: string = "generation";
+/** TSC ticks for which a VM stood still while its snapshot was made. */
+export const FIELD_PAUSE_TICKS: string = "pauseTicks";
+export const VENDOR_INTEL: string = "intel";
+export const VENDOR_AMD: string = "amd";
+/* States of a snapshot. */
+export const STATE_COMPLETE: string = "complete";
+export const STATE_INCOMING: string = "incoming";
+/* Kinds of a snapshot's objects; disks have their number behind the word. */
+export const OBJECT_MEMORY: string = "memory";
+export const OBJECT_MODEL: string = "model";
+export const OBJECT_LINK: string = "link";
+export const OBJECT_DISK: string = "disk";
+export const OBJECT_FLASH: string = "flash";
+export const OBJECT_STATE: string = "state";
+export const OBJECT_IMAGE: string = "image";
+
 /* The rules of what tenants share, and what can flow between domains. */
 export const FIELD_RULES: string = "rules";
 export const FIELD_SHARE: string = "share";
@@ -447,6 +506,11 @@ export const EVENT_VM_CHANGED: string = "vm-changed";
 export const EVENT_SPEC_APPLIED: string = "spec-applied";
 export const EVENT_SPEC_UNDONE: string = "spec-undone";
 export const EVENT_VM_REMOVED: string = "vm-removed";
+export const EVENT_VM_SNAPSHOT: string = "vm-snapshot";
+export const EVENT_VM_RESTORED: string = "vm-restored";
+export const EVENT_VM_CLONED: string = "vm-cloned";
+export const EVENT_SNAPSHOT_REMOVED: string = "snapshot-removed";
+export const EVENT_SNAPSHOT_IMPORTED: string = "snapshot-imported";
 export const EVENT_VM_FAILED: string = "vm-failed";
 export const EVENT_MODEL_FAILED: string = "model-failed";
 export const EVENT_CONTROL_STARTED: string = "control-started";
@@ -481,6 +545,10 @@ export const LINK_UNHEARD: string = "unheard";
 export const LINK_POWER_BUTTON: string = "powerbutton";
 export const LINK_BALLOON: string = "balloon";
 export const LINK_STATS: string = "stats";
+/** A VM goes on from a snapshot: `name`, `generation`, `wallClock`, `addresses` (of its cards, as `address`), `clone`. */
+export const LINK_REBORN: string = "reborn";
+export const LINK_ADDRESSES: string = "addresses";
+export const LINK_CLONE: string = "clone";
 export const LINK_TRAP: string = "trap";
 export const LINK_VALUE: string = "value";
 export const LINK_KERNEL_SIZE: string = "kernelSize";

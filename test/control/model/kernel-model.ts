@@ -124,7 +124,7 @@ export class KernelModel {
 
   /** Starts the control domain. */
   startControl(wasm: Uint8Array): Domain {
-    const domain = this.addDomain(Role.CONTROL, "control", 256, 2048);
+    const domain = this.addDomain(Role.CONTROL, "control", 256, 8192);
     this.control = domain;
     domain.put(CAP_SELF, domain);
     domain.put(CAP_ROOT, new RootObject());

@@ -12,6 +12,7 @@ import {
   FIELD_COUNT,
   FIELD_DATA,
   FIELD_DOCUMENT,
+  FIELD_DRY,
   FIELD_FEATURES,
   FIELD_FORMAT,
   FIELD_FROM,
@@ -309,7 +310,7 @@ function pagesToMake(snapshot: Snapshot, base: Snapshot | null): u64 {
   return pages;
 }
 
-/** Begins a snapshot that comes from elsewhere; the verdict whether it can go on here comes first. */
+/** Begins a snapshot that comes from elsewhere; the verdict whether it can go on here comes first, with `dry` alone. */
 export function snapshotBegin(request: Value): Outcome {
   const document = request.get(FIELD_DOCUMENT);
   if (document == null || document.kind != Kind.MAP)
@@ -325,6 +326,7 @@ export function snapshotBegin(request: Value): Outcome {
   if (baseName != "" && base == null) return Outcome.fail(noSuchSnapshot(baseName));
   problem = beginFault(snapshot, base);
   if (problem != null) return Outcome.fail(problem);
+  if (request.getBool(FIELD_DRY)) return Outcome.of(Value.map().put(FIELD_NEEDS, needsOf(snapshot)));
   snapshot.state = STATE_INCOMING;
   if (base != null) document.putText(FIELD_BASE, baseName);
   return make(snapshot, base);
@@ -365,12 +367,17 @@ function make(snapshot: Snapshot, base: Snapshot | null): Outcome {
     snapshotForget(snapshot);
     return fail(ErrorCode.FAILED, snapshot.name, "there is no memory for it", "free");
   }
+  return Outcome.of(Value.map().put(FIELD_NEEDS, needsOf(snapshot)));
+}
+
+/** The kinds of objects that have to be sent. */
+function needsOf(snapshot: Snapshot): Value {
   const needs = Value.list();
   const objects = snapshot.document.getList(FIELD_OBJECTS);
   for (let i = 0; i < objects.length; i++)
     if (objects[i].getText(FIELD_KIND) != OBJECT_IMAGE || brings(snapshot))
       needs.add(Value.string(objects[i].getText(FIELD_KIND)));
-  return Outcome.of(Value.map().put(FIELD_NEEDS, needs));
+  return needs;
 }
 
 function needsIncoming(snapshot: Snapshot): Outcome {

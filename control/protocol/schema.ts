@@ -369,6 +369,8 @@ export const FIELD_PAGES: string = "pages";
 export const FIELD_COUNT: string = "count";
 export const FIELD_RANGES: string = "ranges";
 export const FIELD_HASHES: string = "hashes";
+/** Only the verdict is wanted: nothing is made. */
+export const FIELD_DRY: string = "dry";
 export const FIELD_DOCUMENT: string = "document";
 export const FIELD_FORMAT: string = "format";
 export const FIELD_TSC_HZ: string = "tscHz";

@@ -339,7 +339,14 @@ test("what cannot go on here is refused at once, with what is missing", () => {
   assert.match(refusal({ spec, objects }), /needs 2\d\d MiB, \d+ MiB are free/);
   assert.match(refusal({ spec }), /object "memory" has 1,024 pages/);
   assert.match(refusal({ objects: objects.slice(1) }), /memory/);
+  assert.equal(to.ok("snapshot.begin", { document, dry: true })["needs"], [
+    "state",
+    "memory",
+    "model",
+    "link",
+  ]);
   assert.is(to.kernel.freePages, before);
+  assert.equal(to.ok("snapshot.ls")["snapshots"], []);
 });
 
 test("a snapshot that comes damaged does not end", () => {

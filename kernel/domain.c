@@ -20,7 +20,7 @@
 
 struct domain *domains;
 struct domain *control_domain;
-u64 kernel_pages_reserved;
+u64 kernel_pages_reserved, pages_promised;
 
 static const char *const role_names[] = {"control", "device model", "driver", "VM"};
 static const char *const failure_names[] = {
@@ -37,6 +37,12 @@ static const char *const failure_names[] = {
 };
 
 /* --- the account --- */
+
+/* The pool grows in chunks: a promise must stand when most of one is not used. */
+bool room_for(u64 pages, u64 kernel_pages) {
+    u64 unused = pages_promised ? (1u << POOL_MAX_ORDER) - 1 : 0;
+    return frame_has(pages_promised + pages, kernel_pages_reserved + kernel_pages + unused);
+}
 
 void *domain_pages(struct domain *domain, unsigned order) {
     u32 count = 1u << order;
@@ -105,7 +111,7 @@ u32 domain_create(u32 role, u32 tenant, const char label[LABEL_SIZE], u32 kernel
     static u32 last_id;
     if (role > ROLE_VM || cap_slots < 2 || cap_slots > 4096 || kernel_quota < 8)
         return STATUS_BAD_ARGUMENT;
-    if (kernel_pages_reserved + kernel_quota > frame_free_count()) return STATUS_NO_MEMORY;
+    if (!room_for(0, kernel_quota)) return STATUS_NO_MEMORY;
     struct domain *domain = kpage_alloc(0);
     if (!domain) return STATUS_NO_MEMORY;
     _Static_assert(sizeof(struct domain) <= PAGE_SIZE, "a domain is a page");

@@ -31,7 +31,7 @@ struct domain {
     struct cap *caps;
     u32 cap_slots, caps_used;
 
-    u32 kernel_pages, kernel_quota; /* the account: frames of kernel memory */
+    u32 kernel_pages, kernel_quota; /* the account: kernel memory; tables that are shared, too */
     struct cell_page *cell_pages;
     void *free_cells;
 
@@ -67,7 +67,11 @@ static inline bool domain_is_vm(const struct domain *domain) { return domain->ro
 
 extern struct domain *domains;
 extern struct domain *control_domain;
-extern u64 kernel_pages_reserved; /* promised to accounts and not used yet */
+extern u64 kernel_pages_reserved; /* quotas of all accounts, less what is in use */
+extern u64 pages_promised;        /* frames that are kept for memory objects */
+
+/* Whether so many frames and kernel pages can be had beside what was promised. */
+MUST_USE bool room_for(u64 pages, u64 kernel_pages);
 
 /* A new domain with an empty table, its kernel memory charged to itself; a status. */
 MUST_USE u32 domain_create(u32 role, u32 tenant, const char label[LABEL_SIZE], u32 kernel_quota,

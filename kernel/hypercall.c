@@ -3,6 +3,7 @@
 #include "hypercall.h"
 
 #include "brake.h"
+#include "cow.h"
 #include "cpu.h"
 #include "cpuid.h"
 #include "domain.h"
@@ -293,22 +294,34 @@ static u32 hc_domain_info(struct call *c) {
 
 /* --- memory --- */
 
-static u32 mem_create(struct call *c) {
+/* Who pays for a new object in the slot a[0]: the caller, or the domain a[2], which then has the
+   first capability to it, in its slot `in`. */
+struct payer {
+    struct domain *domain;
     struct cap *slot, *own;
-    struct domain *payer = c->domain;
+};
+
+static u32 get_payer(struct call *c, u64 in, struct payer *payer) {
+    *payer = (struct payer){.domain = c->domain};
+    TRY(cap_empty(c->domain, c->a[0], &payer->slot));
+    if (!c->a[2]) return STATUS_OK;
+    TRY(get_domain(c, c->a[2], RIGHT_CONTROL, &payer->domain));
+    TRY(cap_empty(payer->domain, in, &payer->own));
+    return payer->own == payer->slot ? STATUS_IN_USE : STATUS_OK;
+}
+
+static void give(struct call *c, const struct payer *payer, struct memory *memory) {
+    struct cap *first = payer->own ? payer->own : payer->slot;
+    cap_create(first, payer->domain, &memory->object, RIGHT_ALL, 0);
+    if (payer->own) cap_derive(payer->slot, c->domain, payer->own, RIGHT_ALL);
+}
+
+static u32 mem_create(struct call *c) {
+    struct payer payer;
     struct memory *memory;
-    TRY(cap_empty(c->domain, c->a[0], &slot));
-    if (c->a[2]) {
-        TRY(get_domain(c, c->a[2], RIGHT_CONTROL, &payer));
-        TRY(cap_empty(payer, CAP_MEMORY, &own));
-    }
-    TRY(memory_create(payer, c->a[1], &memory));
-    if (!c->a[2]) {
-        cap_create(slot, c->domain, &memory->object, RIGHT_ALL, 0);
-        return STATUS_OK;
-    }
-    cap_create(own, payer, &memory->object, RIGHT_ALL, 0);
-    cap_derive(slot, c->domain, own, RIGHT_ALL);
+    TRY(get_payer(c, CAP_MEMORY, &payer));
+    TRY(memory_create(payer.domain, c->a[1], &memory));
+    give(c, &payer, memory);
     return STATUS_OK;
 }
 
@@ -348,6 +361,46 @@ static u32 hc_mem_release(struct call *c) {
     struct cap *cap;
     TRY(cap_get(c->domain, c->a[0], OBJECT_MEMORY, RIGHT_WRITE, &cap));
     return memory_release(memory_of(cap->object), c->a[1], c->a[2]);
+}
+
+static u32 hc_mem_clone(struct call *c) {
+    struct payer payer;
+    struct cap *from;
+    struct memory *memory;
+    TRY(get_root(c));
+    TRY(cap_get(c->domain, c->a[1], OBJECT_MEMORY, RIGHT_READ, &from));
+    TRY(get_payer(c, c->a[3], &payer));
+    TRY(memory_clone(payer.domain, memory_of(from->object), &memory));
+    give(c, &payer, memory);
+    return STATUS_OK;
+}
+
+static u32 hc_mem_promise(struct call *c) {
+    struct cap *cap;
+    TRY(get_root(c));
+    TRY(cap_get(c->domain, c->a[0], OBJECT_MEMORY, 0, &cap));
+    return memory_promise(memory_of(cap->object), c->a[1]);
+}
+
+#define DIFF_RANGES ((PAGE_SIZE - sizeof(struct page_ranges)) / sizeof(struct page_range))
+
+static u32 hc_mem_diff(struct call *c) {
+    struct cap *cap, *other;
+    const struct memory *memory, *base = NULL;
+    struct page_ranges *out = c->domain->comm;
+    u64 page = c->a[2];
+    TRY(cap_get(c->domain, c->a[0], OBJECT_MEMORY, RIGHT_READ, &cap));
+    memory = memory_of(cap->object);
+    if (c->a[1]) {
+        TRY(cap_get(c->domain, c->a[1], OBJECT_MEMORY, RIGHT_READ, &other));
+        base = memory_of(other->object);
+    }
+    if (page > memory->pages || (base && base->pages != memory->pages)) return STATUS_BAD_ARGUMENT;
+    if (!memory->account || (base && !base->account)) return STATUS_BAD_STATE;
+    c->value = cow_diff(&memory->map, base ? &base->map : NULL, &page, memory->pages,
+                        (struct page_range *)(out + 1), DIFF_RANGES);
+    *out = (struct page_ranges){.next = page};
+    return STATUS_OK;
 }
 
 /* --- vCPUs --- */
@@ -603,6 +656,7 @@ static u32 hc_host_info(struct call *c) {
         .free_pages = frame_free_count(),
         .kernel_pages = frame_kernel_count(),
         .reserved_pages = kernel_pages_reserved,
+        .promised_pages = pages_promised,
         .log_position = log_position(),
         .idle_time = sched_idle_time(),
         .uptime = rdtsc(),
@@ -743,6 +797,9 @@ static const handler handlers[HC_COUNT] = {
     [HC_UPGRADE] = hc_upgrade,
     [HC_CAP_LIST] = hc_cap_list,
     [HC_MITIGATE] = hc_mitigate,
+    [HC_MEM_CLONE] = hc_mem_clone,
+    [HC_MEM_PROMISE] = hc_mem_promise,
+    [HC_MEM_DIFF] = hc_mem_diff,
 };
 
 /* Those that only read what capabilities lead to, and are on the way of every device's work. */

@@ -453,6 +453,7 @@ export const DENIED_NETWORKS: string = "networks";
 export const DENIED_CORES: string = "cores";
 export const DENIED_CACHES: string = "caches";
 export const DENIED_PROTECTED: string = "protected";
+export const DENIED_HOOKS: string = "hooks";
 
 /* Ways to start a VM. */
 export const BOOT_AUTO: string = "auto";

@@ -26,7 +26,9 @@
 
 /* --- memory: one anonymous mapping; the module "control" lies in it --- */
 
-#define ARENA_SIZE     (64 * MIB)
+#ifndef ARENA_SIZE
+#define ARENA_SIZE (64 * MIB)
+#endif
 #define MODULE_START   (5 * MIB)
 #define MODULE_SIZE    (3 * PAGE_SIZE + 5)
 #define HOST_IMAGE_END (2 * MIB)
@@ -245,15 +247,29 @@ u64 cpu_idt_base(void) { return 0; }
 /* --- the kernel --- */
 
 #define PLINTH_VERSION "unit"
+/* What looks on when a domain's translations are flushed. */
+static void (*on_flush)(struct ept *ept);
+static inline void tell_flush(struct ept *ept) {
+    if (on_flush) on_flush(ept);
+    guest_flush(ept);
+}
+
 #include "../../kernel/brake.c"
 #include "../../kernel/capability.c"
+#define table_drop cow_table_drop
+#include "../../kernel/cow.c"
+#undef table_drop
 #include "../../kernel/domain.c"
+#define guest_flush(ept) tell_flush(ept)
 #include "../../kernel/ept.c"
+#undef guest_flush
 #include "../../kernel/event.c"
 #include "../../kernel/image.c"
 #include "../../kernel/frame.c"
 #include "../../kernel/inject.c"
+#define guest_flush(ept) tell_flush(ept)
 #include "../../kernel/memory.c"
+#undef guest_flush
 void clear_predictors(u32 what) { host_mitigated |= what; }
 #include "../../kernel/mitigate.c"
 #define call smp_call

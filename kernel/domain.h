@@ -57,7 +57,7 @@ struct domain {
     u8 *io_bitmap;  /* its own copy once a port is granted; else the shared one that denies all */
     u64 paused_at;  /* TSC */
     u64 model_time; /* VM: TSC ticks of its device model that it has not paid for yet */
-    u64 tsc_offset; /* of its vCPUs when they start; 0: none has started */
+    u64 tsc_offset; /* its TSC less the host's; VM: of its vCPUs when they start, 0: none has */
     struct doorbell doorbells[MAX_DOORBELLS];
 };
 
@@ -90,8 +90,10 @@ MUST_USE bool domain_tables(struct domain *domain, struct ept *ept, unsigned lev
 MUST_USE void *cell_alloc(struct domain *domain);
 void cell_free(struct domain *domain, void *cell);
 
-/* False: it is not active, or not paused. */
-bool domain_pause(struct domain *domain);
+/* Its time stands still until it is resumed, and with_model: its device model's with it. False:
+   there is nothing to pause, or one of them has failed. */
+bool domain_pause(struct domain *domain, bool with_model);
+/* Its device model too, if that is paused; false: it is not paused. */
 bool domain_resume(struct domain *domain);
 
 /* The end of a domain by its own doing: it stops, the log says why, the control domain hears of it;

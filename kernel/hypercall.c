@@ -16,6 +16,7 @@
 #include "mitigate.h"
 #include "regs.h"
 #include "smp.h"
+#include "snapshot.h"
 #include "start.h"
 #include "time.h"
 #include "trace.h"
@@ -63,9 +64,7 @@ static u32 get_vcpu(struct call *c, u64 slot, u32 rights, struct vcpu **out) {
     return STATUS_OK;
 }
 
-static u32 check_event(u64 event) {
-    return event >= EVENT_FREE && event < 64 ? STATUS_OK : STATUS_BAD_ARGUMENT;
-}
+static u32 check_event(u64 event) { return event_valid(event) ? STATUS_OK : STATUS_BAD_ARGUMENT; }
 
 enum { RAX = 0, RDX = 2, RSI = 6, RDI = 7, R8 = 8, R9 = 9, R10 = 10 };
 
@@ -259,12 +258,14 @@ static u32 hc_domain_destroy(struct call *c) {
 static u32 hc_domain_pause(struct call *c) {
     struct domain *domain;
     TRY(get_vm(c, c->a[0], RIGHT_CONTROL, &domain));
-    return domain_pause(domain) ? STATUS_OK : STATUS_BAD_STATE;
+    if (c->a[1] > 1) return STATUS_BAD_ARGUMENT;
+    return domain_pause(domain, c->a[1]) ? STATUS_OK : STATUS_BAD_STATE;
 }
 
 static u32 hc_domain_resume(struct call *c) {
     struct domain *domain;
-    TRY(get_vm(c, c->a[0], RIGHT_CONTROL, &domain));
+    TRY(get_domain(c, c->a[0], RIGHT_CONTROL, &domain));
+    if (domain->role != ROLE_VM && domain->role != ROLE_DEVICE_MODEL) return STATUS_BAD_CAP;
     return domain_resume(domain) ? STATUS_OK : STATUS_BAD_STATE;
 }
 
@@ -434,6 +435,7 @@ static u32 hc_vcpu_set(struct call *c) {
     if (vcpu->domain->role != ROLE_VM) return STATUS_BAD_STATE;
     TRY(take_stopped(vcpu));
     memcpy(&state, c->domain->comm, sizeof(state));
+    if (state.tsc_offset) state.tsc_offset += c->vcpu->tsc_offset;
     guest_state_write(vcpu, &state);
     return STATUS_OK;
 }
@@ -443,7 +445,9 @@ static u32 hc_vcpu_get(struct call *c) {
     TRY(get_vcpu(c, c->a[0], RIGHT_READ, &vcpu));
     if (vcpu->domain->role != ROLE_VM) return STATUS_BAD_STATE;
     sched_take(vcpu);
-    guest_state_read(vcpu, c->domain->comm);
+    struct vcpu_state *state = c->domain->comm;
+    guest_state_read(vcpu, state);
+    if (state->tsc_offset) state->tsc_offset -= c->vcpu->tsc_offset; /* to the caller's TSC */
     sched_place(vcpu);
     return STATUS_OK;
 }
@@ -569,6 +573,46 @@ static u32 hc_doorbell(struct call *c) {
     if (found == vm->doorbells + MAX_DOORBELLS) return STATUS_NO_QUOTA;
     *found = (struct doorbell){c->a[2], (u16)c->a[1], (u8)c->a[3]};
     return STATUS_OK;
+}
+
+/* --- saving and loading --- */
+
+static u32 get_paused(struct call *c, u32 rights, struct domain **domain) {
+    TRY(get_root(c));
+    TRY(get_domain(c, c->a[0], rights, domain));
+    return (*domain)->state == DOMAIN_PAUSED ? STATUS_OK : STATUS_BAD_STATE;
+}
+
+static u32 hc_domain_save(struct call *c) {
+    struct domain *domain;
+    TRY(get_paused(c, RIGHT_READ, &domain));
+    return domain_save(domain, c->domain->comm, &c->value);
+}
+
+static u32 hc_domain_load(struct call *c) {
+    struct domain *domain;
+    TRY(get_paused(c, RIGHT_CONTROL, &domain));
+    return domain_load(domain, c->domain->comm, c->a[1]);
+}
+
+static u32 take_paused(struct call *c, u32 rights, struct vcpu **vcpu) {
+    TRY(get_root(c));
+    TRY(get_vcpu(c, c->a[0], rights, vcpu));
+    if ((*vcpu)->domain->state != DOMAIN_PAUSED) return STATUS_BAD_STATE;
+    sched_take(*vcpu); /* where it stays until it is resumed */
+    return STATUS_OK;
+}
+
+static u32 hc_vcpu_save(struct call *c) {
+    struct vcpu *vcpu;
+    TRY(take_paused(c, RIGHT_READ, &vcpu));
+    return vcpu_save(vcpu, c->a[1], c->domain->comm, &c->value);
+}
+
+static u32 hc_vcpu_load(struct call *c) {
+    struct vcpu *vcpu;
+    TRY(take_paused(c, RIGHT_CONTROL, &vcpu));
+    return vcpu_load(vcpu, c->a[1], c->domain->comm, c->a[2]);
 }
 
 /* --- events --- */
@@ -800,6 +844,10 @@ static const handler handlers[HC_COUNT] = {
     [HC_MEM_CLONE] = hc_mem_clone,
     [HC_MEM_PROMISE] = hc_mem_promise,
     [HC_MEM_DIFF] = hc_mem_diff,
+    [HC_DOMAIN_SAVE] = hc_domain_save,
+    [HC_DOMAIN_LOAD] = hc_domain_load,
+    [HC_VCPU_SAVE] = hc_vcpu_save,
+    [HC_VCPU_LOAD] = hc_vcpu_load,
 };
 
 /* Those that only read what capabilities lead to, and are on the way of every device's work. */

@@ -95,6 +95,8 @@ class Place {
     public slot: u32,
     public pages: u64,
     public bytes: u64,
+    /** A boot module, which is not compared. */
+    public isModule: bool,
   ) {}
 }
 
@@ -103,9 +105,9 @@ function placeOf(snapshot: Snapshot, kind: string): Place | null {
   if (at < 0) return null;
   const slot = snapshotSlot(snapshot.index, at);
   const pages = memoryPages(slot);
-  if (pages > 0) return new Place(slot, pages, pages * PAGE_SIZE);
+  if (pages > 0) return new Place(slot, pages, pages * PAGE_SIZE, false);
   const module = kind == OBJECT_IMAGE ? findModule(MODEL_IMAGE) : null;
-  return module != null ? new Place(module.slot, module.pages, module.size) : null;
+  return module != null ? new Place(module.slot, module.pages, module.size, true) : null;
 }
 
 /** What a request is about; with a fault there is neither. */
@@ -162,6 +164,12 @@ export function snapshotPages(request: Value): Outcome {
     /* One that has no such object, or another size of it: all is different. */
     if (there != null && there.pages == place.pages) other = there.slot;
     if (other == place.slot) return pagesResult(place.pages, 0);
+    if (there != null && there.isModule) other = 0;
+  }
+  if (place.isModule) {
+    store<u64>(page + PageRangesAt.SIZE, from);
+    store<u64>(page + PageRangesAt.SIZE + 8, place.pages - from);
+    return pagesResult(place.pages, from < place.pages ? 1 : 0);
   }
   const count = memDiff(place.slot, other, from, page);
   if (count < 0) return fail(ErrorCode.FAILED, about.snapshot!.name, "its pages cannot be told", "doctor");

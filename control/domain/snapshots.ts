@@ -147,8 +147,7 @@ export function snapshotNames(): string[] {
 /** What the snapshots of a tenant count for it, in bytes. */
 export function snapshotCosts(tenant: string): u64 {
   let bytes: u64 = 0;
-  for (let i = 0; i < snapshots.length; i++)
-    if (snapshots[i].tenant == tenant) bytes += snapshots[i].cost;
+  for (let i = 0; i < snapshots.length; i++) if (snapshots[i].tenant == tenant) bytes += snapshots[i].cost;
   return bytes;
 }
 

@@ -460,7 +460,7 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     view.setBigUint64(HostInfoAt.idle_time, kernel.idleTime, true);
     view.setBigUint64(HostInfoAt.control_time, 0n, true);
     view.setBigUint64(HostInfoAt.uptime, kernel.now() - kernel.bootTsc, true);
-    view.setBigUint64(HostInfoAt.reserved_pages, BigInt(kernel.promisedPages), true);
+    view.setBigUint64(HostInfoAt.promised_pages, BigInt(kernel.promisedPages), true);
     view.setBigUint64(HostInfoAt.clean_pages, BigInt(kernel.freePages), true);
     view.setUint32(HostInfoAt.cpus, kernel.options.cpus ?? 1, true);
     view.setUint32(HostInfoAt.domains, kernel.domains.size, true);

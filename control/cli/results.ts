@@ -275,11 +275,30 @@ export interface HostStatus {
   /** How often the policy has refused something. */
   denials?: number;
   features: string[];
+  /** What a snapshot of another host has to fit. */
+  abi?: number;
+  tscHz?: number;
 }
 
 export interface Image {
   name: string;
   size: number;
+}
+
+/** A snapshot on the host. */
+export interface SnapshotRow {
+  name: string;
+  vm: string;
+  tenant?: string;
+  /** Unix seconds. */
+  created: number;
+  /** Bytes of the VM's memory, and those that only this snapshot holds. */
+  memory: number;
+  own: number;
+  /** "complete", or "incoming" while it is brought there. */
+  state: string;
+  base?: string;
+  note?: string;
 }
 
 export interface HostEvent {

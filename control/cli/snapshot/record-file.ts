@@ -41,6 +41,7 @@ const HEAD_SIZE = 8;
 const CHECK_SIZE = 32;
 /** Bytes of a record, at most: nothing larger is read into memory before it is checked. */
 export const MAX_BODY = 1 << 20;
+/** The header, which has number 0, is not encrypted, and has the salt for the others. */
 const NO_SALT = new Uint8Array(0);
 
 /** One record as it was read. */
@@ -99,8 +100,7 @@ export class RecordWriter {
 
   /** Appends a record; returns its place. */
   record(type: RecordType, payload: Uint8Array, optional = false): { at: number; number: number } {
-    const key = type === RecordType.HEADER ? undefined : this.key;
-    const salt = type === RecordType.HEADER ? NO_SALT : this.salt;
+    const [key, salt] = this.number === 0 ? [undefined, NO_SALT] : [this.key, this.salt];
     const head = headBytes(type, optional, payload.length + (key ? TAG_SIZE : CHECK_SIZE));
     const place = { at: this.at, number: this.number };
     const body = key
@@ -240,15 +240,15 @@ export class RecordReader {
   private payload(head: Uint8Array, at: number, number: number, type: number, length: number): Uint8Array {
     const body = this.bytes(at + HEAD_SIZE, length, number);
     const place = { number, type };
-    const { key } = this;
-    if (key && type !== RecordType.HEADER) {
+    const [key, salt] = number === 0 ? [undefined, NO_SALT] : [this.key, this.salt];
+    if (key) {
       const payload = key.open(number, head, body);
       if (payload === null) throw this.problem(place, "is damaged: it is not what was encrypted here");
       return payload;
     }
     if (length < CHECK_SIZE) throw this.problem(place, "is too short");
     const payload = body.subarray(0, length - CHECK_SIZE);
-    const check = checkOf(type === RecordType.HEADER ? NO_SALT : this.salt, number, head, payload);
+    const check = checkOf(salt, number, head, payload);
     if (!check.equals(body.subarray(length - CHECK_SIZE)))
       throw this.problem(place, "is damaged: its check does not fit");
     return payload;

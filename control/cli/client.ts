@@ -293,7 +293,7 @@ export class Client {
   /** Takes a VM back to a snapshot; `force`: even if it runs. */
   async restoreSnapshot(
     name: string,
-    more: { force?: boolean; overcommit?: boolean } = {},
+    more: { force?: boolean; protected?: boolean; paused?: boolean; overcommit?: boolean } = {},
   ): Promise<result.VmRow> {
     return (await this.change(schema.OP_SNAPSHOT_RESTORE, { name, ...more })) as result.VmRow;
   }
@@ -340,6 +340,12 @@ export class Client {
   /** Begins to bring a snapshot to the host; returns the kinds of objects that it wants. */
   async beginSnapshot(document: Message, base?: string): Promise<string[]> {
     return ((await this.change(schema.OP_SNAPSHOT_BEGIN, { document, base })) as { needs: string[] }).needs;
+  }
+
+  /** The host's verdict whether it could go on from a snapshot: fails with what it lacks. Nothing is made. */
+  async checkSnapshot(document: Message): Promise<void> {
+    const name = `verdict-${randomInt(2 ** 32)}`;
+    await this.query(schema.OP_SNAPSHOT_BEGIN, { document: { ...document, name }, dry: true });
   }
 
   /** May be repeated. */

@@ -275,9 +275,6 @@ export interface HostStatus {
   /** How often the policy has refused something. */
   denials?: number;
   features: string[];
-  /** What a snapshot of another host has to fit. */
-  abi?: number;
-  tscHz?: number;
 }
 
 export interface Image {

@@ -71,7 +71,11 @@ export class FakeSnapshots {
       case schema.OP_SNAPSHOT_LS:
         return this.ls(message);
       case schema.OP_SNAPSHOT_BEGIN:
-        return this.begin(message.document as Message, message.base as string | undefined);
+        return this.begin(
+          message.document as Message,
+          message.base as string | undefined,
+          message.dry === true,
+        );
       default:
         return this.performOn(op, String(message.name), message);
     }
@@ -198,7 +202,7 @@ export class FakeSnapshots {
     return { name, vm, tenant, created, memory, own: 0, state, note, ...(base ? { base } : {}) } as Message;
   }
 
-  private begin(document: Message, base?: string): Value {
+  private begin(document: Message, base: string | undefined, dry: boolean): Value {
     const name = String(document.name);
     const refuse = (what: string): Message =>
       refusal(7, `${name} cannot go on here: ${what}`, name, "hardware");
@@ -209,7 +213,7 @@ export class FakeSnapshots {
     const there = this.all.get(name);
     const kinds = (document.objects as { kind: string; pages: number }[]).map(({ kind }) => kind);
     const needs = kinds.filter((kind) => kind !== schema.OBJECT_IMAGE || document.model !== this.model);
-    if (there?.state === schema.STATE_INCOMING) return { needs };
+    if (dry) return { needs };
     if (there) throw refusal(4, `there is a snapshot ${name}`, name, `snapshot rm ${name}`);
     const from = base === undefined ? undefined : this.all.get(base);
     if (base !== undefined && !from) throw refusal(3, `there is no snapshot '${base}'`, base, "snapshot ls");

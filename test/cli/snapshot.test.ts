@@ -293,6 +293,31 @@ test("Ctrl-C, a lost host and a killed program: the same command goes on", async
   assert.ok(folder);
 });
 
+test("an import on a base goes on, also when the base is gone", async ({ host, plinth }) => {
+  await done(plinth("create a"));
+  await done(plinth("export a-1"));
+  for (const page of [0, 1, 2, 4, 5])
+    host.snapshots.poke("a", "memory", page, page === 5 ? "" : `new ${page}`);
+  await done(plinth("create a"));
+  await done(plinth("export a-2 --base a-1"));
+  const wanted = host.snapshots.bytes("a-2", "memory");
+  for (const isGone of [false, true]) {
+    host.snapshots.all.delete("a-2");
+    let left = 3;
+    host.snapshots.onAsk = (op) => {
+      if (op === schema.OP_SNAPSHOT_WRITE && --left === 0) process.emit("SIGINT");
+    };
+    await refused(plinth("import a-2"), 130, /12 KiB of 20 KiB of memory are on the host/);
+    host.snapshots.onAsk = () => undefined;
+    assert.is(host.snapshots.all.get("a-2")!.base, "a-1");
+    if (isGone) host.snapshots.all.delete("a-1");
+    host.snapshots.asked[schema.OP_SNAPSHOT_WRITE] = 0;
+    await done(plinth("import a-2"));
+    assert.is(host.snapshots.asked[schema.OP_SNAPSHOT_WRITE], 2);
+    assert.equal(host.snapshots.bytes("a-2", "memory"), wanted);
+  }
+});
+
 test("progress has a rate and the time left", async ({ host, folder }) => {
   host.faults.takesMs = { [schema.OP_SNAPSHOT_READ]: 40 };
   host.snapshots.addVm("big", { memory: Array.from({ length: 60 }, (_, n) => `page ${n}`) });
@@ -390,9 +415,13 @@ test("the verdict names what is missing, before anything is sent", async ({ host
   await done(plinth("export a-1"));
   const { stdout } = await done(plinth("verify a-1 --host"));
   assert.match(stdout, /snapshot +a-1 of a, 64 KiB of data, all as it was\n/);
-  assert.match(stdout, /features +ok: needs ept, the host has all\n/);
+  assert.match(
+    stdout,
+    /needs features +\[ept\]\nneeds tscHz +2400000000\n.*\nneeds memory +\d+\nhost +has all that it needs\n$/,
+  );
   host.snapshots.all.clear();
   host.snapshots.vendor = schema.VENDOR_AMD;
+  await refused(plinth("verify a-1 --host"), 7, /cannot go on here: it needs a CPU of intel/);
   await refused(plinth("import a-1"), 7, /a-1 cannot go on here: it needs a CPU of intel/);
   host.snapshots.vendor = schema.VENDOR_INTEL;
   host.snapshots.features = [];

@@ -2,13 +2,14 @@
 
 import type { Client } from "../client";
 import type { Command, Context } from "../command";
+import type { Value } from "../../protocol/node/cbor";
 import * as schema from "../../protocol/schema";
-import { ErrorCode, PlinthError, usageError } from "../errors";
+import { PlinthError, usageError } from "../errors";
 import { oneLine } from "../output";
 import { Transfer } from "../progress";
 import { difference, documentDifferences, pageDifferences, plainText } from "../snapshot/difference";
 import type { FieldDifference, ObjectDifference } from "../snapshot/difference";
-import { NAME, readDocument } from "../snapshot/document";
+import { NAME, readDocument, type SnapshotDocument, totalSize } from "../snapshot/document";
 import { download } from "../snapshot/download";
 import type { Manifest } from "../snapshot/manifest";
 import { PAGE_SIZE } from "../snapshot/page-map";
@@ -32,7 +33,6 @@ import {
 import { Keys, keyText } from "../snapshot/signing";
 import { isFile, openSource, writeSnapshotFile } from "../snapshot/source";
 import { upload } from "../snapshot/upload";
-import { hostFacts, verdict, verdictText } from "../snapshot/verdict";
 import { formatSize } from "../values";
 
 export const snapshotExport: Command = {
@@ -217,35 +217,29 @@ export const snapshotVerify: Command = {
       const { manifest } = source;
       const { document, signer, root } = manifest;
       const bytes = manifest.maps.reduce((sum, { size }) => sum + size, 0);
-      const needs = context.args.has("host")
-        ? verdict(document, await hostFacts(await context.connect()))
-        : undefined;
-      const missing = verdictText(needs ?? []);
+      if (context.args.has("host")) await (await context.connect()).checkSnapshot(document.raw);
       if (context.out.json)
-        context.out.object({ ...manifestFacts(manifest, keys), bytes, ...(needs ? { verdict: needs } : {}) });
-      else {
-        context.out.facts([
-          ["snapshot", `${document.name} of ${document.vm}, ${formatSize(bytes)} of data, all as it was`],
-          ["root", root],
-          ["signed by", signerText(signer, keys)],
-          ...(needs ?? []).map(
-            ({ what, needs: need, has, ok }) =>
-              [what, oneLine(`${ok ? "ok" : "MISSING"}: needs ${need}, the host has ${has}`)] as const,
-          ),
-        ]);
-      }
-      if (missing !== "")
-        throw new PlinthError({
-          code: ErrorCode.INTEGRITY,
-          message: `the host cannot go on from ${document.name}: ${oneLine(missing)}`,
-          object: document.name,
-          next: "plinth hardware",
-        });
+        return context.out.object({ ...manifestFacts(manifest, keys), bytes, ...needsOf(document) });
+      context.out.facts([
+        ["snapshot", `${document.name} of ${document.vm}, ${formatSize(bytes)} of data, all as it was`],
+        ["root", root],
+        ["signed by", signerText(signer, keys)],
+        ...Object.entries(needsOf(document).needs).map(
+          ([what, need]) => [`needs ${what}`, oneLine(plainText(need))] as const,
+        ),
+        ...(context.args.has("host") ? [["host", "has all that it needs"] as const] : []),
+      ]);
     } finally {
       source.close();
     }
   },
 };
+
+/** What a host has to have to go on from it. */
+function needsOf(document: SnapshotDocument): { needs: Record<string, Value> } {
+  const { vendor, features, tscHz, abi } = document;
+  return { needs: { vendor, features, tscHz, abi, memory: totalSize(document) } };
+}
 
 /** All manifests and all pages, also those that none needs. */
 function verifyRepository(context: Context, repository: Repository): void {

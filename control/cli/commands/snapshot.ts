@@ -26,6 +26,7 @@ import {
 import { isFile, openSource } from "../snapshot/source";
 import { formatSize } from "../values";
 
+const PAUSED: Option = { name: "paused", summary: "do not let it go on yet" };
 const OVERCOMMIT: Option = {
   name: "overcommit",
   summary:
@@ -169,6 +170,8 @@ export const snapshotRestore: Command = {
   operands: "NAME",
   options: [
     { name: "force", summary: "even if the VM runs: what it is now is lost" },
+    { name: "protected", summary: "with --force: even if it is protected" },
+    PAUSED,
     ...ROLLBACK,
     OVERCOMMIT,
   ],
@@ -191,6 +194,8 @@ export const snapshotRestore: Command = {
     guard.check(point);
     const row = await client.restoreSnapshot(name, {
       force: context.args.has("force"),
+      protected: context.args.has("protected"),
+      paused: context.args.has("paused"),
       ...overcommit(context),
     });
     guard.note(point);
@@ -214,7 +219,7 @@ export const snapshotClone: Command = {
   name: "snapshot clone",
   operands: "NAME VM",
   options: [
-    { name: "paused", summary: "do not let it go on yet" },
+    PAUSED,
     { name: "tenant", value: "NAME", choices: ["tenant"], summary: "whose it is, if not the same tenant's" },
     OVERCOMMIT,
   ],

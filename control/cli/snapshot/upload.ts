@@ -81,19 +81,27 @@ class Upload {
   async run(there: SnapshotRow | undefined): Promise<Uploaded> {
     const { client, source, as, base } = this.options;
     const { document, maps } = source.manifest;
-    // One that was begun is begun again: the host answers the same, or says why not.
-    const needs = await client.beginSnapshot({ ...document.raw, name: as }, base?.name);
+    // Of one that was begun it is not said again what it needs: what the host has already is the same there.
+    const kinds = document.objects.map(({ kind }) => kind);
+    const needs = there ? kinds : await client.beginSnapshot({ ...document.raw, name: as }, base?.name);
     let sent = 0;
-    for (const [n, { kind }] of document.objects.entries()) {
+    for (const [n, kind] of kinds.entries()) {
       if (!needs.includes(kind)) continue;
       const map = maps[n]!;
-      const wanted = [...map.changed(base?.maps[n])];
-      const missing = there ? await this.findMissing(kind, map, wanted) : wanted;
+      const missing = there
+        ? await this.findMissing(kind, map, this.unsure(map, base?.maps[n], there))
+        : [...map.changed(base?.maps[n])];
       await this.write(kind, map, missing);
       sent += missing.length;
     }
     await client.endSnapshot(as);
     return { name: as, sent, wasThere: false };
+  }
+
+  /** Pages of one that was begun that may not be there yet. */
+  private unsure(map: PageMap, base: PageMap | undefined, there: SnapshotRow): number[] {
+    if (there.base === this.options.base?.name) return [...map.changed(base)];
+    return Array.from({ length: map.pages }, (_, page) => page);
   }
 
   /** Those of the pages that the host does not have yet. */

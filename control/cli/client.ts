@@ -263,6 +263,101 @@ export class Client {
     return ((await this.query(schema.OP_IMAGES)) as { images: result.Image[] }).images;
   }
 
+  /** Freezes a VM for a moment and keeps what it is: memory, disks, devices. */
+  async createSnapshot(
+    vm: string,
+    more: { name?: string | undefined; note?: string | undefined; overcommit?: boolean } = {},
+  ): Promise<result.SnapshotRow> {
+    return (await this.change(schema.OP_SNAPSHOT_CREATE, { vm, ...more })) as result.SnapshotRow;
+  }
+
+  /** The snapshots on the host: all, or those of a VM. */
+  async snapshots(vm?: string): Promise<result.SnapshotRow[]> {
+    const rows: result.SnapshotRow[] = [];
+    for (let from: number | undefined = 0; from !== undefined;) {
+      const page = (await this.query(schema.OP_SNAPSHOT_LS, { vm, from: from || undefined })) as {
+        snapshots: result.SnapshotRow[];
+        next?: number;
+      };
+      rows.push(...page.snapshots);
+      from = page.next !== undefined && page.next > from ? page.next : undefined;
+    }
+    return rows;
+  }
+
+  /** A snapshot's document, as the host has it. */
+  async showSnapshot(name: string): Promise<Message> {
+    return (await this.query(schema.OP_SNAPSHOT_SHOW, { name })) as Message;
+  }
+
+  /** Takes a VM back to a snapshot; `force`: even if it runs. */
+  async restoreSnapshot(
+    name: string,
+    more: { force?: boolean; protected?: boolean; paused?: boolean; overcommit?: boolean } = {},
+  ): Promise<result.VmRow> {
+    return (await this.change(schema.OP_SNAPSHOT_RESTORE, { name, ...more })) as result.VmRow;
+  }
+
+  /** Makes another VM that goes on from a snapshot. */
+  async cloneSnapshot(
+    name: string,
+    vm: string,
+    more: { paused?: boolean; tenant?: string | undefined; overcommit?: boolean } = {},
+  ): Promise<result.VmRow> {
+    return (await this.change(schema.OP_SNAPSHOT_CLONE, { name, vm, ...more })) as result.VmRow;
+  }
+
+  async removeSnapshot(name: string): Promise<void> {
+    await this.change(schema.OP_SNAPSHOT_RM, { name });
+  }
+
+  /** Ranges of an object's pages that may hold something, or that differ from those of `base`, and where to go on. */
+  async snapshotPages(
+    name: string,
+    object: string,
+    from: number,
+    base?: string,
+  ): Promise<{ ranges: number[]; next?: number }> {
+    return (await this.query(schema.OP_SNAPSHOT_PAGES, { name, object, from, base })) as {
+      ranges: number[];
+      next?: number;
+    };
+  }
+
+  /** The hashes of pages, one behind the other. */
+  async snapshotHashes(name: string, object: string, page: number, count: number): Promise<Uint8Array> {
+    const reply = (await this.query(schema.OP_SNAPSHOT_HASH, { name, object, page, count })) as {
+      hashes: Uint8Array;
+    };
+    return reply.hashes;
+  }
+
+  /** One page as it is. */
+  async readSnapshot(name: string, object: string, page: number): Promise<Uint8Array> {
+    return ((await this.query(schema.OP_SNAPSHOT_READ, { name, object, page })) as { data: Uint8Array }).data;
+  }
+
+  /** Begins to bring a snapshot to the host; returns the kinds of objects that it wants. */
+  async beginSnapshot(document: Message, base?: string): Promise<string[]> {
+    return ((await this.change(schema.OP_SNAPSHOT_BEGIN, { document, base })) as { needs: string[] }).needs;
+  }
+
+  /** The host's verdict whether it could go on from a snapshot: fails with what it lacks. Nothing is made. */
+  async checkSnapshot(document: Message): Promise<void> {
+    const name = `verdict-${randomInt(2 ** 32)}`;
+    await this.query(schema.OP_SNAPSHOT_BEGIN, { document: { ...document, name }, dry: true });
+  }
+
+  /** May be repeated. */
+  async writeSnapshot(name: string, object: string, page: number, data: Uint8Array): Promise<void> {
+    await this.query(schema.OP_SNAPSHOT_WRITE, { name, object, page, data });
+  }
+
+  /** All is there: the host checks it. */
+  async endSnapshot(name: string): Promise<void> {
+    await this.change(schema.OP_SNAPSHOT_END, { name });
+  }
+
   async doctor(): Promise<result.Check[]> {
     return ((await this.query(schema.OP_DOCTOR)) as { checks: result.Check[] }).checks;
   }

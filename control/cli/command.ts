@@ -15,8 +15,8 @@ export interface Command extends Syntax {
   examples?: readonly string[];
   /** Not listed in help. */
   hidden?: boolean;
-  /** What an operand completes to: "vm", "tenant", fixed words, or ["file"]. */
-  completes?: "vm" | "tenant" | readonly string[];
+  /** What an operand completes to: "vm", "tenant", "snapshot", fixed words, or ["file"]. */
+  completes?: "vm" | "tenant" | "snapshot" | readonly string[];
   /** Words that complete further operands: "tags=". */
   keys?: readonly string[];
   run(context: Context): Promise<void>;

@@ -12,6 +12,9 @@ const LIST_VMS = `plinth ls --json --timeout 2s 2>/dev/null | sed -n 's/^ *"name
 /** The same for tenants. */
 const LIST_TENANTS = LIST_VMS.replace("plinth ls", "plinth tenants");
 
+/** And for the snapshots on the host. */
+const LIST_SNAPSHOTS = LIST_VMS.replace("plinth ls", "plinth snapshot ls");
+
 /** The script for one shell. */
 export function completionScript(shell: string, table: readonly Command[]): string {
   const listed = table.filter((command) => !command.hidden);
@@ -75,6 +78,7 @@ function valueCase(pattern: string, option: Option): string {
 /** What an operand may be: what a command prints, or fixed words. */
 function operandWords({ completes }: Command): string {
   if (completes === "vm") return `$(${LIST_VMS})`;
+  if (completes === "snapshot") return `$(${LIST_SNAPSHOTS})`;
   return completes === "tenant" ? `$(${LIST_TENANTS})` : (completes ?? []).join(" ");
 }
 

@@ -282,6 +282,22 @@ export interface Image {
   size: number;
 }
 
+/** A snapshot on the host. */
+export interface SnapshotRow {
+  name: string;
+  vm: string;
+  tenant?: string;
+  /** Unix seconds. */
+  created: number;
+  /** Bytes of the VM's memory, and those that only this snapshot holds. */
+  memory: number;
+  own: number;
+  /** "complete", or "incoming" while it is brought there. */
+  state: string;
+  base?: string;
+  note?: string;
+}
+
 export interface HostEvent {
   seq: number;
   at: number;

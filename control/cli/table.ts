@@ -15,6 +15,21 @@ import { policyCheck, policyExplain } from "./commands/policy";
 import { rigDown, rigShow, rigUp } from "./commands/rig";
 import { apply, check, diff, exportCommand, schemaCommand, set, tenants } from "./commands/spec";
 import { shell } from "./commands/shell";
+import {
+  snapshotClone,
+  snapshotCreate,
+  snapshotLs,
+  snapshotRestore,
+  snapshotRm,
+  snapshotShow,
+} from "./commands/snapshot";
+import {
+  snapshotDiff,
+  snapshotExport,
+  snapshotImport,
+  snapshotKeys,
+  snapshotVerify,
+} from "./commands/snapshot-files";
 import { events, logs } from "./commands/streams";
 import { tenantRm, tenantSet } from "./commands/tenant";
 import { top } from "./commands/top";
@@ -34,6 +49,17 @@ export function commandTable(): readonly Command[] {
     balloon,
     reset,
     rm,
+    snapshotCreate,
+    snapshotLs,
+    snapshotShow,
+    snapshotRestore,
+    snapshotClone,
+    snapshotRm,
+    snapshotExport,
+    snapshotImport,
+    snapshotVerify,
+    snapshotDiff,
+    snapshotKeys,
     consoleCommand,
     port,
     logs,

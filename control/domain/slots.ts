@@ -14,23 +14,31 @@ const SLOT_NETWORKS: u32 = CAP_FREE + 8;
 /** Networks of the host, at most. */
 export const MAX_NETWORKS: u32 = Specification.MAX_HOST_NETWORKS;
 const SLOTS_PER_NETWORK: u32 = 3;
-const SLOT_VMS: u32 = SLOT_NETWORKS + MAX_NETWORKS * SLOTS_PER_NETWORK;
+const SLOT_SNAPSHOTS: u32 = SLOT_NETWORKS + MAX_NETWORKS * SLOTS_PER_NETWORK;
+/** Snapshots of the host, at most. */
+export const MAX_SNAPSHOTS: u32 = Specification.MAX_SNAPSHOTS;
+const SLOTS_PER_SNAPSHOT: u32 = 12;
+const SLOT_VMS: u32 = SLOT_SNAPSHOTS + MAX_SNAPSHOTS * SLOTS_PER_SNAPSHOT;
 /** Disks of a VM, at most. */
 export const MAX_DISKS: u32 = 4;
-const SLOTS_PER_VM: u32 = 8 + MAX_VCPUS + MAX_DISKS + 1;
+const SLOTS_PER_VM: u32 = 8 + MAX_VCPUS + MAX_DISKS + 4;
 
 /* Event bits of this domain. */
 export const EVENT_UART: u32 = EVENT_FREE;
 export const EVENT_TIMER: u32 = EVENT_FREE + 1;
 const EVENT_LINKS: u32 = EVENT_FREE + 2;
+/** With more VMs than these, links share event bits. */
+const LINK_EVENTS: u32 = 64 - EVENT_LINKS;
 
 /* Guest-physical addresses in this domain. */
-const GPA_LINKS: u64 = GPA_SHARED;
+const GPA_LINKS: u64 = GPA_SHARED + 0x8000000;
 const GPA_LINK_STEP: u64 = 0x20000;
 /** Where the memory of a network is mapped for a moment. */
 export const GPA_CABLE: u64 = GPA_SHARED + 0x800000;
 export const GPA_STASH: u64 = GPA_SHARED + 0x1000000;
 export const GPA_UPLOAD: u64 = GPA_SHARED + 0x1800000;
+/** Where a snapshot's objects are mapped for a moment. */
+export const GPA_SNAPSHOT: u64 = GPA_SHARED + 0x1c00000;
 export const GPA_MODULE: u64 = GPA_SHARED + 0x2000000;
 
 /** What the slots of a VM hold, from its first on. */
@@ -46,10 +54,30 @@ export const enum VmSlot {
   VCPU = 8 /* MAX_VCPUS of them */,
   DISK = 24 /* MAX_DISKS of them */,
   FLASH = 28 /* its firmware's flash memory */,
+  IMAGE = 29 /* of its device model, if that is not this host's */,
+  CABLES = 30 /* for cards that are not plugged in */,
+  CPUID = 31 /* what CPUID says to it, if it goes on from a snapshot */,
 }
 
 export function vmSlot(index: u32, what: VmSlot): u32 {
   return SLOT_VMS + index * SLOTS_PER_VM + what;
+}
+
+/** What the slots of a snapshot hold. */
+export const enum SnapshotSlot {
+  DOMAIN = 0 /* never run: it pays for the rest */,
+  RECORD = 1 /* its document */,
+  STATE = 2,
+  MEMORY = 3,
+  MODEL = 4,
+  LINK = 5,
+  FLASH = 6,
+  IMAGE = 7,
+  DISK = 8 /* MAX_DISKS of them */,
+}
+
+export function snapshotSlot(index: u32, what: SnapshotSlot): u32 {
+  return SLOT_SNAPSHOTS + index * SLOTS_PER_SNAPSHOT + what;
 }
 
 /** What the slots of a network hold. */
@@ -73,12 +101,12 @@ export function linkAddress(index: u32): u64 {
 }
 
 export function linkEvent(index: u32): u32 {
-  return EVENT_LINKS + index;
+  return EVENT_LINKS + (index % LINK_EVENTS);
 }
 
-/** The VM whose link an event bit belongs to, or -1. */
-export function linkOfEvent(event: u32): i32 {
-  return event >= EVENT_LINKS ? <i32>(event - EVENT_LINKS) : -1;
+/** The snapshot whose slot this is, or -1. */
+export function snapshotOfSlot(slot: u32): i32 {
+  return slot >= SLOT_SNAPSHOTS && slot < SLOT_VMS ? <i32>((slot - SLOT_SNAPSHOTS) / SLOTS_PER_SNAPSHOT) : -1;
 }
 
 /** The VM whose slot this is, or -1. */
@@ -93,5 +121,7 @@ export function vmSlotKind(slot: u32): u32 {
 
 /** The network whose slot this is, or -1. */
 export function networkOfSlot(slot: u32): i32 {
-  return slot >= SLOT_NETWORKS && slot < SLOT_VMS ? <i32>((slot - SLOT_NETWORKS) / SLOTS_PER_NETWORK) : -1;
+  return slot >= SLOT_NETWORKS && slot < SLOT_SNAPSHOTS
+    ? <i32>((slot - SLOT_NETWORKS) / SLOTS_PER_NETWORK)
+    : -1;
 }

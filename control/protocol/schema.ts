@@ -44,7 +44,7 @@ export const enum Protocol {
 /** Version of the host specification. */
 export const enum Specification {
   VERSION = 1,
-  MAX_VMS = 32,
+  MAX_VMS = 128,
   MAX_NAME = 27,
   MAX_CMDLINE = 1024,
   MAX_DISKS = 4,
@@ -370,6 +370,8 @@ export const FIELD_PAGES: string = "pages";
 export const FIELD_COUNT: string = "count";
 export const FIELD_RANGES: string = "ranges";
 export const FIELD_HASHES: string = "hashes";
+/** Only the verdict is wanted: nothing is made. */
+export const FIELD_DRY: string = "dry";
 export const FIELD_DOCUMENT: string = "document";
 export const FIELD_FORMAT: string = "format";
 export const FIELD_TSC_HZ: string = "tscHz";

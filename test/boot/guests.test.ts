@@ -55,6 +55,21 @@ test("loop", async (context) => {
   await after(context, "loop");
 });
 
+// Its clock stands still with it: neither it nor a copy of it has missed a tick.
+test("snapshot of the neighbour", async (context) => {
+  const { client } = context;
+  await before(context);
+  await client.createSnapshot("neighbour", { name: "kept" });
+  assert.is(await missedTicks(context), context.missed);
+  await client.cloneSnapshot("kept", "copy", {});
+  const output = await openConsole(client, "copy");
+  const [, missed] = await output.match(/\n.*\nticks \d+ missed (\d+) .*\n/, output.text.length);
+  if (context.rig.kind === "bochs") assert.is(Number(missed), context.missed);
+  output.stream.close();
+  await client.removeSnapshot("kept");
+  await after(context, "copy");
+});
+
 test("triple", async (context) => {
   const { client } = context;
   const log = await before(context);

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import type { Message, Value } from "../../control/protocol/node/cbor";
 import { FrameReader, frameEncode } from "../../control/protocol/node/frame";
 import * as schema from "../../control/protocol/schema";
+import { FakeSnapshots } from "./fake-snapshots";
 
 const CHUNK = 1000;
 
@@ -50,6 +51,7 @@ export interface Faults {
 
 export class FakeHost {
   readonly vms = new Map<string, FakeVm>();
+  readonly snapshots = new FakeSnapshots();
   readonly events: Message[] = [];
   readonly requests: Message[] = [];
   readonly received: Buffer[] = [];
@@ -252,7 +254,14 @@ export class FakeHost {
         return { next: this.events.length };
       case schema.OP_LOGS:
         return this.logs(message);
+      case schema.OP_HARDWARE:
+        return { cpu: { name: "Fake CPU", vendor: "GenuineIntel", family: 6, model: 1, stepping: 1 } };
+      case schema.OP_HARDWARE_PCI:
+        return { devices: [] };
+      case schema.OP_HARDWARE_MITIGATIONS:
+        return { flaws: [], mitigations: [] };
       default:
+        if (op.startsWith("snapshot.")) return this.snapshots.perform(op, message);
         return this.performOnVm(op, this.find(String(message.vm)), message);
     }
   }

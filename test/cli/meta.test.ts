@@ -94,7 +94,7 @@ function complete(host: FakeHost, line: string): string[] {
   const words = line.split(" ");
   const script = [
     // The tool is asked in a process of its own; here it has these answers.
-    `plinth() { case "$1" in ls) printf '    "name": "%s",\\n' ada bob ;; *) printf '    "name": "red",\\n' ;; esac; }`,
+    `plinth() { case "$1" in ls) printf '    "name": "%s",\\n' ada bob ;; snapshot) printf '    "name": "%s",\\n' a-1 b-1 ;; *) printf '    "name": "red",\\n' ;; esac; }`,
     completionScript("bash", commandTable()),
     `COMP_WORDS=(${words.map((word) => `'${word}'`).join(" ")})`,
     `COMP_CWORD=${words.length - 1}`,
@@ -121,6 +121,10 @@ test("completion in bash", ({ host }) => {
     ["plinth tenant rm ", "red"],
     ["plinth tenant set red v", "vms= vcpus="],
     ["plinth audit v", "verify"],
+    ["plinth snapshot v", "verify"],
+    ["plinth snapshot create ", "ada bob"],
+    ["plinth snapshot restore b-", "b-1"],
+    ["plinth snapshot export b-1 --ba", "--base"],
     ["plinth image u", "usb"],
     ["plinth rig d", "down"],
     ["plinth top t", "tenants"],

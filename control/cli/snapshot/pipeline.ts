@@ -1,0 +1,25 @@
+// Several requests on their way at once, answers in their order.
+
+/** Asks for each item, `depth` at a time, and hands on the answers in the order of the items. */
+export async function* pipeline<Item, Answer>(
+  items: Iterable<Item>,
+  depth: number,
+  ask: (item: Item) => Promise<Answer>,
+): AsyncGenerator<[Item, Answer]> {
+  const asked: { item: Item; answer: Promise<Answer> }[] = [];
+  const iterator = items[Symbol.iterator]();
+  const more = (): void => {
+    while (asked.length < depth) {
+      const next = iterator.next();
+      if (next.done) return;
+      const answer = ask(next.value);
+      // Told when it is its turn.
+      answer.catch(() => undefined);
+      asked.push({ item: next.value, answer });
+    }
+  };
+  for (more(); asked.length > 0; more()) {
+    const { item, answer } = asked.shift()!;
+    yield [item, await answer];
+  }
+}

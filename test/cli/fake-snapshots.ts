@@ -41,6 +41,8 @@ export class FakeSnapshots {
   liesAbout = -1;
   /** How often each operation was asked. */
   readonly asked: Record<string, number> = {};
+  /** Called when a VM is made of a snapshot. */
+  onVm: (name: string, state: string) => void = () => undefined;
   /** Called before each operation. */
   onAsk: (op: string) => void = () => undefined;
 
@@ -96,6 +98,7 @@ export class FakeSnapshots {
           throw refusal(4, `${name} is incoming`, name, "snapshot ls");
         const vm = String(op === schema.OP_SNAPSHOT_CLONE ? message.vm : snapshot.document.vm);
         this.vms.set(vm, copy(snapshot.objects));
+        this.onVm(vm, message.paused ? schema.STATE_PAUSED : schema.STATE_RUNNING);
         return {
           name: vm,
           state: message.paused ? "paused" : "running",

@@ -4,6 +4,7 @@
 #include "apic.h"
 #include "cpu.h"
 #include "cpuid.h"
+#include "event.h"
 #include "features.h"
 #include "frame.h"
 #include "guest.h"
@@ -20,7 +21,7 @@
 
 struct domain *domains;
 struct domain *control_domain;
-u64 kernel_pages_reserved;
+u64 kernel_pages_reserved, pages_promised;
 
 static const char *const role_names[] = {"control", "device model", "driver", "VM"};
 static const char *const failure_names[] = {
@@ -37,6 +38,12 @@ static const char *const failure_names[] = {
 };
 
 /* --- the account --- */
+
+/* The pool grows in chunks: a promise must stand when most of one is not used. */
+bool room_for(u64 pages, u64 kernel_pages) {
+    u64 unused = pages_promised ? (1u << POOL_MAX_ORDER) - 1 : 0;
+    return frame_has(pages_promised + pages, kernel_pages_reserved + kernel_pages + unused);
+}
 
 void *domain_pages(struct domain *domain, unsigned order) {
     u32 count = 1u << order;
@@ -105,7 +112,7 @@ u32 domain_create(u32 role, u32 tenant, const char label[LABEL_SIZE], u32 kernel
     static u32 last_id;
     if (role > ROLE_VM || cap_slots < 2 || cap_slots > 4096 || kernel_quota < 8)
         return STATUS_BAD_ARGUMENT;
-    if (kernel_pages_reserved + kernel_quota > frame_free_count()) return STATUS_NO_MEMORY;
+    if (!room_for(0, kernel_quota)) return STATUS_NO_MEMORY;
     struct domain *domain = kpage_alloc(0);
     if (!domain) return STATUS_NO_MEMORY;
     _Static_assert(sizeof(struct domain) <= PAGE_SIZE, "a domain is a page");
@@ -193,23 +200,44 @@ static void take_vcpus(struct domain *domain) {
         if (domain->vcpus[i]) sched_take(domain->vcpus[i]);
 }
 
-bool domain_pause(struct domain *domain) {
-    if (!state_change(domain, DOMAIN_ACTIVE, DOMAIN_PAUSED)) return false;
-    take_vcpus(domain);
-    domain->paused_at = rdtsc();
+/* Both states first, so that neither goes on for the other's sake; one time for both. */
+bool domain_pause(struct domain *domain, bool with_model) {
+    struct domain *pair[] = {domain, with_model ? domain->model : NULL};
+    bool paused[ARRAY_SIZE(pair)] = {false};
+    if (domain->state == DOMAIN_FAILED || (pair[1] && pair[1]->state == DOMAIN_FAILED))
+        return false;
+    for (unsigned i = 0; i < ARRAY_SIZE(pair) && pair[i]; i++)
+        paused[i] = state_change(pair[i], DOMAIN_ACTIVE, DOMAIN_PAUSED);
+    for (unsigned i = 0; i < ARRAY_SIZE(pair); i++)
+        if (paused[i]) take_vcpus(pair[i]);
+    u64 now = rdtsc();
+    for (unsigned i = 0; i < ARRAY_SIZE(pair); i++) {
+        if (!paused[i]) continue;
+        pair[i]->paused_at = now;
+        timers_stop(pair[i]);
+    }
+    return paused[0] || paused[1];
+}
+
+static bool resume(struct domain *domain, u64 now) {
+    domain->failure = FAILURE_NONE;
+    if (!state_change(domain, DOMAIN_PAUSED, DOMAIN_ACTIVE)) return false;
+    u64 away = now - domain->paused_at;
+    if (domain->tsc_offset || !domain_is_vm(domain)) domain->tsc_offset -= away;
+    timers_start(domain);
+    for (u32 i = 0; i < MAX_VCPUS; i++)
+        if (domain->vcpus[i]) vcpu_thaw(domain->vcpus[i], away);
     return true;
 }
 
 bool domain_resume(struct domain *domain) {
+    struct domain *model = domain->model;
     if (domain->state != DOMAIN_PAUSED) return false;
+    if (model && model->state != DOMAIN_PAUSED) model = NULL;
     take_vcpus(domain); /* they may have been placed meanwhile */
-    domain->failure = FAILURE_NONE;
-    if (!state_change(domain, DOMAIN_PAUSED, DOMAIN_ACTIVE)) return false;
-    u64 away = rdtsc() - domain->paused_at;
-    if (domain->tsc_offset) domain->tsc_offset -= away;
-    for (u32 i = 0; i < MAX_VCPUS; i++)
-        if (domain->vcpus[i]) vcpu_thaw(domain->vcpus[i], away);
-    return !domain->model || domain->model->state != DOMAIN_PAUSED || domain_resume(domain->model);
+    if (model) take_vcpus(model);
+    u64 now = rdtsc();
+    return (!model || resume(model, now)) && resume(domain, now);
 }
 
 static void fail_vcpus(struct domain *domain) {
@@ -245,8 +273,7 @@ void domain_starve(struct domain *domain) {
         domain_fail(domain, FAILURE_NO_MEMORY, 0);
         return;
     }
-    domain_pause(vm);
-    if (domain != vm) domain_pause(domain);
+    domain_pause(vm, domain != vm);
     vm->failure = FAILURE_NO_MEMORY;
     domain_signal(control_domain, 1ull << EVENT_DOMAIN);
 }

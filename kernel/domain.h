@@ -31,7 +31,7 @@ struct domain {
     struct cap *caps;
     u32 cap_slots, caps_used;
 
-    u32 kernel_pages, kernel_quota; /* the account: frames of kernel memory */
+    u32 kernel_pages, kernel_quota; /* the account: kernel memory; tables that are shared, too */
     struct cell_page *cell_pages;
     void *free_cells;
 
@@ -57,7 +57,7 @@ struct domain {
     u8 *io_bitmap;  /* its own copy once a port is granted; else the shared one that denies all */
     u64 paused_at;  /* TSC */
     u64 model_time; /* VM: TSC ticks of its device model that it has not paid for yet */
-    u64 tsc_offset; /* of its vCPUs when they start; 0: none has started */
+    u64 tsc_offset; /* its TSC less the host's; VM: of its vCPUs when they start, 0: none has */
     struct doorbell doorbells[MAX_DOORBELLS];
 };
 
@@ -67,7 +67,11 @@ static inline bool domain_is_vm(const struct domain *domain) { return domain->ro
 
 extern struct domain *domains;
 extern struct domain *control_domain;
-extern u64 kernel_pages_reserved; /* promised to accounts and not used yet */
+extern u64 kernel_pages_reserved; /* quotas of all accounts, less what is in use */
+extern u64 pages_promised;        /* frames that are kept for memory objects */
+
+/* Whether so many frames and kernel pages can be had beside what was promised. */
+MUST_USE bool room_for(u64 pages, u64 kernel_pages);
 
 /* A new domain with an empty table, its kernel memory charged to itself; a status. */
 MUST_USE u32 domain_create(u32 role, u32 tenant, const char label[LABEL_SIZE], u32 kernel_quota,
@@ -86,8 +90,10 @@ MUST_USE bool domain_tables(struct domain *domain, struct ept *ept, unsigned lev
 MUST_USE void *cell_alloc(struct domain *domain);
 void cell_free(struct domain *domain, void *cell);
 
-/* False: it is not active, or not paused. */
-bool domain_pause(struct domain *domain);
+/* Its time stands still until it is resumed, and with_model: its device model's with it. False:
+   there is nothing to pause, or one of them has failed. */
+bool domain_pause(struct domain *domain, bool with_model);
+/* Its device model too, if that is paused; false: it is not paused. */
 bool domain_resume(struct domain *domain);
 
 /* The end of a domain by its own doing: it stops, the log says why, the control domain hears of it;

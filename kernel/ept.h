@@ -2,6 +2,7 @@
    volume 2, "Nested Paging". */
 #pragma once
 
+#include "paging.h" /* pool_pointer */
 #include "types.h"
 
 /* Tables come from and go back to an allocator that the owner gives. */
@@ -13,11 +14,27 @@ struct ept {
     u64 mapped;      /* 4 KiB pages */
     u64 cpus;        /* that may hold translations, by id */
     unsigned levels; /* of tables; fewer than EPT_LEVELS only where no CPU walks it */
+    u32 tables;      /* the root, too */
 };
 
 #define EPT_LEVELS        4
 #define EPT_ADDRESS_LIMIT (1ull << 47)
 #define EPT_FRAME         0x000ffffffffff000ull /* in an entry: the frame */
+#define EPT_WRITE         2ull                  /* for both vendors, as RIGHT_WRITE */
+#define EPT_TABLE         7ull                  /* leads to a table, with all access */
+#define EPT_LARGE         (1ull << 7)
+#define EPT_LINK          (1ull << 52) /* a table of another's: not ours to free or to change */
+#define EPT_ENTRIES       512
+
+/* An entry of level n maps 2^order frames, or leads to a table of level n - 1. */
+static inline unsigned ept_order(unsigned level) { return 9 * level; }
+static inline unsigned ept_index(u64 address, unsigned level) {
+    return address >> (PAGE_SHIFT + ept_order(level)) & (EPT_ENTRIES - 1);
+}
+static inline bool ept_is_leaf(u64 entry, unsigned level) {
+    return level == 0 || (entry & (EPT_LARGE | EPT_LINK));
+}
+static inline u64 *ept_table(u64 entry) { return pool_pointer(hpa(entry & EPT_FRAME)); }
 
 /* What the CPU offers, set once by the backend before the first mapping. */
 extern bool ept_has_1g;
@@ -26,19 +43,21 @@ MUST_USE bool ept_init(struct ept *ept); /* false: no page for the root */
 /* Maps consecutive frames, with access bits RIGHT_READ|WRITE|EXECUTE, in pages as large as
    alignment allows. False: out of tables; the caller unmaps what was mapped of it. */
 MUST_USE bool ept_map(struct ept *ept, struct gpa start, struct hpa frames, u64 pages, u32 access);
-/* Maps what `from` maps from page `first` on. Where alignment allows, tables of `from` are linked:
-   what changes in them later changes in both. False: as ept_map. */
+/* Maps what `from` maps from page `first` on, for writing only where the way there in `from` allows
+   it. Where alignment allows, tables of `from` are linked: what changes in them later changes in
+   both. False: as ept_map. */
 MUST_USE bool ept_share(struct ept *ept, struct gpa start, const struct ept *from, u64 first,
                         u64 pages, u32 access);
-/* Takes away whole mappings. The caller flushes (guest_flush) before it lets go of frames.
-   `links`: also where another's tables are linked. */
-void ept_unmap(struct ept *ept, struct gpa start, u64 pages, bool links);
-/* Takes all access away; the entries stay, for the caller to look at and to empty. */
-void ept_hide(struct ept *ept, struct gpa start, u64 pages);
+/* After changes in `from`: what is mapped of it becomes as it is there now, and what has no access
+   there goes. The caller flushes (guest_flush) before it lets go of frames or tables. */
+void ept_follow(struct ept *ept, struct gpa start, const struct ept *from, u64 first, u64 pages,
+                u32 access);
+/* Takes away whole mappings; the caller flushes as above. */
+void ept_unmap(struct ept *ept, struct gpa start, u64 pages);
+/* Takes access away; the entries stay, for the caller to look at and to empty. */
+void ept_hide(struct ept *ept, struct gpa start, u64 pages, u64 access);
 /* Replaces the large page at an address by a table of the next smaller ones; false: no table. */
 MUST_USE bool ept_split(struct ept *ept, struct gpa address);
-/* After a split in `from`: links the new table in the place of the large page that it shared. */
-void ept_follow(struct ept *ept, struct gpa address, const struct ept *from, u64 page);
 /* The entry of the page at an address, or an empty one; and the order of what it maps or could. */
 MUST_USE u64 *ept_entry(const struct ept *ept, struct gpa address, unsigned *order);
 /* Whether nothing is mapped in a range. */
@@ -50,5 +69,6 @@ void ept_destroy(struct ept *ept);
    it is for the domain's own exits: a table goes only when each CPU has passed between two guests.
  */
 u64 ept_lookup(const struct ept *ept, struct gpa address, unsigned *order);
-/* Where an address is in memory; false: not mapped with these RIGHT_ bits. */
-MUST_USE bool ept_translate(const struct ept *ept, struct gpa address, u32 rights, struct hpa *to);
+/* Where an address is in memory; false: not mapped with this right. What is shared is not mapped
+   for writing, until the domain itself writes to it. */
+MUST_USE bool ept_translate(const struct ept *ept, struct gpa address, u32 right, struct hpa *to);

@@ -4,6 +4,7 @@
 #include "apic.h"
 #include "sched.h"
 #include "trap.h"
+#include "x86.h"
 
 /* --- channels --- */
 
@@ -35,6 +36,11 @@ void channel_bind(struct cap *end, struct domain *domain, unsigned event) {
     channel->ends[end->end].event = (u8)event;
 }
 
+unsigned channel_bound(const struct cap *end) {
+    const struct channel *channel = (const struct channel *)end->object;
+    return channel->ends[end->end].domain == end->holder ? channel->ends[end->end].event : 0;
+}
+
 void channel_signal(struct cap *end) {
     struct channel *channel = (struct channel *)end->object;
     unsigned peer = !end->end;
@@ -58,12 +64,14 @@ struct timer {
     struct object object;
     struct domain *domain;
     struct timeout timeout;
+    u64 deadline; /* in its domain's TSC; 0: off */
     u8 event;
 };
 _Static_assert(sizeof(struct timer) <= CELL_SIZE, "a timer is a cell");
 
 static void timer_fired(struct timeout *timeout) {
     struct timer *timer = container_of(timeout, struct timer, timeout);
+    timer->deadline = 0;
     domain_signal(timer->domain, 1ull << timer->event);
 }
 
@@ -78,11 +86,44 @@ u32 timer_create(struct domain *domain, struct cap *slot, unsigned event) {
     return STATUS_OK;
 }
 
+/* In host time, as far as that goes. */
+static void arm(struct timer *timer) {
+    u64 offset = timer->domain->tsc_offset, deadline = timer->deadline, now = rdtsc();
+    if (!deadline || timer->domain->state == DOMAIN_PAUSED) return;
+    if (offset) {
+        u64 left = deadline > now + offset ? deadline - (now + offset) : 0;
+        deadline = left < ~now ? now + left : ~0ull;
+    }
+    timeout_set(&timer->timeout, deadline);
+}
+
 void timer_set(struct object *object, u64 tsc_deadline) {
     struct timer *timer = (struct timer *)object;
     timeout_end(&timer->timeout);
-    if (tsc_deadline) timeout_set(&timer->timeout, tsc_deadline);
+    timer->deadline = tsc_deadline;
+    arm(timer);
 }
+
+void timer_get(const struct object *object, u64 *deadline, unsigned *event) {
+    const struct timer *timer = (const struct timer *)object;
+    *deadline = timer->deadline;
+    *event = timer->event;
+}
+
+/* Its timers, of which it may have copies too. */
+static void each_timer(struct domain *domain, bool start) {
+    for (u32 slot = 0; slot < domain->cap_slots; slot++) {
+        struct object *object = domain->caps[slot].object;
+        if (!object || object->type != OBJECT_TIMER || object->origin != &domain->caps[slot])
+            continue;
+        if (start)
+            arm((struct timer *)object);
+        else
+            timeout_end(&((struct timer *)object)->timeout);
+    }
+}
+void timers_stop(struct domain *domain) { each_timer(domain, false); }
+void timers_start(struct domain *domain) { each_timer(domain, true); }
 
 void timer_destroy(struct object *object) {
     struct timer *timer = (struct timer *)object;

@@ -140,9 +140,46 @@ void frame_free(struct hpa block, unsigned order) {
 }
 
 void frame_split(struct hpa block, unsigned order, unsigned into) {
-    u32 owner = block_check(block, order, FRAME_RAM)->owner, number = frame_number(block);
+    struct frame part = *block_check(block, order, FRAME_RAM);
+    part.order = (u8)into;
     for (u32 i = 0; i < 1u << order; i += 1u << into)
-        block_mark(number + i, into, FRAME_RAM, owner);
+        frames[frame_number(block) + i] = part;
+}
+
+/* The block that begins at `number`, in a range of 2^order frames. */
+static struct frame *block_in(u32 number, unsigned order) {
+    struct frame *f = &frames[number];
+    assert(number < frame_limit && f->kind == FRAME_RAM && f->order <= order);
+    return f;
+}
+
+void frame_share(struct hpa start, unsigned order) {
+    u32 number = frame_number(start), end = number + (1u << order);
+    while (number < end) {
+        struct frame *f = block_in(number, order);
+        f->shares++;
+        number += 1u << f->order;
+    }
+}
+
+void frame_drop(struct hpa start, unsigned order) {
+    u32 number = frame_number(start), end = number + (1u << order);
+    while (number < end) {
+        struct frame *f = block_in(number, order);
+        unsigned size = f->order;
+        if (--f->shares == 0) frame_free(frame_address(number), size);
+        number += 1u << size;
+    }
+}
+
+bool frame_is_shared(struct hpa start, unsigned order) {
+    u32 number = frame_number(start), end = number + (1u << order);
+    while (number < end) {
+        const struct frame *f = block_in(number, order);
+        if (f->shares > 1) return true;
+        number += 1u << f->order;
+    }
+    return false;
 }
 
 bool frame_clean(void) {
@@ -167,6 +204,18 @@ void frame_scrub(struct hpa block, unsigned order) {
         memset(page, 0, PAGE_SIZE);
         window_unmap(page);
     }
+}
+
+void frame_copy(struct hpa to, struct hpa from) {
+    void *target = window_map(to), *source = window_map(from);
+    memcpy(target, source, PAGE_SIZE);
+    window_unmap(source);
+    window_unmap(target);
+}
+
+bool frame_has(u64 pages, u64 pool_pages) {
+    u64 more = pool_pages > pool.free ? pool_pages - pool.free : 0;
+    return ram.free + clean.free >= pages + more;
 }
 
 u64 frame_free_count(void) { return ram.free + clean.free + pool.free; }

@@ -27,7 +27,7 @@ struct frame {
     union {
         struct {
             u32 owner;
-            u32 shares; /* starts at 1; the owners of the block count it */
+            u32 shares; /* how many lead to it: entries of memory objects' tables; 1 at first */
         };
         struct {
             u32 next, previous; /* free blocks of one order, by frame number */
@@ -46,20 +46,29 @@ void frame_init(const struct boot_info *info);
 MUST_USE bool frame_alloc(unsigned order, u32 owner, struct hpa *out, bool *clean);
 /* Frees a whole block. */
 void frame_free(struct hpa block, unsigned order);
-/* Makes many blocks of one. */
+/* Makes many blocks of one, each with its shares. */
 void frame_split(struct hpa block, unsigned order, unsigned into);
+/* Of 2^order frames, in blocks of that order or smaller ones: one more leads to each; one less, and
+   those to which none is left go; whether more than one leads to any. */
+void frame_share(struct hpa start, unsigned order);
+void frame_drop(struct hpa start, unsigned order);
+bool frame_is_shared(struct hpa start, unsigned order);
 /* Zeroes a free frame; false: all that is free is clean. */
 bool frame_clean(void);
 
 /* Zeroes a block that the kernel does not map. */
 void frame_scrub(struct hpa block, unsigned order);
+/* Copies one frame. */
+void frame_copy(struct hpa to, struct hpa from);
 
 /* The record of the block that holds this frame; NULL: no RAM, or reserved. */
 struct frame *frame_of(struct hpa frame);
 enum frame_kind frame_kind(struct hpa frame);
 
 /* In frames of 4 KiB. */
-u64 frame_free_count(void);   /* for anything: domain RAM and what is free in the pool */
+u64 frame_free_count(void); /* for anything: domain RAM and what is free in the pool */
+/* Whether there are so many for domain RAM, beside these for the pool. */
+bool frame_has(u64 pages, u64 pool_pages);
 u64 frame_clean_count(void);  /* of these, known to be zero */
 u64 frame_total_count(void);  /* all RAM above 1 MiB */
 u64 frame_kernel_count(void); /* the kernel's image, tables and objects */

@@ -18,6 +18,7 @@ struct domain;
 #define SEGMENT_ACCESS_REAL_DATA 0x0093u
 #define SEGMENT_ACCESS_LDT       0x0082u
 #define SEGMENT_ACCESS_UNUSABLE  0x10000u
+#define SEGMENT_DPL(n)           ((u32)(n) << 5)
 
 /* Events as both vendors write them, to be injected, as an exit's cause, or cut short by one: SDM
    volume 3, "VM-Entry Controls for Event Injection"; APM volume 2, "Event Injection". */
@@ -31,6 +32,7 @@ struct domain;
 #define EVENT_TYPE_EXCEPTION          (3u << 8)
 #define EVENT_TYPE_SOFTWARE_INTERRUPT 4 /* as EVENT_TYPE() gives it; 5, 6: software exceptions */
 #define EVENT_TYPE_INT1               5
+#define EVENT_FIELDS                  (EVENT_VALID | EVENT_HAS_ERROR | 0x7ff)
 
 #define BLOCKING_STI    (1u << 0)
 #define BLOCKING_MOV_SS (1u << 1)
@@ -105,6 +107,10 @@ void guest_unload(struct vcpu *vcpu);
 /* The integer state of a vCPU. What a guest must not have (CR4.VMXE, ...) is kept from hardware. */
 void guest_state_write(struct vcpu *vcpu, const struct vcpu_state *state);
 void guest_state_read(struct vcpu *vcpu, struct vcpu_state *state);
+/* What a saved vCPU has besides, of what the backend keeps; what is written is checked, behind
+   guest_state_write. Its registers are in no CPU. */
+void guest_snapshot_read(struct vcpu *vcpu, struct vcpu_snapshot *to);
+void guest_snapshot_write(struct vcpu *vcpu, const struct vcpu_snapshot *from);
 void guest_io_bitmap_set(struct domain *domain);
 void guest_tsc_offset_write(struct vcpu *vcpu);
 
@@ -143,6 +149,10 @@ u32 xstate_size(u64 xcr0); /* bytes of an XSAVE area, SDM volume 1, "Determinati
 u32 xstate_compacted_size(u64 xcr0); /* of one that XSAVEC writes, "Compacted Format" */
 unsigned xstate_order(void);
 bool xstate_allowed(u64 xcr0);
+u32 xstate_area_size(void);
+/* Bytes of the area from `offset` on; those of the first 4 KiB, with its header, end what is there.
+   False: too few. */
+MUST_USE bool xstate_load(struct vcpu *vcpu, u32 offset, const void *from, u64 length);
 void unswitched_reset(struct vcpu *vcpu);
 
 /* The exit of a guest at a page that its tables do not give it. */

@@ -3,6 +3,7 @@
 #include "hypercall.h"
 
 #include "brake.h"
+#include "cow.h"
 #include "cpu.h"
 #include "cpuid.h"
 #include "domain.h"
@@ -15,6 +16,7 @@
 #include "mitigate.h"
 #include "regs.h"
 #include "smp.h"
+#include "snapshot.h"
 #include "start.h"
 #include "time.h"
 #include "trace.h"
@@ -62,9 +64,7 @@ static u32 get_vcpu(struct call *c, u64 slot, u32 rights, struct vcpu **out) {
     return STATUS_OK;
 }
 
-static u32 check_event(u64 event) {
-    return event >= EVENT_FREE && event < 64 ? STATUS_OK : STATUS_BAD_ARGUMENT;
-}
+static u32 check_event(u64 event) { return event_valid(event) ? STATUS_OK : STATUS_BAD_ARGUMENT; }
 
 enum { RAX = 0, RDX = 2, RSI = 6, RDI = 7, R8 = 8, R9 = 9, R10 = 10 };
 
@@ -258,12 +258,14 @@ static u32 hc_domain_destroy(struct call *c) {
 static u32 hc_domain_pause(struct call *c) {
     struct domain *domain;
     TRY(get_vm(c, c->a[0], RIGHT_CONTROL, &domain));
-    return domain_pause(domain) ? STATUS_OK : STATUS_BAD_STATE;
+    if (c->a[1] > 1) return STATUS_BAD_ARGUMENT;
+    return domain_pause(domain, c->a[1]) ? STATUS_OK : STATUS_BAD_STATE;
 }
 
 static u32 hc_domain_resume(struct call *c) {
     struct domain *domain;
-    TRY(get_vm(c, c->a[0], RIGHT_CONTROL, &domain));
+    TRY(get_domain(c, c->a[0], RIGHT_CONTROL, &domain));
+    if (domain->role != ROLE_VM && domain->role != ROLE_DEVICE_MODEL) return STATUS_BAD_CAP;
     return domain_resume(domain) ? STATUS_OK : STATUS_BAD_STATE;
 }
 
@@ -293,22 +295,34 @@ static u32 hc_domain_info(struct call *c) {
 
 /* --- memory --- */
 
-static u32 mem_create(struct call *c) {
+/* Who pays for a new object in the slot a[0]: the caller, or the domain a[2], which then has the
+   first capability to it, in its slot `in`. */
+struct payer {
+    struct domain *domain;
     struct cap *slot, *own;
-    struct domain *payer = c->domain;
+};
+
+static u32 get_payer(struct call *c, u64 in, struct payer *payer) {
+    *payer = (struct payer){.domain = c->domain};
+    TRY(cap_empty(c->domain, c->a[0], &payer->slot));
+    if (!c->a[2]) return STATUS_OK;
+    TRY(get_domain(c, c->a[2], RIGHT_CONTROL, &payer->domain));
+    TRY(cap_empty(payer->domain, in, &payer->own));
+    return payer->own == payer->slot ? STATUS_IN_USE : STATUS_OK;
+}
+
+static void give(struct call *c, const struct payer *payer, struct memory *memory) {
+    struct cap *first = payer->own ? payer->own : payer->slot;
+    cap_create(first, payer->domain, &memory->object, RIGHT_ALL, 0);
+    if (payer->own) cap_derive(payer->slot, c->domain, payer->own, RIGHT_ALL);
+}
+
+static u32 mem_create(struct call *c) {
+    struct payer payer;
     struct memory *memory;
-    TRY(cap_empty(c->domain, c->a[0], &slot));
-    if (c->a[2]) {
-        TRY(get_domain(c, c->a[2], RIGHT_CONTROL, &payer));
-        TRY(cap_empty(payer, CAP_MEMORY, &own));
-    }
-    TRY(memory_create(payer, c->a[1], &memory));
-    if (!c->a[2]) {
-        cap_create(slot, c->domain, &memory->object, RIGHT_ALL, 0);
-        return STATUS_OK;
-    }
-    cap_create(own, payer, &memory->object, RIGHT_ALL, 0);
-    cap_derive(slot, c->domain, own, RIGHT_ALL);
+    TRY(get_payer(c, CAP_MEMORY, &payer));
+    TRY(memory_create(payer.domain, c->a[1], &memory));
+    give(c, &payer, memory);
     return STATUS_OK;
 }
 
@@ -350,6 +364,46 @@ static u32 hc_mem_release(struct call *c) {
     return memory_release(memory_of(cap->object), c->a[1], c->a[2]);
 }
 
+static u32 hc_mem_clone(struct call *c) {
+    struct payer payer;
+    struct cap *from;
+    struct memory *memory;
+    TRY(get_root(c));
+    TRY(cap_get(c->domain, c->a[1], OBJECT_MEMORY, RIGHT_READ, &from));
+    TRY(get_payer(c, c->a[3], &payer));
+    TRY(memory_clone(payer.domain, memory_of(from->object), &memory));
+    give(c, &payer, memory);
+    return STATUS_OK;
+}
+
+static u32 hc_mem_promise(struct call *c) {
+    struct cap *cap;
+    TRY(get_root(c));
+    TRY(cap_get(c->domain, c->a[0], OBJECT_MEMORY, 0, &cap));
+    return memory_promise(memory_of(cap->object), c->a[1]);
+}
+
+#define DIFF_RANGES ((PAGE_SIZE - sizeof(struct page_ranges)) / sizeof(struct page_range))
+
+static u32 hc_mem_diff(struct call *c) {
+    struct cap *cap, *other;
+    const struct memory *memory, *base = NULL;
+    struct page_ranges *out = c->domain->comm;
+    u64 page = c->a[2];
+    TRY(cap_get(c->domain, c->a[0], OBJECT_MEMORY, RIGHT_READ, &cap));
+    memory = memory_of(cap->object);
+    if (c->a[1]) {
+        TRY(cap_get(c->domain, c->a[1], OBJECT_MEMORY, RIGHT_READ, &other));
+        base = memory_of(other->object);
+    }
+    if (page > memory->pages || (base && base->pages != memory->pages)) return STATUS_BAD_ARGUMENT;
+    if (!memory->account || (base && !base->account)) return STATUS_BAD_STATE;
+    c->value = cow_diff(&memory->map, base ? &base->map : NULL, &page, memory->pages,
+                        (struct page_range *)(out + 1), DIFF_RANGES);
+    *out = (struct page_ranges){.next = page};
+    return STATUS_OK;
+}
+
 /* --- vCPUs --- */
 
 static u32 hc_vcpu_create(struct call *c) {
@@ -381,6 +435,7 @@ static u32 hc_vcpu_set(struct call *c) {
     if (vcpu->domain->role != ROLE_VM) return STATUS_BAD_STATE;
     TRY(take_stopped(vcpu));
     memcpy(&state, c->domain->comm, sizeof(state));
+    if (state.tsc_offset) state.tsc_offset += c->vcpu->tsc_offset;
     guest_state_write(vcpu, &state);
     return STATUS_OK;
 }
@@ -390,7 +445,9 @@ static u32 hc_vcpu_get(struct call *c) {
     TRY(get_vcpu(c, c->a[0], RIGHT_READ, &vcpu));
     if (vcpu->domain->role != ROLE_VM) return STATUS_BAD_STATE;
     sched_take(vcpu);
-    guest_state_read(vcpu, c->domain->comm);
+    struct vcpu_state *state = c->domain->comm;
+    guest_state_read(vcpu, state);
+    if (state->tsc_offset) state->tsc_offset -= c->vcpu->tsc_offset; /* to the caller's TSC */
     sched_place(vcpu);
     return STATUS_OK;
 }
@@ -518,6 +575,46 @@ static u32 hc_doorbell(struct call *c) {
     return STATUS_OK;
 }
 
+/* --- saving and loading --- */
+
+static u32 get_paused(struct call *c, u32 rights, struct domain **domain) {
+    TRY(get_root(c));
+    TRY(get_domain(c, c->a[0], rights, domain));
+    return (*domain)->state == DOMAIN_PAUSED ? STATUS_OK : STATUS_BAD_STATE;
+}
+
+static u32 hc_domain_save(struct call *c) {
+    struct domain *domain;
+    TRY(get_paused(c, RIGHT_READ, &domain));
+    return domain_save(domain, c->domain->comm, &c->value);
+}
+
+static u32 hc_domain_load(struct call *c) {
+    struct domain *domain;
+    TRY(get_paused(c, RIGHT_CONTROL, &domain));
+    return domain_load(domain, c->domain->comm, c->a[1]);
+}
+
+static u32 take_paused(struct call *c, u32 rights, struct vcpu **vcpu) {
+    TRY(get_root(c));
+    TRY(get_vcpu(c, c->a[0], rights, vcpu));
+    if ((*vcpu)->domain->state != DOMAIN_PAUSED) return STATUS_BAD_STATE;
+    sched_take(*vcpu); /* where it stays until it is resumed */
+    return STATUS_OK;
+}
+
+static u32 hc_vcpu_save(struct call *c) {
+    struct vcpu *vcpu;
+    TRY(take_paused(c, RIGHT_READ, &vcpu));
+    return vcpu_save(vcpu, c->a[1], c->domain->comm, &c->value);
+}
+
+static u32 hc_vcpu_load(struct call *c) {
+    struct vcpu *vcpu;
+    TRY(take_paused(c, RIGHT_CONTROL, &vcpu));
+    return vcpu_load(vcpu, c->a[1], c->domain->comm, c->a[2]);
+}
+
 /* --- events --- */
 
 static u32 hc_channel_create(struct call *c) {
@@ -603,6 +700,7 @@ static u32 hc_host_info(struct call *c) {
         .free_pages = frame_free_count(),
         .kernel_pages = frame_kernel_count(),
         .reserved_pages = kernel_pages_reserved,
+        .promised_pages = pages_promised,
         .log_position = log_position(),
         .idle_time = sched_idle_time(),
         .uptime = rdtsc(),
@@ -743,6 +841,13 @@ static const handler handlers[HC_COUNT] = {
     [HC_UPGRADE] = hc_upgrade,
     [HC_CAP_LIST] = hc_cap_list,
     [HC_MITIGATE] = hc_mitigate,
+    [HC_MEM_CLONE] = hc_mem_clone,
+    [HC_MEM_PROMISE] = hc_mem_promise,
+    [HC_MEM_DIFF] = hc_mem_diff,
+    [HC_DOMAIN_SAVE] = hc_domain_save,
+    [HC_DOMAIN_LOAD] = hc_domain_load,
+    [HC_VCPU_SAVE] = hc_vcpu_save,
+    [HC_VCPU_LOAD] = hc_vcpu_load,
 };
 
 /* Those that only read what capabilities lead to, and are on the way of every device's work. */

@@ -1,6 +1,7 @@
 /* Memory objects and their mappings. */
 #include "memory.h"
 
+#include "cow.h"
 #include "frame.h"
 #include "guest.h"
 #include "log.h"
@@ -12,23 +13,59 @@ static struct gpa page_address(u64 page) { return gpa(page << PAGE_SHIFT); }
 
 static u64 order_mask(unsigned order) { return (1ull << order) - 1; }
 
-u32 memory_create(struct domain *account, u64 pages, struct memory **out) {
-    if (pages == 0) return STATUS_BAD_ARGUMENT;
-    if (pages > frame_total_count() || pages + kernel_pages_reserved > frame_free_count())
-        return STATUS_NO_MEMORY;
+/* With a tree of so many tables, of which all but the root are there already; NULL: no quota. */
+static struct memory *new_object(struct domain *account, u64 pages, u32 tables) {
     struct memory *memory = cell_alloc(account);
-    if (!memory) return STATUS_NO_QUOTA;
     unsigned levels = 1;
     while (pages >> 9 * levels)
         levels++;
-    if (!domain_tables(account, &memory->map, levels)) {
+    if (!memory) return NULL;
+    if (tables > account->kernel_quota - account->kernel_pages ||
+        !domain_tables(account, &memory->map, levels)) {
         cell_free(account, memory);
-        return STATUS_NO_QUOTA;
+        return NULL;
     }
+    account->kernel_pages += tables - 1;
     object_init(&memory->object, OBJECT_MEMORY);
     memory->account = account;
     memory->pages = pages;
-    *out = memory;
+    return memory;
+}
+
+u32 memory_create(struct domain *account, u64 pages, struct memory **out) {
+    if (pages == 0) return STATUS_BAD_ARGUMENT;
+    if (pages > frame_total_count() || !room_for(pages, 0)) return STATUS_NO_MEMORY;
+    *out = new_object(account, pages, 1);
+    return *out ? STATUS_OK : STATUS_NO_QUOTA;
+}
+
+/* What of its promise so many frames use up. */
+static u64 promised_part(const struct memory *memory, u64 pages) {
+    return pages < memory->promised ? pages : memory->promised;
+}
+
+/* A block that is not kept for others; the caller takes it off the promise. */
+static bool block_alloc(const struct memory *memory, unsigned order, struct hpa *out, bool *clean) {
+    u64 size = 1ull << order, more = size - promised_part(memory, size);
+    return (!more || room_for(more, 0)) && frame_alloc(order, memory->account->id, out, clean);
+}
+
+static void promise_use(struct memory *memory, u64 pages) {
+    u64 part = promised_part(memory, pages);
+    memory->promised -= part;
+    pages_promised -= part;
+}
+
+u32 memory_promise(struct memory *memory, u64 pages) {
+    if (!memory->account || memory->clean != memory->pages) return STATUS_BAD_STATE;
+    if (pages > memory->pages) return STATUS_BAD_ARGUMENT;
+    u64 before = pages_promised;
+    pages_promised += pages - memory->promised;
+    if (pages > memory->promised && !room_for(0, 0)) {
+        pages_promised = before;
+        return STATUS_NO_MEMORY;
+    }
+    memory->promised = pages;
     return STATUS_OK;
 }
 
@@ -38,14 +75,15 @@ static u32 add_block(struct memory *memory, u64 page, unsigned order) {
     for (;; order -= 9) {
         u64 first = page & ~order_mask(order), size = 1ull << order;
         struct hpa block;
-        if (memory->pages - first >= size && frame_free_count() >= kernel_pages_reserved + size &&
-            frame_alloc(order, memory->account->id, &block, &clean)) {
+        if (memory->pages - first >= size && block_alloc(memory, order, &block, &clean)) {
             if (!building && !clean) frame_scrub(block, order);
             if (building && clean) memory->clean += size;
-            if (ept_map(&memory->map, page_address(first), block, size, ANY_ACCESS))
-                return STATUS_OK;
-            frame_free(block, order);
-            return STATUS_NO_QUOTA;
+            if (!ept_map(&memory->map, page_address(first), block, size, ANY_ACCESS)) {
+                frame_free(block, order);
+                return STATUS_NO_QUOTA;
+            }
+            promise_use(memory, size);
+            return STATUS_OK;
         }
         if (order == 0) return STATUS_NO_MEMORY;
     }
@@ -81,7 +119,7 @@ static void free_frames(struct memory *memory, u64 first, u64 pages) {
     for (u64 page = first; page < first + pages; page = (page | order_mask(order)) + 1) {
         u64 *entry = ept_entry(&memory->map, page_address(page), &order);
         if (!*entry) continue;
-        frame_free(hpa(*entry & EPT_FRAME), order);
+        frame_drop(hpa(*entry & EPT_FRAME), order);
         memory->map.mapped -= 1ull << order;
         *entry = 0;
     }
@@ -89,9 +127,24 @@ static void free_frames(struct memory *memory, u64 first, u64 pages) {
 
 void memory_destroy(struct memory *memory) {
     if (!memory->account) return; /* a boot module: its frames are not ours to free */
-    free_frames(memory, 0, memory->pages);
-    ept_destroy(&memory->map);
+    pages_promised -= memory->promised;
+    memory->account->kernel_pages -= memory->map.tables;
+    cow_drop(&memory->map);
     cell_free(memory->account, memory);
+}
+
+u32 memory_clone(struct domain *account, struct memory *from, struct memory **out) {
+    if (!from->account || from->clean != from->pages) return STATUS_BAD_STATE;
+    struct memory *memory = new_object(account, from->pages, from->map.tables);
+    if (!memory) return STATUS_NO_QUOTA;
+    memory->clean = memory->pages;
+    cow_clone(&memory->map, &from->map);
+    for (struct mapping *m = from->mappings; m; m = m->next_in_memory) {
+        ept_hide(&m->domain->ept, m->start, m->pages, EPT_WRITE);
+        guest_flush(&m->domain->ept);
+    }
+    *out = memory;
+    return STATUS_OK;
 }
 
 /* --- mappings --- */
@@ -173,21 +226,44 @@ void memory_unmap_below(struct domain *domain, struct gpa end) {
     }
 }
 
-/* --- pages without frames --- */
+/* --- pages that change their frames --- */
 
-/* Splits large pages until one begins at `page`. */
-static bool split_at(struct memory *memory, u64 page) {
-    unsigned order;
-    for (;;) {
-        struct gpa at = page_address(page);
-        u64 entry = page < memory->pages ? *ept_entry(&memory->map, at, &order) : 0;
-        if (!entry || !(page & order_mask(order))) return true;
-        if (!ept_split(&memory->map, at)) return false;
-        frame_split(hpa(entry & EPT_FRAME), order, order - 9);
-        for (struct mapping *m = memory->mappings; m; m = m->next_in_memory)
-            if (page - m->first < m->pages)
-                ept_follow(&m->domain->ept, mapped_at(m, page), &memory->map, page);
+/* In every domain. */
+static void follow(struct memory *memory, u64 first, u64 pages) {
+    for (struct mapping *m = memory->mappings; m; m = m->next_in_memory) {
+        u64 from = first > m->first ? first : m->first, end = m->first + m->pages;
+        if (end > first + pages) end = first + pages;
+        if (from >= end) continue;
+        ept_follow(&m->domain->ept, mapped_at(m, from), &memory->map, from, end - from, m->access);
+        guest_flush(&m->domain->ept);
     }
+}
+
+/* Makes a table of the large page at `page`, on a way that nobody shares; the frames stay. */
+static bool split(struct memory *memory, u64 page) {
+    unsigned order;
+    struct hpa frames = hpa(*ept_entry(&memory->map, page_address(page), &order) & EPT_FRAME);
+    if (!ept_split(&memory->map, page_address(page))) return false;
+    if (frame_of(frames)->order == order) frame_split(frames, order, order - 9);
+    return true;
+}
+
+/* Brings pages that have frames under entries of their own: none of their tables is shared, no
+   large page goes beyond them. */
+static u32 range_own(struct memory *memory, u64 first, u64 pages, bool *moved) {
+    u64 page = first, end = first + pages;
+    while (page < end) {
+        unsigned order, level;
+        if (*ept_entry(&memory->map, page_address(page), &order)) {
+            if (!cow_own(&memory->map, page, &level, moved)) return STATUS_NO_MEMORY;
+            if ((page & order_mask(order)) || end - page < 1ull << order) {
+                if (!split(memory, page)) return STATUS_NO_QUOTA;
+                continue;
+            }
+        }
+        page = (page | order_mask(order)) + 1;
+    }
+    return STATUS_OK;
 }
 
 u32 memory_release(struct memory *memory, u64 first, u64 pages) {
@@ -195,17 +271,39 @@ u32 memory_release(struct memory *memory, u64 first, u64 pages) {
         pages > memory->pages - first)
         return STATUS_BAD_ARGUMENT;
     if (!memory->account || memory->clean != memory->pages) return STATUS_BAD_STATE;
-    if (!split_at(memory, first) || !split_at(memory, first + pages)) return STATUS_NO_QUOTA;
-    ept_hide(&memory->map, page_address(first), pages);
-    for (struct mapping *m = memory->mappings; m; m = m->next_in_memory) {
-        u64 from = first > m->first ? first : m->first, end = m->first + m->pages;
-        if (end > first + pages) end = first + pages;
-        if (from >= end) continue;
-        ept_unmap(&m->domain->ept, mapped_at(m, from), end - from, false);
-        guest_flush(&m->domain->ept);
-    }
-    free_frames(memory, first, pages);
+    bool moved = false;
+    u32 status = range_own(memory, first, pages, &moved);
+    if (status == STATUS_OK) ept_hide(&memory->map, page_address(first), pages, EPT_ACCESS);
+    if (status == STATUS_OK || moved) follow(memory, first, pages);
+    if (status == STATUS_OK) free_frames(memory, first, pages);
+    return status;
+}
+
+/* A frame of the page's own. Without the write bit: until every domain has left the old one, both
+   must stay the same. */
+static u32 page_copy(struct memory *memory, u64 *entry, bool *moved) {
+    struct hpa old = hpa(*entry & EPT_FRAME), copy;
+    if (!block_alloc(memory, 0, &copy, NULL)) return STATUS_NO_MEMORY;
+    promise_use(memory, 1);
+    frame_copy(copy, old);
+    atomic_store(entry, (*entry & ~EPT_FRAME) | copy.v);
+    frame_drop(old, 0);
+    *moved = true;
     return STATUS_OK;
+}
+
+/* Gives a page a frame that no other object has. */
+static u32 page_own(struct memory *memory, u64 page, bool *moved) {
+    unsigned level;
+    for (;;) {
+        u64 *entry = cow_own(&memory->map, page, &level, moved);
+        if (!entry) return STATUS_NO_MEMORY;
+        if (!*entry) return add_block(memory, page, level ? 9 : 0);
+        if ((*entry & EPT_WRITE) || !frame_is_shared(hpa(*entry & EPT_FRAME), ept_order(level)))
+            return STATUS_OK;
+        if (level == 0) return page_copy(memory, entry, moved);
+        if (!split(memory, page)) return STATUS_NO_QUOTA;
+    }
 }
 
 u32 memory_touch(struct mapping *m, struct gpa address, u32 access) {
@@ -213,10 +311,19 @@ u32 memory_touch(struct mapping *m, struct gpa address, u32 access) {
     struct memory *memory = m->memory;
     u64 page = m->first + ((address.v - m->start.v) >> PAGE_SHIFT);
     unsigned order;
-    if (!*ept_entry(&memory->map, page_address(page), &order) &&
-        add_block(memory, page, order ? 9 : 0) != STATUS_OK)
-        return STATUS_NO_MEMORY;
-    if (ept_lookup(&m->domain->ept, address, &order)) return STATUS_OK;
+    u64 *entry = ept_entry(&memory->map, page_address(page), &order);
+    if (!*entry || (access & RIGHT_WRITE)) {
+        bool moved = false;
+        u32 status = page_own(memory, page, &moved);
+        if (moved) follow(memory, page, 1);
+        if (status != STATUS_OK) return STATUS_NO_MEMORY;
+        *ept_entry(&memory->map, page_address(page), &order) |= EPT_WRITE;
+    }
+    if (*ept_entry(&m->domain->ept, address, &order)) {
+        ept_follow(&m->domain->ept, gpa(address.v & ~(PAGE_SIZE - 1ull)), &memory->map, page, 1,
+                   m->access);
+        return STATUS_OK;
+    }
     /* All of the 2 MiB around it: a table of 4 KiB pages is linked, if it is wholly mapped. */
     u64 from = page & ~order_mask(9), end = from + 512;
     if (from < m->first) from = m->first;

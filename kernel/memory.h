@@ -11,6 +11,7 @@ struct memory {
     u64 clean; /* the first pages, known to be zero; the object is usable when it is all of them */
     struct mapping *mappings;
     struct ept map;  /* page of the object to frame; a page may lose its frame and get another */
+    u64 promised;    /* frames that are kept for it */
     struct hpa base; /* of a boot module, which has no map */
 };
 _Static_assert(sizeof(struct memory) <= CELL_SIZE, "a memory object is a cell");
@@ -37,6 +38,10 @@ MUST_USE u32 memory_fill(struct memory *memory);
 /* An object over a boot module's frames. */
 void memory_from_module(struct memory *memory, struct hpa start, u64 pages);
 void memory_destroy(struct memory *memory);
+/* A new object with the same frames, of which each is copied when one of both writes to it. */
+MUST_USE u32 memory_clone(struct domain *account, struct memory *from, struct memory **out);
+/* Keeps so many frames for what the object shares or lacks, instead of what was promised before. */
+MUST_USE u32 memory_promise(struct memory *memory, u64 pages);
 
 MUST_USE u32 memory_map(struct domain *domain, struct memory *memory, struct cap *through,
                         struct gpa start, u64 first, u64 pages, u32 access);
@@ -53,6 +58,7 @@ static inline struct mapping *mapping_at(const struct domain *domain, struct gpa
         m = m->next_in_domain;
     return m;
 }
-/* The domain's tables do not allow this access. STATUS_OK: the page has a frame now;
+/* The domain's tables do not allow this access. STATUS_OK: they do now, and a page that is written
+   to has a frame of its own;
    STATUS_NO_MEMORY: there is none for it; else: the mapping does not allow it either. */
 MUST_USE u32 memory_touch(struct mapping *m, struct gpa address, u32 access);

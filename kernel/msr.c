@@ -7,12 +7,9 @@
 #include "vcpu.h"
 #include "x86.h"
 
-/* Bits that CPUs have: systems set and clear some, and nothing hangs on them here. */
-#define MISC_ENABLE_KNOWN   0x4400c51889ull
 #define MICROCODE_REVISION  (1ull << 32)
 #define MTRR_CAP            (MTRR_VARIABLE | 1ull << 8 | 1ull << 10) /* fixed ranges, write-combining */
 #define MTRR_DEF_TYPE_KNOWN 0xcffull
-#define STEAL_TIME_RESERVED 0x3eull
 
 /* The CPU switches them, or xstate.c does, and checks what is written to them. */
 void msrs_pass(u8 *bitmap, void (*allow)(u8 *bitmap, u32 msr, u32 rights)) {

@@ -16,8 +16,8 @@
 #include "vcpu.h"
 
 #define CONTROL_RAM          (8 * MIB)
-#define CONTROL_SLOTS        2048
-#define CONTROL_KERNEL_PAGES 1024
+#define CONTROL_SLOTS        8192
+#define CONTROL_KERNEL_PAGES 2048
 
 static struct object root;
 static struct memory modules[MAX_MODULES];

@@ -474,6 +474,43 @@ void guest_state_write(struct vcpu *vcpu, const struct vcpu_state *state) {
     if (this_cpu()->loaded == vcpu) asid_renew(vcpu);
 }
 
+/* --- saved and loaded --- */
+
+#define EACH_SAVED(field)                                                                          \
+    field(dr6) field(dr7) field(sysenter_cs) field(sysenter_esp) field(sysenter_eip) field(pat)    \
+        field(star) field(lstar) field(cstar) field(fmask) field(kernel_gs_base)
+
+/* An NMI that is being injected is not masked yet. The step that ends one's handler begins again at
+   its IRET. CPL is what SS says, as VT-x has it. */
+void guest_snapshot_read(struct vcpu *vcpu, struct vcpu_snapshot *to) {
+    const struct vmcb *b = vcpu->vmcb;
+    struct vcpu_state *state = (struct vcpu_state *)to->registers;
+    u32 *ss = &((struct segment_state *)state->segments)[SEGMENT_SS].access;
+#define COPY(name) to->name = b->name;
+    EACH_SAVED(COPY)
+#undef COPY
+    *ss = (*ss & ~SEGMENT_DPL(3)) | SEGMENT_DPL(b->cpl);
+    if (vcpu->stepping && !vcpu->step_traps) state->rflags &= ~RFLAGS_TF;
+    to->blocking = (u32)guest_blocking(vcpu);
+    if (!(b->event & EVENT_VALID)) return;
+    to->event = (u32)b->event;
+    to->event_error = (u32)(b->event >> 32);
+    if (EVENT_TYPE(b->event) == 2) to->blocking &= ~BLOCKING_NMI;
+}
+
+void guest_snapshot_write(struct vcpu *vcpu, const struct vcpu_snapshot *from) {
+    struct vmcb *b = vcpu->vmcb;
+    const struct vcpu_state *state = (const struct vcpu_state *)from->registers;
+#define COPY(name) b->name = from->name;
+    EACH_SAVED(COPY)
+#undef COPY
+    b->cpl = ((const struct segment_state *)state->segments)[SEGMENT_SS].access >> 5 & 3;
+    b->shadow = !!(from->blocking & (BLOCKING_STI | BLOCKING_MOV_SS));
+    vcpu->nmi_masked = from->blocking & BLOCKING_NMI;
+    if (vcpu->nmi_masked) b->intercepts[0] |= INTERCEPT(SVM_IRET);
+    b->clean = 0;
+}
+
 void guest_state_read(struct vcpu *vcpu, struct vcpu_state *state) {
     struct segment_state *segments = (struct segment_state *)state->segments;
     const struct vmcb *b = vcpu->vmcb;

@@ -11,6 +11,8 @@
    the CPU does not tell. */
 extern const struct svm_exit { u8 reason, length; } svm_exits[SVM_CODES];
 
+#define EVENT_TYPES (1u << 0 | 1u << 3) /* of vcpu->event, no NMI */
+
 #define GUEST_POKE (IPI_FIXED | POKE_VECTOR) /* V_INTR_MASKING; a guest could hold off NMIs */
 
 /* --- entries of nested page tables --- */

@@ -91,10 +91,13 @@ static const u8 mode_follows[] = {1 << 0 | 1 << 2, 0, 1 << 0 | 1 << 2 | 1 << 3, 
 #define MODE(base)         ((base) >> 10 & 3)
 #define APIC_BASE_RESERVED 0x2ffull
 
+bool vapic_base_valid(u64 base) {
+    return !(base & (APIC_BASE_RESERVED | ~(EPT_ADDRESS_LIMIT - 1))) && MODE(base) != 1;
+}
+
 bool vapic_base_write(struct vcpu *vcpu, u64 value) {
     struct vapic *apic = &vcpu->apic;
-    if ((value & (APIC_BASE_RESERVED | ~(EPT_ADDRESS_LIMIT - 1))) ||
-        !(mode_follows[MODE(apic->base)] >> MODE(value) & 1))
+    if (!vapic_base_valid(value) || !(mode_follows[MODE(apic->base)] >> MODE(value) & 1))
         return false;
     if (MODE(value) == 0)
         vapic_reset(apic, apic->id, value);
@@ -522,6 +525,29 @@ int vapic_page_write(struct vcpu *vcpu, u32 offset, u32 value) {
 void vapic_written(struct vcpu *vcpu, u32 offset) {
     if (offset / 16 == REG_SELF_IPI)
         (void)write_register(vcpu, REG_SELF_IPI, *vapic_reg(&vcpu->apic, REG_SELF_IPI) & 0xff);
+}
+
+/* --- saved and loaded --- */
+
+/* Of the words of IRR, ISR and TMR only vectors below 16 are never set. */
+static u32 loadable_bits(u32 reg) {
+    if (reg >= REG_ISR && reg < REG_ERROR) return (reg - REG_ISR) % 8 ? ~0u : ~0xffffu;
+    return reg == REG_ERROR ? 0xff : defined_bits[reg];
+}
+
+void vapic_load(struct vapic *apic, const u32 *registers) {
+    for (u32 reg = 0; reg < REGISTERS; reg++)
+        if (loadable_bits(reg)) *vapic_reg(apic, reg) = registers[4 * reg] & loadable_bits(reg);
+    *vapic_reg(apic, REG_DFR) |= DFR_RESERVED;
+    *vapic_reg(apic, REG_ICR) &= ~ICR_PENDING;
+    vapic_reg(apic, REG_ICR)[1] = registers[4 * REG_ICR + 1];
+    apic->timer_mode = LVT_TIMER_MODE(*vapic_reg(apic, REG_LVT_TIMER));
+    vapic_base_load(apic, apic->base);
+}
+
+void vapic_base_load(struct vapic *apic, u64 base) {
+    vapic_look_again(apic);
+    set_base(apic, base);
 }
 
 void vapic_tpr_write(struct vcpu *vcpu, u32 value) { (void)write_register(vcpu, REG_TPR, value); }

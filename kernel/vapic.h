@@ -44,6 +44,11 @@ bool vapic_has_page(const struct vapic *apic, u64 address);
 void vapic_tpr_write(struct vcpu *vcpu, u32 value);
 u32 vapic_tpr_read(const struct vapic *apic);
 MUST_USE bool vapic_base_write(struct vcpu *vcpu, u64 value);
+bool vapic_base_valid(u64 base);
+/* From what was saved: register n in word 4 * n. What the timer has left is the caller's. */
+#define VAPIC_SAVED 1024 /* bytes of the page */
+void vapic_load(struct vapic *apic, const u32 *registers);
+void vapic_base_load(struct vapic *apic, u64 base);
 void vapic_deadline_write(struct vcpu *vcpu, u64 guest_tsc);
 u64 vapic_deadline_read(const struct vapic *apic);
 

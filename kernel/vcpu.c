@@ -113,13 +113,11 @@ void vcpu_reset(struct vcpu *vcpu) {
    start with the same. */
 void vcpu_start(struct vcpu *vcpu) {
     struct domain *domain = vcpu->domain;
-    if (domain->role == ROLE_VM) {
-        if (!domain->tsc_offset)
-            domain->tsc_offset = vcpu->tsc_offset ? vcpu->tsc_offset : -rdtsc();
-        if (!vcpu->tsc_offset) {
-            vcpu->tsc_offset = domain->tsc_offset;
-            guest_tsc_offset_write(vcpu);
-        }
+    if (domain->role == ROLE_VM && !domain->tsc_offset)
+        domain->tsc_offset = vcpu->tsc_offset ? vcpu->tsc_offset : -rdtsc();
+    if (vcpu->tsc_offset != domain->tsc_offset && (!vcpu->tsc_offset || domain->role != ROLE_VM)) {
+        vcpu->tsc_offset = domain->tsc_offset;
+        guest_tsc_offset_write(vcpu);
     }
     vcpu->share.vtime = VTIME_NONE;
     vcpu->attention = true;
@@ -203,8 +201,9 @@ COLD void vcpu_take_rare(struct vcpu *vcpu, u32 requests) {
 }
 
 void vcpu_thaw(struct vcpu *vcpu, u64 away) {
-    if (vcpu->tsc_offset) { /* else it has not begun */
-        vcpu->tsc_offset -= away;
+    bool vm = domain_is_vm(vcpu->domain);
+    if (vcpu->tsc_offset || !vm) { /* else it has not begun */
+        vcpu->tsc_offset = vm ? vcpu->tsc_offset - away : vcpu->domain->tsc_offset;
         guest_tsc_offset_write(vcpu);
     }
     sched_place(vcpu);

@@ -694,6 +694,45 @@ void guest_state_read(struct vcpu *vcpu, struct vcpu_state *state) {
     give_back(before);
 }
 
+/* --- saved and loaded --- */
+
+#define EACH_SAVED(field)                                                                          \
+    field(blocking, VMCS_GUEST_BLOCKING) field(pending_debug, VMCS_GUEST_PENDING_DEBUG)            \
+        field(dr7, VMCS_GUEST_DR7) field(sysenter_cs, VMCS_GUEST_SYSENTER_CS)                      \
+            field(sysenter_esp, VMCS_GUEST_SYSENTER_ESP)                                           \
+                field(sysenter_eip, VMCS_GUEST_SYSENTER_EIP) field(pat, VMCS_GUEST_PAT)            \
+                    field(pdpte[0], VMCS_GUEST_PDPTE(0)) field(pdpte[1], VMCS_GUEST_PDPTE(1))      \
+                        field(pdpte[2], VMCS_GUEST_PDPTE(2)) field(pdpte[3], VMCS_GUEST_PDPTE(3))
+#define EACH_UNSWITCHED(field)                                                                     \
+    field(dr6) field(star) field(lstar) field(cstar) field(fmask) field(kernel_gs_base)
+
+void guest_snapshot_read(struct vcpu *vcpu, struct vcpu_snapshot *to) {
+    struct vcpu *before = borrow(vcpu);
+#define READ(name, field) to->name = (__typeof__(to->name))vmread_raw((field).encoding);
+#define COPY(name)        to->name = vcpu->unswitched.name;
+    EACH_SAVED(READ)
+    EACH_UNSWITCHED(COPY)
+#undef READ
+#undef COPY
+    if (vmread32(VMCS_ENTRY_EVENT) & EVENT_VALID) {
+        to->event = vmread32(VMCS_ENTRY_EVENT);
+        to->event_error = vmread32(VMCS_ENTRY_ERROR_CODE);
+        to->event_length = vmread32(VMCS_ENTRY_LENGTH);
+    }
+    give_back(before);
+}
+
+void guest_snapshot_write(struct vcpu *vcpu, const struct vcpu_snapshot *from) {
+    struct vcpu *before = borrow(vcpu);
+#define WRITE(name, field) vmwrite_raw((field).encoding, from->name);
+#define COPY(name)         vcpu->unswitched.name = from->name;
+    EACH_SAVED(WRITE)
+    EACH_UNSWITCHED(COPY)
+#undef WRITE
+#undef COPY
+    give_back(before);
+}
+
 void vmx_entry_failed(struct vcpu *vcpu, u64 flags) {
     /* CF: no current VMCS; ZF: the VMCS's controls or host state are wrong. Both are ours. */
     u32 error = flags & 1 ? 0 : vmread32(VMCS_INSTRUCTION_ERROR);

@@ -12,6 +12,8 @@ void vmx_arrived(struct vcpu *vcpu); /* from another CPU, or it is new */
 void vmx_exited(void);
 extern u8 vmx_timer_shift; /* the preemption timer counts TSC ticks >> shift */
 
+#define EVENT_TYPES (1u << 0 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6) /* of vcpu->event, no NMI */
+
 #define GUEST_POKE IPI_NMI /* reaches a guest that keeps interrupts off */
 
 /* --- EPT entries --- */

@@ -81,6 +81,24 @@ void unswitched_reset(struct vcpu *vcpu) {
     *(u32 *)((u8 *)area + XSAVE_MXCSR) = 0x1f80;
 }
 
+u32 xstate_area_size(void) { return xstate_size(mask); }
+
+#define XSAVE_HEADER 512 /* XSTATE_BV, then what the standard format has as zeroes */
+#define MXCSR_KNOWN  0xffffu
+
+/* XRSTOR faults at state that there is not, at reserved bits of MXCSR, and of the header. */
+bool xstate_load(struct vcpu *vcpu, u32 offset, const void *from, u64 length) {
+    u8 *area = vcpu->unswitched.xsave;
+    u32 size = xstate_area_size(), most = size - offset;
+    if (offset >= size || (!offset && length < XSAVE_LEGACY)) return false;
+    memset(area + offset, 0, most);
+    memcpy(area + offset, from, length < most ? length : most);
+    *(u32 *)(area + XSAVE_MXCSR) &= MXCSR_KNOWN;
+    *(u64 *)(area + XSAVE_HEADER) &= mask;
+    memset(area + XSAVE_HEADER + sizeof(u64), 0, XSAVE_LEGACY - XSAVE_HEADER - sizeof(u64));
+    return true;
+}
+
 /* The host's XCR0 first, so that the guest's choice hides nothing from the save. */
 void unswitched_save(struct vcpu *vcpu) {
     struct unswitched *u = &vcpu->unswitched;

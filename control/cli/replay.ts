@@ -41,6 +41,7 @@ function tenantOf(value: Message): PlanTenant {
     cpus: text(cpus),
     exits: number(exits),
     ipis: number(ipis),
+    snapshots: number(value.snapshots ?? 0),
   });
 }
 

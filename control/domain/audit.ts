@@ -18,6 +18,7 @@ import {
   FIELD_AT,
   FIELD_BEFORE,
   FIELD_CODE,
+  FIELD_DOCUMENT,
   FIELD_EVENT,
   FIELD_FACTS,
   FIELD_FORCE,
@@ -241,7 +242,12 @@ export function auditBegin(): void {
 /** Records a command of somebody and its verdict. */
 export function auditCommand(who: string, op: string, request: Value, outcome: Outcome): void {
   const spec = request.get(FIELD_SPEC);
-  const name = request.getText(FIELD_VM, request.getText(FIELD_TENANT, request.getText(FIELD_IMAGE)));
+  const document = request.get(FIELD_DOCUMENT);
+  const own = document != null ? document.getText(FIELD_NAME) : request.getText(FIELD_NAME);
+  const name = request.getText(
+    FIELD_VM,
+    own != "" ? own : request.getText(FIELD_TENANT, request.getText(FIELD_IMAGE)),
+  );
   const object = name == "" && spec != null ? spec.getText(FIELD_NAME) : name;
   const fault = outcome.fault;
   const now = uptimeMs();

@@ -42,6 +42,7 @@ import { networksHold, networksOfLink, networksSweep } from "./networks";
 import { linkAddress, MAX_DISKS, vmSlot, VmSlot, vmsThatFit } from "./slots";
 import { HostSpec, readHostSpec } from "./host-spec";
 import { DiskSpec, isName, ModuleSpec, VmSpec } from "./spec";
+import { snapshotsRestore } from "./snapshots";
 import { stashProblem } from "./stash-form";
 import { planTenants } from "./planning";
 import { Mitigations, mitigationsSet } from "./mitigations";
@@ -155,6 +156,7 @@ export function bootAgain(): string {
   manifestCheck();
   networksHold();
   hostUnstash();
+  snapshotsRestore();
   adoptStashed();
   adoptOrphans();
   networksSweep();

@@ -54,6 +54,18 @@ import {
   OP_TENANTS,
   OP_TOP,
   OP_IMAGE_PUT,
+  OP_SNAPSHOT_BEGIN,
+  OP_SNAPSHOT_CLONE,
+  OP_SNAPSHOT_CREATE,
+  OP_SNAPSHOT_END,
+  OP_SNAPSHOT_HASH,
+  OP_SNAPSHOT_LS,
+  OP_SNAPSHOT_PAGES,
+  OP_SNAPSHOT_READ,
+  OP_SNAPSHOT_RESTORE,
+  OP_SNAPSHOT_RM,
+  OP_SNAPSHOT_SHOW,
+  OP_SNAPSHOT_WRITE,
   OP_TEST_TRAP,
   OP_TEST_TRAP_MODEL,
   OP_UPGRADE,
@@ -74,6 +86,22 @@ import { policyAdmit } from "./policy";
 import { doctorResult, showResult, statusResult, tenantsResult } from "./reports";
 import { policyResult } from "./explain";
 import { policyDenied, rulesToValue } from "./rules";
+import {
+  snapshotClone,
+  snapshotCreate,
+  snapshotLs,
+  snapshotRemove,
+  snapshotRestore,
+  snapshotShow,
+} from "./snapshot-actions";
+import {
+  snapshotBegin,
+  snapshotEnd,
+  snapshotHash,
+  snapshotPages,
+  snapshotRead,
+  snapshotWrite,
+} from "./snapshot-transfer";
 import { readVmChanges, readVmSpec } from "./spec";
 import { clean, nearest, quoted } from "./text";
 import { tenantRemove, tenantSet } from "./tenant-actions";
@@ -105,6 +133,12 @@ const CHANGES: string[] = [
   OP_RESUME,
   OP_RM,
   OP_SET,
+  OP_SNAPSHOT_BEGIN,
+  OP_SNAPSHOT_CLONE,
+  OP_SNAPSHOT_CREATE,
+  OP_SNAPSHOT_END,
+  OP_SNAPSHOT_RESTORE,
+  OP_SNAPSHOT_RM,
   OP_START,
   OP_STOP,
   OP_TENANT_RM,
@@ -129,6 +163,7 @@ export const enum Words {
   CONSOLE = 12,
   IMAGE = 13,
   POLICY = 14,
+  SNAPSHOT = 15,
 }
 
 const MAX_ROW_REASON = 60;
@@ -216,6 +251,25 @@ const table: Command[] = [
     "change what needs no restart",
     set,
   ),
+  new Command(
+    OP_SNAPSHOT_LS,
+    "snapshot",
+    Words.SNAPSHOT,
+    "snapshot create VM [NAME], snapshot ls [VM], snapshot show|rm|restore NAME, snapshot clone NAME VM",
+    "keep a running VM as it is, go back, make copies",
+    snapshotLs,
+  ),
+  new Command(OP_SNAPSHOT_CREATE, "", Words.SNAPSHOT, "", "", snapshotCreate),
+  new Command(OP_SNAPSHOT_SHOW, "", Words.SNAPSHOT, "", "", snapshotShow),
+  new Command(OP_SNAPSHOT_RM, "", Words.SNAPSHOT, "", "", snapshotRemove),
+  new Command(OP_SNAPSHOT_RESTORE, "", Words.SNAPSHOT, "", "", snapshotRestore),
+  new Command(OP_SNAPSHOT_CLONE, "", Words.SNAPSHOT, "", "", snapshotClone),
+  new Command(OP_SNAPSHOT_PAGES, "", Words.NONE, "", "", snapshotPages),
+  new Command(OP_SNAPSHOT_HASH, "", Words.NONE, "", "", snapshotHash),
+  new Command(OP_SNAPSHOT_READ, "", Words.NONE, "", "", snapshotRead),
+  new Command(OP_SNAPSHOT_BEGIN, "", Words.NONE, "", "", snapshotBegin),
+  new Command(OP_SNAPSHOT_WRITE, "", Words.NONE, "", "", snapshotWrite),
+  new Command(OP_SNAPSHOT_END, "", Words.NONE, "", "", snapshotEnd),
   new Command(
     OP_TENANTS,
     "tenants",

@@ -5,7 +5,7 @@
 // one has said that it is ready, the next one copies again.
 
 import { PAGE_SIZE, Right } from "../gen/abi";
-import { capDrop, memCreate, memMap } from "../lib/binding";
+import { capDrop, memClone, memCreate, memMap } from "../lib/binding";
 import {
   ErrorCode,
   FIELD_IMAGE,
@@ -17,16 +17,18 @@ import {
 import { findModule } from "./host";
 import { damageOf } from "./manifest";
 import { Fault } from "./outcome";
-import { MAX_DISKS, VmSlot, vmSlot } from "./slots";
+import { MAX_DISKS, SnapshotSlot, snapshotSlot, VmSlot, vmSlot } from "./slots";
 import { DiskSpec } from "./spec";
 import { mib, quoted } from "./text";
 import { Value } from "./value";
 import { Vm } from "./vm";
-import { vmHolds } from "./vms";
+import { memoryPages, vmHolds } from "./vms";
 
 /* Where a device model finds the disks, and the images to fill them from. */
 const GPA_DISKS: u64 = 0x60000000;
 const DISK_STEP: u64 = 0x10000000;
+/** Bytes of a disk, at most. */
+export const DISK_MAX: u64 = DISK_STEP;
 const GPA_DISK_IMAGES: u64 = GPA_DISKS + DISK_STEP * MAX_DISKS;
 
 function slotOf(vm: Vm, disk: u32): u32 {
@@ -53,6 +55,27 @@ export function disksAdmit(vm: Vm): Fault | null {
     if (image.size <= DISK_STEP) continue;
     const text = subject + "image " + quoted(image.name) + " is larger than a disk, " + mib(DISK_STEP);
     return new Fault(ErrorCode.FAILED, text, vm.name, "images");
+  }
+  return null;
+}
+
+/** Whether what a VM that goes on from a snapshot only reads is there: boot modules. */
+export function disksRevivable(vm: Vm): Fault | null {
+  const names: string[] = [];
+  for (let i = 0; i < vm.spec.disks.length; i++)
+    if (vm.spec.disks[i].readOnly) names.push(vm.spec.disks[i].image);
+  if (vm.spec.firmware != "") names.push(vm.spec.firmware);
+  for (let i = 0; i < names.length; i++) {
+    const text = "VM " + quoted(vm.name) + ": ";
+    const damage = damageOf(names[i]);
+    if (damage != "") return new Fault(ErrorCode.FAILED, text + damage, vm.name, "doctor");
+    if (findModule(names[i]) == null)
+      return new Fault(
+        ErrorCode.NOT_FOUND,
+        text + "there is no image " + quoted(names[i]),
+        vm.name,
+        "images",
+      );
   }
   return null;
 }
@@ -85,11 +108,19 @@ export function diskMappedPages(vm: Vm): u64 {
   return pages;
 }
 
-/** Creates what is missing and maps all of it for the device model. Returns a hypercall's result. */
-export function disksBuild(vm: Vm): i64 {
+/**
+ * Creates what is missing and maps all of it for the device model; or takes the disks of a snapshot, in place `source`.
+ * Returns a hypercall's result.
+ */
+export function disksBuild(vm: Vm, source: i32): i64 {
   const disks = vm.spec.disks;
   const model = vmSlot(vm.index, VmSlot.MODEL);
   for (let i = 0; i < disks.length; i++) {
+    if (source >= 0 && !disks[i].readOnly) {
+      const status = diskTake(vm, i, source);
+      if (status < 0) return status;
+      continue;
+    }
     const image = findModule(disks[i].image);
     if (image == null) return -1;
     let status: i64 = 0;
@@ -109,6 +140,15 @@ export function disksBuild(vm: Vm): i64 {
     if (status < 0) return status;
   }
   return 0;
+}
+
+/** A disk as it was in a snapshot; its image is not needed any more. */
+function diskTake(vm: Vm, disk: u32, source: i32): i64 {
+  const slot = slotOf(vm, disk);
+  const status = memClone(slot, snapshotSlot(source, SnapshotSlot.DISK) + disk);
+  if (status < 0) return status;
+  const at = GPA_DISKS + disk * DISK_STEP;
+  return memMap(vmSlot(vm.index, VmSlot.MODEL), slot, at, 0, memoryPages(slot), Right.READ | Right.WRITE);
 }
 
 /** What the device model is told of them. */

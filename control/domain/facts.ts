@@ -38,6 +38,7 @@ import {
   FIELD_SPEC,
   FIELD_START,
   FIELD_TAGS,
+  FIELD_SNAPSHOTS,
   FIELD_TENANT,
   FIELD_TENANTS,
   FIELD_VCPUS,
@@ -99,7 +100,8 @@ function tenantToValue(tenant: PlanTenant): Value {
     .putUint(FIELD_VCPUS, tenant.vcpus)
     .putText(FIELD_CPUS, tenant.cpus)
     .putUint(FIELD_EXITS, tenant.exits)
-    .putUint(FIELD_IPIS, tenant.ipis);
+    .putUint(FIELD_IPIS, tenant.ipis)
+    .putUint(FIELD_SNAPSHOTS, tenant.snapshots);
 }
 
 function vmToValue(vm: PlanVm): Value {

@@ -5,11 +5,11 @@
 
 import { CAP_SELF, PAGE_SIZE, Right } from "../gen/abi";
 import { GPA_GUEST } from "../gen/abi64";
-import { capDrop, capGrant, memCreate, memMap, memUnmap, sharedRead } from "../lib/binding";
+import { capDrop, capGrant, memClone, memCreate, memMap, memUnmap, sharedRead } from "../lib/binding";
 import { CAP_FLASH, FLASH_MAX } from "../lib/flash";
 import { HIGH_MEMORY } from "../lib/pc-memory";
 import { findModule, Module } from "./host";
-import { GPA_MODULE, VmSlot, vmSlot } from "./slots";
+import { GPA_MODULE, SnapshotSlot, snapshotSlot, VmSlot, vmSlot } from "./slots";
 import { Vm } from "./vm";
 import { vmHolds } from "./vms";
 
@@ -56,8 +56,11 @@ export function flashNeeded(vm: Vm): u64 {
   return vmHolds(vm.index, VmSlot.FLASH) ? 0 : flashPages(vm);
 }
 
-/** Creates it, and maps all of the firmware for the VM and its device model. Returns a hypercall's result. */
-export function firmwareBuild(vm: Vm): i64 {
+/**
+ * Creates it, or takes that of a snapshot in place `source`, and maps all of the firmware for the VM and its device
+ * model. Returns a hypercall's result.
+ */
+export function firmwareBuild(vm: Vm, source: i32): i64 {
   const image = imageOf(vm);
   if (image == null) return 0;
   const at = HIGH_MEMORY - image.pages * PAGE_SIZE;
@@ -68,20 +71,22 @@ export function firmwareBuild(vm: Vm): i64 {
   let status = memMap(model, image.slot, GPA_GUEST + rest, flash, pages, Right.READ);
   const domain = vmSlot(vm.index, VmSlot.DOMAIN);
   if (status >= 0) status = memMap(domain, image.slot, rest, flash, pages, Right.READ | Right.EXECUTE);
-  return status >= 0 && flash > 0 ? flashBuild(vm, image, at, flash) : status;
+  return status >= 0 && flash > 0 ? flashBuild(vm, image, at, flash, source) : status;
 }
 
 // The VM's mapping of it is the device model's to make.
-function flashBuild(vm: Vm, image: Module, at: u64, pages: u64): i64 {
+function flashBuild(vm: Vm, image: Module, at: u64, pages: u64, source: i32): i64 {
   const model = vmSlot(vm.index, VmSlot.MODEL);
   const slot = vmSlot(vm.index, VmSlot.FLASH);
   let status: i64 = 0;
-  if (!vmHolds(vm.index, VmSlot.FLASH)) {
+  if (source >= 0) {
+    status = memClone(slot, snapshotSlot(source, SnapshotSlot.FLASH));
+  } else if (!vmHolds(vm.index, VmSlot.FLASH)) {
     vm.disksFilled = false;
     status = memCreate(slot, pages);
   }
   if (status >= 0) status = memMap(model, slot, GPA_GUEST + at, 0, pages, Right.READ | Right.WRITE);
-  if (status >= 0) status = memMap(model, image.slot, GPA_IMAGE_HEAD, 0, pages, Right.READ);
+  if (status >= 0 && source < 0) status = memMap(model, image.slot, GPA_IMAGE_HEAD, 0, pages, Right.READ);
   if (status >= 0) status = capGrant(model, CAP_FLASH, slot, Right.READ);
   return status;
 }

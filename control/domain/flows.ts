@@ -326,6 +326,10 @@ function kindText(kind: u32): string {
       return ", link";
     case VmSlot.FLASH:
       return ", flash";
+    case VmSlot.IMAGE:
+      return ", device model's image";
+    case VmSlot.CABLES:
+      return ", unplugged cables";
     default:
       return ", disk " + (kind - VmSlot.DISK).toString();
   }

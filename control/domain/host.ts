@@ -60,7 +60,8 @@ export function hostNow(): HostInfo {
 /** Pages that a new VM could have. */
 export function freePages(): u64 {
   const host = hostNow();
-  return host.free_pages > host.reserved_pages ? host.free_pages - host.reserved_pages : 0;
+  const kept = host.reserved_pages + host.promised_pages;
+  return host.free_pages > kept ? host.free_pages - kept : 0;
 }
 
 export function cpuName(): string {

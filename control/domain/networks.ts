@@ -6,7 +6,7 @@
 import { CAP_SELF, PAGE_SIZE, Right } from "../gen/abi";
 import { capDrop, capGrant, channelCreate, channelSignal, memCreate, memMap, memUnmap } from "../lib/binding";
 import { sharedStore32 } from "../lib/binding";
-import { CABLE_SIZE, CABLE_STEP, cableSide, CAP_CABLES, GPA_CABLES } from "../lib/cable";
+import { CABLE_SIZE, CABLE_STEP, cableSide, CAP_CABLES, GPA_CABLES, MAX_CARDS } from "../lib/cable";
 import {
   DENIED_NETWORKS,
   ErrorCode,
@@ -43,11 +43,35 @@ function cardsOf(network: string, except: Vm): Vm[] {
   return owners;
 }
 
+/** Of a card that is not plugged in: its network. */
+export const UNPLUGGED: u32 = MAX_NETWORKS;
+
+/**
+ * Gives each card of a VM that goes on from a snapshot its place: the side that its device model knows. Where another
+ * has that, or the network is another tenant's, the card is not plugged in.
+ */
+export function networksAgain(vm: Vm, sides: u32[]): void {
+  vm.cards = [];
+  for (let i = 0; i < vm.spec.cards.length; i++) {
+    const side = i < sides.length ? sides[i] : 0;
+    const count = vm.cards.length;
+    if (mayPlug(vm, vm.spec.cards[i].network)) assign(vm, vm.spec.cards[i], side);
+    if (vm.cards.length == count) vm.cards.push(new Card(UNPLUGGED, side));
+  }
+}
+
+function mayPlug(vm: Vm, network: string): bool {
+  const owners = cardsOf(network, vm);
+  for (let i = 0; i < owners.length; i++)
+    if (!mayShare(rulesAll(), owners[i].spec.tenant, vm.spec.tenant, SHARE_NETWORKS)) return false;
+  return true;
+}
+
 /** Gives each card of a new VM its place. A fault: a network has two cards already. */
 export function networksAssign(vm: Vm): Fault | null {
   vm.cards = [];
   for (let i = 0; i < vm.spec.cards.length; i++) {
-    const fault = assign(vm, vm.spec.cards[i]);
+    const fault = assign(vm, vm.spec.cards[i], ANY_SIDE);
     if (fault != null) return fault;
   }
   return null;
@@ -67,7 +91,9 @@ function tenantsFault(vm: Vm, network: string): Fault | null {
   return null;
 }
 
-function assign(vm: Vm, spec: CardSpec): Fault | null {
+const ANY_SIDE: u32 = 2;
+
+function assign(vm: Vm, spec: CardSpec, side: u32): Fault | null {
   const foreign = tenantsFault(vm, spec.network);
   if (foreign != null) return foreign;
   let used: u32 = 0; // numbers of networks
@@ -78,19 +104,21 @@ function assign(vm: Vm, spec: CardSpec): Fault | null {
   for (let i = 0; i < all.length; i++) {
     for (let n = 0; n < all[i].cards.length; n++) {
       const card = all[i].cards[n];
+      if (card.network == UNPLUGGED) continue;
       used |= 1 << card.network;
       if (all[i].spec.cards[n].network != spec.network) continue;
       index = card.network;
       sides |= 1 << card.side;
     }
   }
-  if (sides == 3) return new Fault(ErrorCode.FAILED, fullText(vm, spec), vm.name, "show " + vm.name);
+  if (sides == 3 || (side != ANY_SIDE && (sides & (1 << side)) != 0))
+    return new Fault(ErrorCode.FAILED, fullText(vm, spec), vm.name, "show " + vm.name);
   if (index == MAX_NETWORKS) index = ctz(~used);
   if (index >= MAX_NETWORKS) {
     const text = "VM " + quoted(vm.name) + ": there are " + MAX_NETWORKS.toString() + " networks already";
     return new Fault(ErrorCode.FAILED, text, vm.name, "rm NAME");
   }
-  vm.cards.push(new Card(index, sides & 1));
+  vm.cards.push(new Card(index, side != ANY_SIDE ? side : sides & 1));
   return null;
 }
 
@@ -105,7 +133,8 @@ function fullText(vm: Vm, spec: CardSpec): string {
 export function networkPages(vm: Vm): u64 {
   let pages: u64 = 0;
   for (let i = 0; i < vm.cards.length; i++)
-    if (!slotHolds(networkSlot(vm.cards[i].network, NetworkSlot.MEMORY))) pages += CABLE_PAGES;
+    if (vm.cards[i].network == UNPLUGGED || !slotHolds(networkSlot(vm.cards[i].network, NetworkSlot.MEMORY)))
+      pages += CABLE_PAGES;
   return pages;
 }
 
@@ -124,6 +153,11 @@ export function networksBuild(vm: Vm): i64 {
   const model = vmSlot(vm.index, VmSlot.MODEL);
   for (let i = 0; i < vm.cards.length; i++) {
     const card = vm.cards[i];
+    if (card.network == UNPLUGGED) {
+      const status = cableBuild(vm, i);
+      if (status < 0) return status;
+      continue;
+    }
     const memory = networkSlot(card.network, NetworkSlot.MEMORY);
     const channel = networkSlot(card.network, NetworkSlot.CHANNEL);
     let status: i64 = 0;
@@ -135,6 +169,17 @@ export function networksBuild(vm: Vm): i64 {
     if (status < 0) return status;
   }
   return 0;
+}
+
+/** A card that is not plugged in has a cable of its own, and nobody to signal. */
+function cableBuild(vm: Vm, card: i32): i64 {
+  const slot = vmSlot(vm.index, VmSlot.CABLES);
+  let status: i64 = slotHolds(slot) ? 0 : memCreate(slot, CABLE_PAGES * MAX_CARDS);
+  const first = CABLE_PAGES * card;
+  const gpa = GPA_CABLES + card * CABLE_STEP;
+  if (status >= 0)
+    status = memMap(vmSlot(vm.index, VmSlot.MODEL), slot, gpa, first, CABLE_PAGES, Right.READ | Right.WRITE);
+  return status;
 }
 
 /** Whether a VM that is up, other than this one, has a card on a network. */
@@ -155,8 +200,10 @@ export function networksHold(): void {
 
 /** A VM's device model is gone: its peers learn it, and what nobody uses is freed. */
 export function networksRelease(vm: Vm): void {
+  capDrop(vmSlot(vm.index, VmSlot.CABLES));
   for (let i = 0; i < vm.cards.length; i++) {
     const card = vm.cards[i];
+    if (card.network == UNPLUGGED) continue;
     const memory = networkSlot(card.network, NetworkSlot.MEMORY);
     const channel = networkSlot(card.network, NetworkSlot.CHANNEL);
     if (!holding && !isUsed(card.network, vm)) free(card.network);

@@ -14,6 +14,7 @@ import { cablesNeeded } from "./networks";
 import { mitigationsGet } from "./mitigations";
 import { Fault } from "./outcome";
 import { rulesAll } from "./rules";
+import { snapshotCosts } from "./snapshots";
 import { VmSpec } from "./spec";
 import { Tenant, tenantsAll } from "./tenants";
 import { utf8 } from "./text";
@@ -33,6 +34,7 @@ export function planTenant(tenant: Tenant): PlanTenant {
   out.cpus = tenant.cpus;
   out.exits = tenant.exits;
   out.ipis = tenant.ipis;
+  out.snapshots = snapshotCosts(tenant.name);
   return out;
 }
 

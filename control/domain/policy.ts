@@ -9,6 +9,7 @@ import { freePages, hostNow, info } from "./host";
 import { hasHooks, policyHooks } from "./hooks/chosen";
 import { HOOK_START, HOOK_STOP, HookAction, HookVm } from "./hooks/hooks";
 import { Fault } from "./outcome";
+import { policyDenied } from "./rules";
 import { planCost } from "./planning";
 import { VmSpec } from "./spec";
 import { clean } from "./text";
@@ -55,7 +56,9 @@ export function policyAdmit(vm: Vm, spec: VmSpec): Fault | null {
   const refusal = hooksRefuse(wanted, policyHooks());
   if (refusal != null) plan.refusals.push(refusal);
   factsOfSet(spec, wanted, plan);
-  return refusal != null ? new Fault(refusal.code, refusal.message, refusal.object, refusal.next) : null;
+  if (refusal == null) return null;
+  policyDenied(refusal.tenant, refusal.denied, vm.name, refusal.message);
+  return new Fault(refusal.code, refusal.message, refusal.object, refusal.next);
 }
 
 /** Asks for the CPUs of a VM that starts: kept, for a scheduler that heeds it. */

@@ -91,6 +91,7 @@ import { lineBadFrames } from "./line";
 import { damages } from "./manifest";
 import { cardMac } from "./networks";
 import { vmSlot, VmSlot } from "./slots";
+import { snapshotCosts } from "./snapshots";
 import { bootProblems } from "./boot";
 import { openFlaws } from "./mitigations";
 import { balloonRead } from "./balloons";
@@ -274,7 +275,7 @@ function addCard(device: Value, vm: Vm, index: i32): void {
 /** A tenant's limits, and what counts towards them. */
 export function tenantRow(tenant: Tenant): Value {
   const vms = vmsAll();
-  let memory: u64 = 0;
+  let memory: u64 = snapshotCosts(tenant.name);
   let count: u32 = 0;
   let vcpus: u32 = 0;
   for (let i = 0; i < vms.length; i++) {

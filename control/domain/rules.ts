@@ -5,6 +5,7 @@ import { MAX_RULE_TENANTS, MAX_RULES, SHARES, ShareRule } from "../protocol/rule
 import {
   DENIED_CACHES,
   DENIED_CORES,
+  DENIED_HOOKS,
   DENIED_LIMITS,
   DENIED_NETWORKS,
   DENIED_PROTECTED,
@@ -103,7 +104,14 @@ export function readCpus(value: Value): string {
 
 /* --- denials --- */
 
-const KINDS: string[] = [DENIED_LIMITS, DENIED_NETWORKS, DENIED_CORES, DENIED_CACHES, DENIED_PROTECTED];
+const KINDS: string[] = [
+  DENIED_LIMITS,
+  DENIED_NETWORKS,
+  DENIED_CORES,
+  DENIED_CACHES,
+  DENIED_PROTECTED,
+  DENIED_HOOKS,
+];
 const MAX_COUNTED = Specification.MAX_TENANTS;
 const denied: Map<string, StaticArray<u32>> = new Map();
 

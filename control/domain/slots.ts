@@ -14,10 +14,14 @@ const SLOT_NETWORKS: u32 = CAP_FREE + 8;
 /** Networks of the host, at most. */
 export const MAX_NETWORKS: u32 = Specification.MAX_HOST_NETWORKS;
 const SLOTS_PER_NETWORK: u32 = 3;
-const SLOT_VMS: u32 = SLOT_NETWORKS + MAX_NETWORKS * SLOTS_PER_NETWORK;
+const SLOT_SNAPSHOTS: u32 = SLOT_NETWORKS + MAX_NETWORKS * SLOTS_PER_NETWORK;
+/** Snapshots of the host, at most. */
+export const MAX_SNAPSHOTS: u32 = Specification.MAX_SNAPSHOTS;
+const SLOTS_PER_SNAPSHOT: u32 = 12;
+const SLOT_VMS: u32 = SLOT_SNAPSHOTS + MAX_SNAPSHOTS * SLOTS_PER_SNAPSHOT;
 /** Disks of a VM, at most. */
 export const MAX_DISKS: u32 = 4;
-const SLOTS_PER_VM: u32 = 8 + MAX_VCPUS + MAX_DISKS + 1;
+const SLOTS_PER_VM: u32 = 8 + MAX_VCPUS + MAX_DISKS + 4;
 
 /* Event bits of this domain. */
 export const EVENT_UART: u32 = EVENT_FREE;
@@ -31,6 +35,8 @@ const GPA_LINK_STEP: u64 = 0x20000;
 export const GPA_CABLE: u64 = GPA_SHARED + 0x800000;
 export const GPA_STASH: u64 = GPA_SHARED + 0x1000000;
 export const GPA_UPLOAD: u64 = GPA_SHARED + 0x1800000;
+/** Where a snapshot's objects are mapped for a moment. */
+export const GPA_SNAPSHOT: u64 = GPA_SHARED + 0x1c00000;
 export const GPA_MODULE: u64 = GPA_SHARED + 0x2000000;
 
 /** What the slots of a VM hold, from its first on. */
@@ -46,10 +52,30 @@ export const enum VmSlot {
   VCPU = 8 /* MAX_VCPUS of them */,
   DISK = 24 /* MAX_DISKS of them */,
   FLASH = 28 /* its firmware's flash memory */,
+  IMAGE = 29 /* of its device model, if that is not this host's */,
+  CABLES = 30 /* for cards that are not plugged in */,
+  CPUID = 31 /* what CPUID says to it, if it goes on from a snapshot */,
 }
 
 export function vmSlot(index: u32, what: VmSlot): u32 {
   return SLOT_VMS + index * SLOTS_PER_VM + what;
+}
+
+/** What the slots of a snapshot hold. */
+export const enum SnapshotSlot {
+  DOMAIN = 0 /* never run: it pays for the rest */,
+  RECORD = 1 /* its document */,
+  STATE = 2,
+  MEMORY = 3,
+  MODEL = 4,
+  LINK = 5,
+  FLASH = 6,
+  IMAGE = 7,
+  DISK = 8 /* MAX_DISKS of them */,
+}
+
+export function snapshotSlot(index: u32, what: SnapshotSlot): u32 {
+  return SLOT_SNAPSHOTS + index * SLOTS_PER_SNAPSHOT + what;
 }
 
 /** What the slots of a network hold. */
@@ -93,5 +119,7 @@ export function vmSlotKind(slot: u32): u32 {
 
 /** The network whose slot this is, or -1. */
 export function networkOfSlot(slot: u32): i32 {
-  return slot >= SLOT_NETWORKS && slot < SLOT_VMS ? <i32>((slot - SLOT_NETWORKS) / SLOTS_PER_NETWORK) : -1;
+  return slot >= SLOT_NETWORKS && slot < SLOT_SNAPSHOTS
+    ? <i32>((slot - SLOT_NETWORKS) / SLOTS_PER_NETWORK)
+    : -1;
 }

@@ -40,6 +40,7 @@ import { policyPlace } from "./policy";
 import { flashForget } from "./flash";
 import { networksAssign } from "./networks";
 import { vmSlot, VmSlot } from "./slots";
+import { familyShrink } from "./snapshot-share";
 import { MIN_BALLOON, VmSpec } from "./spec";
 import { policyDenied } from "./rules";
 import { grouped, mib, quoted } from "./text";
@@ -53,7 +54,7 @@ import { vmAdopt, vmFind, vmForget, vmFreeIndex, vmsAll, vmSave } from "./vms";
 const message: usize = memory.data(4096, 16);
 
 /** Whether a new VM's tenant is there, and has room for it within its limits. */
-function tenantAdmit(vm: Vm): Fault | null {
+export function tenantAdmit(vm: Vm): Fault | null {
   const tenant = tenantFind(vm.spec.tenant);
   if (tenant == null) return noSuchTenant(vm.name, vm.spec.tenant);
   const limited = tenant.memory > 0 || tenant.vms > 0 || tenant.vcpus > 0;
@@ -98,7 +99,7 @@ export function vmCreate(spec: VmSpec): Fault | null {
   return null;
 }
 
-function wrongState(vm: Vm, wanted: string, next: string): Fault {
+export function wrongState(vm: Vm, wanted: string, next: string): Fault {
   const text = "VM " + quoted(vm.name) + " is " + vm.state + ", it must be " + wanted;
   return new Fault(ErrorCode.WRONG_STATE, text, vm.name, next);
 }
@@ -235,6 +236,7 @@ export function vmRemove(vm: Vm, force: bool): Fault | null {
   disksForget(vm.index);
   flashForget(vm.index);
   vmForget(vm);
+  familyShrink(vm.family);
   emit(EVENT_VM_REMOVED, vm.name, "removed");
   return null;
 }
@@ -256,7 +258,7 @@ function vmSendValue(vm: Vm, what: string, value: u64): bool {
   return sendMessage(vm, Value.map().putText(LINK_T, what).putUint(LINK_VALUE, value));
 }
 
-function sendMessage(vm: Vm, content: Value): bool {
+export function sendMessage(vm: Vm, content: Value): bool {
   const link = vm.link;
   if (link == null) return false;
   const writer = new CborWriter(message, LINK_MESSAGE_MAX);

@@ -29,6 +29,8 @@ import {
   cpuidSet,
   domainCreate,
   domainDestroy,
+  domainPause,
+  memClone,
   memCreate,
   memMap,
   memUnmap,
@@ -77,16 +79,18 @@ import { findModule, freePages, info, Module } from "./host";
 import { damageOf } from "./manifest";
 import { Fault } from "./outcome";
 import { ShareSpec, shareText, sharesGive, sharesReturn } from "./shares";
-import { linkAddress, linkEvent, VmSlot, vmSlot } from "./slots";
+import { linkAddress, linkEvent, SnapshotSlot, snapshotSlot, VmSlot, vmSlot } from "./slots";
+import { stateCpuid, stateLoad } from "./snapshot-state";
 import { VmSpec } from "./spec";
 import { mib, quoted } from "./text";
 import { balloonsWant } from "./balloons";
 import { tenantNumber } from "./tenants";
 import { Value } from "./value";
 import { Vm } from "./vm";
+import { memoryPages, slotHolds } from "./vms";
 
 /* What a VM costs beside its own memory, in pages. The quotas are promised to the domain's account. */
-const MODEL_RAM_PAGES: u64 = 94; /* its runtime takes 14, and five pages of WebAssembly are 80 */
+export const MODEL_RAM_PAGES: u64 = 94; /* its runtime takes 14, and five pages of WebAssembly are 80 */
 const MODEL_KERNEL_PAGES: u32 = 40;
 const VM_KERNEL_PAGES: u32 = 40;
 const VCPU_KERNEL_PAGES: u32 = 5; /* of each further vCPU: itself, VMCS, exit page, vector state, local APIC */
@@ -100,7 +104,7 @@ const GPA_MODULES: u64 = 0xe0000000; /* one behind the other, on page boundaries
 const MAX_MODULE: u64 = 0x20000000; /* the kernel, the initrd, all modules together */
 const MAX_FIRMWARE: u64 = 0x1000000;
 
-const MODEL_IMAGE: string = "device-model";
+export const MODEL_IMAGE: string = "device-model";
 
 const config: usize = memory.data(4096, 16);
 const capPage: usize = memory.data(96, 16);
@@ -113,7 +117,7 @@ let failedStatus: u32 = 0;
 let links: u32 = 0;
 
 /** Pages of a VM's link. */
-function linkPages(spec: VmSpec): u64 {
+export function linkPages(spec: VmSpec): u64 {
   return (LINK_SIZE + spec.ports.length * LINK_PORT_SIZE) / PAGE_SIZE;
 }
 
@@ -126,6 +130,11 @@ function upPages(vm: Vm): u64 {
     kernelPages(vm.spec) +
     modelKernelPages(vm)
   );
+}
+
+/** What a VM that goes on from a snapshot needs at once beside its memory, in pages. */
+export function shellPages(vm: Vm): u64 {
+  return networkPages(vm) + kernelPages(vm.spec) + modelKernelPages(vm);
 }
 
 /** Memory a VM of this size needs, with all that is beside it, in pages. */
@@ -187,7 +196,7 @@ export function modelBytes(vm: Vm): u64 {
  * Page tables grow with the memory: a page a GiB for the domain and one for the memory itself, and one for
  * every 2 MiB of which a balloon has taken a part; the rest is for vCPUs and what does not grow.
  */
-function kernelPages(spec: VmSpec): u32 {
+export function kernelPages(spec: VmSpec): u32 {
   const tables = 2 * (spec.memory >> 30) + (spec.memory >> 21);
   const firmware = spec.firmware != "" ? FIRMWARE_KERNEL_PAGES : 0;
   return VM_KERNEL_PAGES + firmware + (spec.vcpus - 1) * VCPU_KERNEL_PAGES + <u32>tables;
@@ -255,6 +264,9 @@ export function vmAdmit(vm: Vm): Fault | null {
 
 const GIVING = "giving it its share of the CPUs";
 
+/** No snapshot: a VM is made anew. */
+const ANEW: i32 = -1;
+
 function ok(result: i64, step: string): bool {
   if (result >= 0) return true;
   if (failedStep == "") {
@@ -279,16 +291,24 @@ function statusText(status: u32): string {
   }
 }
 
-/** Builds a VM and starts its device model. On a fault nothing is left behind. */
-export function vmBuild(vm: Vm): Fault | null {
+/**
+ * Builds a VM and starts its device model; or, from the snapshot in place `source`, both as they were then, paused.
+ * On a fault nothing is left behind.
+ */
+export function vmBuild(vm: Vm, source: i32 = ANEW): Fault | null {
   failedStep = "";
   failedStatus = 0;
   vmTearDown(vm);
   vmForgetLink(vm);
   vm.alive = true;
-  if (createObjects(vm) && mapModel(vm) && createCpus(vm) && createLink(vm)) {
-    if (ok(vcpuStart(vmSlot(vm.index, VmSlot.MODEL_VCPU)), "starting its device model")) return null;
-  }
+  if (
+    createObjects(vm, source) &&
+    mapModel(vm, source) &&
+    createCpus(vm, source) &&
+    createLink(vm, source) &&
+    (source == ANEW ? startModel(vm) : loadState(vm, source))
+  )
+    return null;
   vmTearDown(vm);
   vmForgetLink(vm);
   if (failedStep == GIVING && failedStatus == Status.NO_QUOTA) return shareFault(vm, vm.spec.share);
@@ -296,11 +316,34 @@ export function vmBuild(vm: Vm): Fault | null {
   return new Fault(ErrorCode.FAILED, "VM " + quoted(vm.name) + ": " + cause, vm.name, "free");
 }
 
-function createObjects(vm: Vm): bool {
+function startModel(vm: Vm): bool {
+  return ok(vcpuStart(vmSlot(vm.index, VmSlot.MODEL_VCPU)), "starting its device model");
+}
+
+function loadState(vm: Vm, source: i32): bool {
+  return (
+    ok(domainPause(vmSlot(vm.index, VmSlot.DOMAIN), true), "pausing it") &&
+    ok(stateLoad(vm, source), "loading its state")
+  );
+}
+
+/** Memory, zeroed or of a snapshot; `payer`: a domain with which it goes. */
+function makeMemory(slot: u32, pages: u64, source: i32, kind: SnapshotSlot, payer: u32 = 0): i64 {
+  if (source == ANEW) return memCreate(slot, pages, payer);
+  return memClone(slot, snapshotSlot(source, kind), payer, payer != 0 ? CAP_MEMORY : 0);
+}
+
+function createObjects(vm: Vm, source: i32): bool {
   const i = vm.index;
   return (
-    ok(memCreate(vmSlot(i, VmSlot.MODEL_RAM), MODEL_RAM_PAGES), "creating its device model's memory") &&
-    ok(memCreate(vmSlot(i, VmSlot.LINK), linkPages(vm.spec)), "creating its link") &&
+    ok(
+      makeMemory(vmSlot(i, VmSlot.MODEL_RAM), MODEL_RAM_PAGES, source, SnapshotSlot.MODEL),
+      "creating its device model's memory",
+    ) &&
+    ok(
+      makeMemory(vmSlot(i, VmSlot.LINK), linkPages(vm.spec), source, SnapshotSlot.LINK),
+      "creating its link",
+    ) &&
     ok(
       domainCreate(
         vmSlot(i, VmSlot.MODEL),
@@ -324,7 +367,13 @@ function createObjects(vm: Vm): bool {
       "creating its domain",
     ) &&
     ok(
-      memCreate(vmSlot(i, VmSlot.MEMORY), vm.spec.memory / PAGE_SIZE, vmSlot(i, VmSlot.DOMAIN)),
+      makeMemory(
+        vmSlot(i, VmSlot.MEMORY),
+        vm.spec.memory / PAGE_SIZE,
+        source,
+        SnapshotSlot.MEMORY,
+        vmSlot(i, VmSlot.DOMAIN),
+      ),
       "creating its memory",
     )
   );
@@ -346,12 +395,34 @@ function mapMemory(vm: Vm, domain: u32, base: u64, access: u32, step: string): b
   );
 }
 
-function mapModel(vm: Vm): bool {
+/** The image of its device model: this host's, or the one that came with a snapshot. */
+function mapImage(vm: Vm, source: i32): bool {
+  const model = vmSlot(vm.index, VmSlot.MODEL);
+  const access: u32 = Right.READ | Right.EXECUTE;
+  const own = vmSlot(vm.index, VmSlot.IMAGE);
+  const brought = source != ANEW && slotHolds(snapshotSlot(source, SnapshotSlot.IMAGE));
+  if (!brought) return mapModule(model, findModule(MODEL_IMAGE), GPA_IMAGE, access);
+  return (
+    ok(memClone(own, snapshotSlot(source, SnapshotSlot.IMAGE)), "taking its device model's image") &&
+    ok(memMap(model, own, GPA_IMAGE, 0, memoryPages(own), access), "mapping its device model's image")
+  );
+}
+
+/** What it is loaded from. */
+function mapSources(vm: Vm, model: u32): bool {
+  return (
+    mapModule(model, findModule(vm.spec.kernel), GPA_KERNEL, Right.READ) &&
+    mapModule(model, vm.spec.initrd != "" ? findModule(vm.spec.initrd) : null, GPA_INITRD, Right.READ) &&
+    mapModules(vm, model)
+  );
+}
+
+function mapModel(vm: Vm, source: i32): bool {
   const i = vm.index;
   const model = vmSlot(i, VmSlot.MODEL);
   const readWrite: u32 = Right.READ | Right.WRITE;
   return (
-    mapModule(model, findModule(MODEL_IMAGE), GPA_IMAGE, Right.READ | Right.EXECUTE) &&
+    mapImage(vm, source) &&
     ok(
       memMap(model, vmSlot(i, VmSlot.MODEL_RAM), GPA_RAM, 0, MODEL_RAM_PAGES, readWrite),
       "mapping its device model's memory",
@@ -361,13 +432,11 @@ function mapModel(vm: Vm): bool {
       "mapping its link",
     ) &&
     mapMemory(vm, model, GPA_GUEST, readWrite, "mapping its memory for its device model") &&
-    mapModule(model, findModule(vm.spec.kernel), GPA_KERNEL, Right.READ) &&
-    mapModule(model, vm.spec.initrd != "" ? findModule(vm.spec.initrd) : null, GPA_INITRD, Right.READ) &&
-    mapModules(vm, model) &&
-    ok(disksBuild(vm), "making its disks") &&
+    (source != ANEW || mapSources(vm, model)) &&
+    ok(disksBuild(vm, source), "making its disks") &&
     ok(networksBuild(vm), "making its networks") &&
     mapMemory(vm, vmSlot(i, VmSlot.DOMAIN), 0, readWrite | Right.EXECUTE, "mapping its memory") &&
-    ok(firmwareBuild(vm), "mapping its firmware")
+    ok(firmwareBuild(vm, source), "mapping its firmware")
   );
 }
 
@@ -394,18 +463,18 @@ export function buildDone(vm: Vm): void {
   flashDone(vm);
 }
 
-function createCpus(vm: Vm): bool {
+/** What CPUID says to it: what this host's policy says, or what it has said before. */
+function setCpuid(domain: u32, vm: Vm, source: i32): i64 {
+  if (source != ANEW) return stateCpuid(vm, source);
+  return cpuidSet(domain, policyRows(), policyBuild(vm.spec.vcpus, vm.spec.firmware != ""));
+}
+
+function createCpus(vm: Vm, source: i32): bool {
   const i = vm.index;
   const model = vmSlot(i, VmSlot.MODEL);
   const domain = vmSlot(i, VmSlot.DOMAIN);
   const vcpuRights: u32 = Right.CONTROL | Right.INTERRUPT | Right.READ;
-  if (
-    !ok(
-      cpuidSet(domain, policyRows(), policyBuild(vm.spec.vcpus, vm.spec.firmware != "")),
-      "setting its CPUID policy",
-    )
-  )
-    return false;
+  if (!ok(setCpuid(domain, vm, source), "setting its CPUID policy")) return false;
   const mapping: u32 = flashPages(vm) > 0 ? Right.WRITE : 0;
   const vmRights: u32 = Right.READ | Right.INTERRUPT | mapping;
   if (!ok(capGrant(model, CAP_VM, domain, vmRights), "granting its domain")) return false;
@@ -437,7 +506,7 @@ export function vmShare(vm: Vm, share: ShareSpec, before: ShareSpec): Fault | nu
   return shareFault(vm, share);
 }
 
-function createLink(vm: Vm): bool {
+function createLink(vm: Vm, source: i32): bool {
   const i = vm.index;
   const channel = vmSlot(i, VmSlot.CHANNEL);
   const far = vmSlot(i, VmSlot.MODEL_CHANNEL);
@@ -445,6 +514,7 @@ function createLink(vm: Vm): bool {
   if (!ok(capGrant(vmSlot(i, VmSlot.MODEL), CAP_LINK, far, Right.ALL & ~Right.GRANT), "granting its channel"))
     return false;
   if (!vmAttachLink(vm)) return false;
+  for (let n = 0; source != ANEW && n < vm.ports.length; n++) vm.ports[n].detach();
   return writeConfig(vm);
 }
 
@@ -527,6 +597,8 @@ export function vmTearDown(vm: Vm): void {
   capDrop(vmSlot(i, VmSlot.MODEL_CHANNEL));
   capDrop(vmSlot(i, VmSlot.CHANNEL));
   capDrop(vmSlot(i, VmSlot.MODEL_RAM));
+  capDrop(vmSlot(i, VmSlot.IMAGE));
+  capDrop(vmSlot(i, VmSlot.CPUID));
   networksRelease(vm);
   vm.alive = false;
 }

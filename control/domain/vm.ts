@@ -72,6 +72,8 @@ export class Vm {
   lastExit: string = "";
   /** Whether its two domains exist. */
   alive: bool = false;
+  /** Those that descend from one VM by snapshots may share memory; 0: it shares none. */
+  family: u32 = 0;
   /** Whether its disks and flash memory hold what their images hold, or what it has made of that. */
   disksFilled: bool = false;
   /** The places of its network cards, as many as in its specification once it is created. */
@@ -181,6 +183,7 @@ export class Vm {
       .putUint(FIELD_HELD, this.held)
       .putText(FIELD_LAST_EXIT, this.lastExit)
       .putUint(FIELD_RESTARTS, this.restartCount)
+      .putUint("family", this.family)
       .putBool("disksFilled", this.disksFilled)
       .putBool("stopping", this.stopping)
       .putBool("due", this.restartAt != 0);
@@ -196,7 +199,7 @@ export function vmOfStash(value: Value, index: u32): Vm | null {
   const cards = value.getList("cards");
   if (cards.length != vm.spec.cards.length) return null;
   for (let i = 0; i < cards.length; i++) {
-    if (cards[i].number >= 2 * MAX_NETWORKS) return null;
+    if (cards[i].number >= 2 * (MAX_NETWORKS + 1)) return null; /* MAX_NETWORKS: not plugged in */
     vm.cards.push(new Card((<u32>cards[i].number) >> 1, (<u32>cards[i].number) & 1));
   }
   const state = value.getText(FIELD_STATE);
@@ -209,6 +212,7 @@ export function vmOfStash(value: Value, index: u32): Vm | null {
   vm.held = min(value.getUint(FIELD_HELD), vm.spec.memory);
   vm.lastExit = clean(value.getText(FIELD_LAST_EXIT));
   vm.restartCount = <u32>value.getUint(FIELD_RESTARTS);
+  vm.family = <u32>value.getUint("family");
   vm.disksFilled = value.getBool("disksFilled");
   vm.stopping = value.getBool("stopping");
   vm.restartAt = value.getBool("due") ? 1 : 0;

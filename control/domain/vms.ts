@@ -123,6 +123,18 @@ export function slotHolds(slot: u32): bool {
   return capInfo(slot, capPage) >= 0 && changetype<CapInfo>(capPage).type != ObjectType.NONE;
 }
 
+/** Pages of the memory object in a slot; 0: there is none. */
+export function memoryPages(slot: u32): u64 {
+  if (capInfo(slot, capPage) < 0) return 0;
+  const cap = changetype<CapInfo>(capPage);
+  return cap.type == ObjectType.MEMORY ? cap.pages : 0;
+}
+
+/** Pages of the memory object in a slot that have a frame. */
+export function presentPages(slot: u32): u64 {
+  return memoryPages(slot) > 0 ? changetype<CapInfo>(capPage).present : 0;
+}
+
 /** Whether a slot of a VM holds an object. */
 export function vmHolds(index: u32, what: VmSlot): bool {
   return slotHolds(vmSlot(index, what));

@@ -15,7 +15,7 @@ import {
   PlanVm,
   Refusal,
 } from "./planner";
-import { ErrorCode } from "./schema";
+import { DENIED_HOOKS, ErrorCode } from "./schema";
 
 function at<T>(list: T[], index: i32): T {
   return list[index] as T;
@@ -30,7 +30,10 @@ export function hooksRefuse(vm: PlanVm, hooks: Hooks): Refusal | null {
   facts.tags = vm.tags;
   const reason = hooks.admit(facts);
   if (reason == "") return null;
-  return new Refusal(ErrorCode.DENIED, 'VM "' + vm.name + '": ' + reason, vm.name, "tenants");
+  const refusal = new Refusal(ErrorCode.DENIED, 'VM "' + vm.name + '": ' + reason, vm.name, "tenants");
+  refusal.denied = DENIED_HOOKS;
+  refusal.tenant = vm.tenant;
+  return refusal;
 }
 
 /**

@@ -74,6 +74,8 @@ export class PlanTenant {
   /** What its VMs may cause in a second. */
   exits: i32 = 0;
   ipis: i32 = 0;
+  /** Bytes that its snapshots count for it. */
+  snapshots: i64 = 0;
 
   constructor(public name: string) {}
 }
@@ -242,7 +244,7 @@ function checkTenants(want: PlanHost, plan: Plan): void {
 
 /** Whether all VMs of a tenant are within its limits. */
 export function checkQuota(tenant: PlanTenant, vms: PlanVm[], plan: Plan): void {
-  let memory: i64 = 0;
+  let memory: i64 = tenant.snapshots;
   let count: i32 = 0;
   let vcpus: i32 = 0;
   for (let i = 0; i < vms.length; i++) {
@@ -253,8 +255,9 @@ export function checkQuota(tenant: PlanTenant, vms: PlanVm[], plan: Plan): void 
     count++;
   }
   const subject = "tenant " + quote(tenant.name) + ": its " + plural(count, "VM") + " ";
+  const beside = tenant.snapshots > 0 ? "and snapshots " : "";
   if (tenant.memory > 0 && memory > tenant.memory)
-    over(plan, tenant, subject + "need " + sizeText(memory) + ", it may have " + sizeText(tenant.memory));
+    over(plan, tenant, subject + beside + "need " + sizeText(memory) + ", it may have " + sizeText(tenant.memory));
   if (tenant.vms > 0 && count > tenant.vms)
     over(plan, tenant, subject + "are more than the " + tenant.vms.toString() + " that it may have");
   if (tenant.vcpus > 0 && vcpus > tenant.vcpus)

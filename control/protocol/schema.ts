@@ -369,6 +369,8 @@ export const FIELD_PAGES: string = "pages";
 export const FIELD_COUNT: string = "count";
 export const FIELD_RANGES: string = "ranges";
 export const FIELD_HASHES: string = "hashes";
+/** Only the verdict is wanted: nothing is made. */
+export const FIELD_DRY: string = "dry";
 export const FIELD_DOCUMENT: string = "document";
 export const FIELD_FORMAT: string = "format";
 export const FIELD_TSC_HZ: string = "tscHz";
@@ -451,6 +453,7 @@ export const DENIED_NETWORKS: string = "networks";
 export const DENIED_CORES: string = "cores";
 export const DENIED_CACHES: string = "caches";
 export const DENIED_PROTECTED: string = "protected";
+export const DENIED_HOOKS: string = "hooks";
 
 /* Ways to start a VM. */
 export const BOOT_AUTO: string = "auto";

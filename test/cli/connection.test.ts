@@ -277,4 +277,16 @@ test("a following command survives the host's silence between", async ({ host })
   await following.result;
 });
 
+test("a person's following command comes back with the line, and misses nothing", async ({ host }) => {
+  const following = startCli(host, ["events", "--follow"], { tty: true });
+  await until(() => host.requests.some((request) => request.op === "events.watch"), "a watch");
+  host.hangUp();
+  await until(() => following.stderr().includes("trying again"), "the loss");
+  host.event("vm-paused", "a", "while nobody heard");
+  await until(() => following.stdout().includes("while nobody heard"), "the event");
+  await host.stop();
+  following.stdin.end();
+  assert.is((await following.result).code, 5);
+});
+
 test.run();

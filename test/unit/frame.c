@@ -288,6 +288,40 @@ static void test_split(void) {
           "and with the rest they are whole again");
 }
 
+static void test_shares(void) {
+    reset();
+    u64 before = frame_free_count();
+    struct hpa block, copy;
+    check(frame_alloc(9, 5, &block, NULL) && !frame_is_shared(block, 9), "a block of one sharer");
+    frame_share(block, 9);
+    check(frame_is_shared(block, 9), "and of two");
+    frame_split(block, 9, 0);
+    check(frame_of(hpa(block.v + PAGE_SIZE))->shares == 2, "its parts have as many");
+    for (u64 i = 0; i < 511; i++)
+        frame_drop(hpa(block.v + i * PAGE_SIZE), 0);
+    check(frame_is_shared(block, 9) && !frame_is_shared(block, 8) &&
+              frame_free_count() == before - 512,
+          "one part after the other is let go by one of them");
+    frame_share(block, 9);
+    frame_drop(block, 9);
+    check(frame_is_shared(block, 9), "a range is shared and let go whatever its blocks are");
+    frame_drop(block, 9);
+    check(frame_free_count() == before - 1 && sound(), "the other one frees all but one");
+    frame_drop(hpa(block.v + 511 * PAGE_SIZE), 0);
+    check(frame_free_count() == before && sound(), "the last one that");
+    check(frame_alloc(9, 5, &block, NULL) && panics(frame_drop(hpa(block.v + PAGE_SIZE), 0)),
+          "a part of a block cannot be dropped");
+    check(frame_alloc(0, 5, &copy, NULL), "a frame");
+    memset(arena + block.v, 0x11, PAGE_SIZE);
+    frame_copy(copy, block);
+    check(!memcmp(arena + copy.v, arena + block.v, PAGE_SIZE) && !windows_open, "is a copy");
+
+    u64 all = ram.free + clean.free, spare = pool.free;
+    check(frame_has(all, spare) && !frame_has(all + 1, 0) && !frame_has(all, spare + 1) &&
+              frame_has(all - 1, spare + 1),
+          "what the pool has serves the kernel first, and nobody else");
+}
+
 int main(void) {
     arena = mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -300,5 +334,6 @@ int main(void) {
     test_random();
     test_clean();
     test_split();
+    test_shares();
     return unit_result();
 }

@@ -84,6 +84,21 @@ static const struct row rows[] = {
     {"MEM_CREATE: taken by a domain", STATUS_IN_USE, HC_MEM_CREATE, {MODEL, 1}},
     {"MEM_CREATE: more than there is", STATUS_NO_MEMORY, HC_MEM_CREATE, {EMPTY, 1 << 20}},
     {"MEM_CREATE: 2^64 - 1 pages", STATUS_NO_MEMORY, HC_MEM_CREATE, {EMPTY, ~0ull}},
+    {"MEM_CLONE: taken", STATUS_IN_USE, HC_MEM_CLONE, {MODEL, MEMORY}},
+    {"MEM_CLONE: no memory", STATUS_BAD_CAP, HC_MEM_CLONE, {EMPTY, VM}},
+    {"MEM_CLONE: a boot module", STATUS_BAD_STATE, HC_MEM_CLONE, {EMPTY, CAP_MODULE}},
+    {"MEM_CLONE: no domain pays", STATUS_BAD_CAP, HC_MEM_CLONE, {EMPTY, MEMORY, MEMORY, 9}},
+    {"MEM_CLONE: no slot in it", STATUS_BAD_CAP, HC_MEM_CLONE, {EMPTY, MEMORY, VM, 0}},
+    {"MEM_CLONE: one slot twice", STATUS_IN_USE, HC_MEM_CLONE, {EMPTY, MEMORY, CAP_SELF, EMPTY}},
+    {"MEM_PROMISE: no memory", STATUS_BAD_CAP, HC_MEM_PROMISE, {VM, 1}},
+    {"MEM_PROMISE: a boot module", STATUS_BAD_STATE, HC_MEM_PROMISE, {CAP_MODULE, 1}},
+    {"MEM_PROMISE: more than it has", STATUS_BAD_ARGUMENT, HC_MEM_PROMISE, {MEMORY, 71}},
+    {"MEM_PROMISE: 2^64 - 1 pages", STATUS_BAD_ARGUMENT, HC_MEM_PROMISE, {MEMORY, ~0ull}},
+    {"MEM_DIFF: no memory", STATUS_BAD_CAP, HC_MEM_DIFF, {VM, 0, 0}},
+    {"MEM_DIFF: from no memory", STATUS_BAD_CAP, HC_MEM_DIFF, {MEMORY, VM, 0}},
+    {"MEM_DIFF: another size", STATUS_BAD_ARGUMENT, HC_MEM_DIFF, {MEMORY, CAP_MODULE, 0}},
+    {"MEM_DIFF: past its end", STATUS_BAD_ARGUMENT, HC_MEM_DIFF, {MEMORY, 0, 71}},
+    {"MEM_DIFF: a boot module", STATUS_BAD_STATE, HC_MEM_DIFF, {CAP_MODULE, 0, 0}},
     {"MEM_MAP: misaligned", STATUS_BAD_ARGUMENT, HC_MEM_MAP, {VM, MEMORY, MIB + 1, 0, 1, 1}},
     {"MEM_MAP: no pages", STATUS_BAD_ARGUMENT, HC_MEM_MAP, {VM, MEMORY, MIB, 0, 0, 1}},
     {"MEM_MAP: past its end", STATUS_BAD_ARGUMENT, HC_MEM_MAP, {VM, MEMORY, MIB, 69, 2, 1}},
@@ -203,10 +218,10 @@ static void test_bad_arguments(void) {
 
 /* A device model has none of what makes objects or rules others. */
 static void test_no_rights(void) {
-    static const u64 for_root[] = {HC_DOMAIN_CREATE, HC_MEM_CREATE, HC_VCPU_CREATE,
-                                   HC_IRQ_CREATE,    HC_PORTS_MAP,  HC_HOST_INFO,
-                                   HC_HOST_CPUID,    HC_HOST_LOG,   HC_HOST_RESET,
-                                   HC_FIRMWARE_READ, HC_UPGRADE,    HC_CAP_LIST};
+    static const u64 for_root[] = {
+        HC_MEM_CLONE,  HC_MEM_PROMISE,   HC_DOMAIN_CREATE, HC_MEM_CREATE, HC_VCPU_CREATE,
+        HC_IRQ_CREATE, HC_PORTS_MAP,     HC_HOST_INFO,     HC_HOST_CPUID, HC_HOST_LOG,
+        HC_HOST_RESET, HC_FIRMWARE_READ, HC_UPGRADE,       HC_CAP_LIST};
     pair_create();
     (void)call(HC_VCPU_START, VCPU);
     struct domain *model = domain_in(MODEL);

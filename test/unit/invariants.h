@@ -55,43 +55,116 @@ static const struct domain *account_of(struct object *object) {
     }
 }
 
-static const char *memory_wrong(struct memory *memory, u64 *pages) {
-    u64 sum = 0, mappings = 0, listed = 0;
-    unsigned order;
-    for (u64 page = 0; memory->account && page < memory->pages; page += 1ull << order) {
-        u64 entry = *ept_entry(&memory->map, gpa(page << PAGE_SHIFT), &order);
-        const struct frame *frame = entry ? frame_of(hpa(entry & EPT_FRAME)) : NULL;
-        REQUIRE(!entry || ((entry & 7) == 7 && frame->kind == FRAME_RAM && frame->order == order));
-        sum += entry ? 1ull << order : 0;
+/* How many entries of memory objects' tables lead to each frame, seen from its block's first. */
+static u32 led_to[ARENA_SIZE / PAGE_SIZE];
+static u64 tables_of_objects; /* each once */
+
+/* One tree: what it says of itself, by ways; and in led_to each entry of each table once. */
+struct walk {
+    u64 pages, tables;
+    const char *wrong;
+};
+
+static const char *table_wrong(u64 *table, unsigned level, bool first, struct walk *walk) {
+    walk->tables++;
+    tables_of_objects += first;
+    for (unsigned i = 0; i < 512; i++) {
+        u64 entry = table[i], number = (entry & EPT_FRAME) >> PAGE_SHIFT;
+        if (!entry) continue;
+        REQUIRE((entry & 5) == 5);
+        if (ept_is_leaf(entry, level)) {
+            u64 end = number + (1ull << ept_order(level));
+            walk->pages += end - number;
+            while (number < end) {
+                const struct frame *f = frame_of(hpa(number << PAGE_SHIFT));
+                REQUIRE(f && f->kind == FRAME_RAM && f == &frames[number] &&
+                        f->order <= ept_order(level));
+                REQUIRE(!(entry & EPT_WRITE) || f->shares == 1);
+                led_to[number] += first;
+                number += 1ull << f->order;
+            }
+            continue;
+        }
+        REQUIRE(frames[number].kind == FRAME_KERNEL && frames[number].order == 0);
+        REQUIRE(!(entry & EPT_WRITE) || frames[number].shares == 1);
+        const char *wrong =
+            table_wrong(ept_table(entry), level - 1, first && !led_to[number], walk);
+        led_to[number] += first;
+        if (wrong) return wrong;
     }
-    REQUIRE(sum == memory->map.mapped && memory->clean <= memory->pages);
-    REQUIRE(!memory->account || memory->clean == memory->pages || memory->clean <= sum);
+    return NULL;
+}
+
+static const char *memory_wrong(struct memory *memory) {
+    u64 mappings = 0, listed = 0;
+    if (memory->account) {
+        struct walk walk = {0};
+        REQUIRE(!led_to[hpa_of(memory->map.root).v >> PAGE_SHIFT]++);
+        const char *wrong = table_wrong(memory->map.root, memory->map.levels - 1, true, &walk);
+        if (wrong) return wrong;
+        REQUIRE(walk.pages == memory->map.mapped && memory->clean <= memory->pages);
+        REQUIRE(walk.tables == memory->map.tables);
+        REQUIRE(memory->clean == memory->pages || memory->clean <= walk.pages);
+        REQUIRE(memory->promised <= memory->pages);
+    }
     for (const struct mapping *m = memory->mappings; m; m = m->next_in_memory)
         mappings++;
     for (const struct domain *d = domains; d; d = d->next)
         for (const struct mapping *m = d->mappings; m; m = m->next_in_domain)
             listed += m->memory == memory;
     REQUIRE(mappings == listed);
-    *pages += sum;
     return NULL;
+}
+
+/* The entry for a page at this level, or above; and whether the way there may be written through.
+ */
+static u64 way_to(const struct ept *map, u64 page, unsigned *level, bool *write) {
+    u64 entry = EPT_TABLE | EPT_WRITE, *table = map->root;
+    *write = true;
+    for (unsigned l = map->levels - 1;; l--) {
+        entry = table[ept_index(page << PAGE_SHIFT, l)];
+        *write &= entry >> 1 & 1;
+        if (!entry || ept_is_leaf(entry, l) || l == *level) {
+            *level = l;
+            return entry;
+        }
+        table = ept_table(entry);
+    }
 }
 
 /* What a domain sees through a mapping is what the object has there now, or nothing. */
 static const char *mapping_wrong(const struct mapping *m, u64 *mapped) {
     unsigned order, inner;
-    for (u64 at = 0; at < m->pages; at += 1ull << order) {
+    u64 base = m->start.v >> PAGE_SHIFT;
+    for (u64 at = 0; at < m->pages; at = ((base + at) | ((1ull << order) - 1)) + 1 - base) {
         struct gpa address = gpa(m->start.v + (at << PAGE_SHIFT));
-        if (*ept_entry(&m->domain->ept, address, &order)) *mapped += 1ull << order;
-        for (u64 page = at; page < at + (1ull << order) && page < m->pages; page++) {
+        u64 entry = *ept_entry(&m->domain->ept, address, &order);
+        if (entry) *mapped += 1ull << order;
+        if (entry & EPT_LINK) { /* to the very table that the object has there */
+            unsigned level = order / 9;
+            bool write;
+            u64 there = way_to(&m->memory->map, m->first + at, &level, &write);
+            REQUIRE(level == order / 9 && !((there ^ entry) & EPT_FRAME));
+            REQUIRE(write || !(entry & EPT_WRITE));
+        }
+        u64 next = ((base + at) | ((1ull << order) - 1)) + 1 - base;
+        for (u64 page = at; page < next && page < m->pages; page++) {
             u64 seen = ept_lookup(&m->domain->ept, gpa(m->start.v + (page << PAGE_SHIFT)), &inner);
             u64 frame = m->memory->base.v + ((m->first + page) << PAGE_SHIFT);
             if (!seen) continue;
-            REQUIRE((seen & 7) == (ept_access(m->access) & 7));
+            REQUIRE((seen & 5) == (ept_access(m->access) & 5));
+            REQUIRE(!(seen & EPT_WRITE) || (m->access & RIGHT_WRITE));
+            REQUIRE(m->memory->account ||
+                    (seen & EPT_WRITE) == (ept_access(m->access) & EPT_WRITE));
+            bool write = seen & EPT_WRITE;
             seen = (seen & EPT_FRAME) + ((m->start.v >> PAGE_SHIFT) + page) % (1u << inner) * 4096;
             if (m->memory->account) {
                 struct gpa inside = gpa((m->first + page) << PAGE_SHIFT);
+                unsigned level = 0;
                 frame = ept_lookup(&m->memory->map, inside, &inner);
-                REQUIRE(frame);
+                bool may;
+                REQUIRE(frame && way_to(&m->memory->map, m->first + page, &level, &may));
+                REQUIRE(!write || may);
                 frame = (frame & EPT_FRAME) + (m->first + page) % (1u << inner) * 4096;
             }
             REQUIRE(seen == frame);
@@ -160,7 +233,9 @@ static const char *schedule_wrong(void) {
 
 /* NULL, or what does not hold. `fixed` is what the kernel itself and modules take of the frames. */
 static const char *kernel_wrong(u64 fixed) {
-    u64 reserved = 0, memory_pages = 0, kernel_pages = 0;
+    u64 reserved = 0, memory_pages = 0, kernel_pages = 0, tables = 0, promised = 0;
+    memset(led_to, 0, sizeof(led_to));
+    tables_of_objects = 0;
     for (struct domain *d = domains; d; d = d->next) {
         const char *wrong = caps_wrong(d);
         wrong = wrong ? wrong : mappings_wrong(d);
@@ -178,27 +253,38 @@ static const char *kernel_wrong(u64 fixed) {
                 struct object *object = e->caps[slot].object;
                 if (object && !e->caps[slot].parent && account_of(object) == d) {
                     cells++;
-                    wrong = object->type == OBJECT_MEMORY
-                                ? memory_wrong(memory_of(object), &memory_pages)
-                                : NULL;
+                    if (object->type != OBJECT_MEMORY) continue;
+                    wrong = memory_wrong(memory_of(object));
                     if (wrong) return wrong;
+                    tables += memory_of(object)->map.tables;
+                    promised += memory_of(object)->promised;
                 }
             }
         if (d == control_domain) { /* its RAM has no capability, nor have its images */
-            cells++;
-            memory_pages += CONTROL_RAM >> PAGE_SHIFT;
-            struct memory *held[] = {images.current, images.before};
-            for (unsigned i = 0; i < 2; i++) {
+            struct memory *ram = mapping_at(d, gpa(GPA_RAM))->memory;
+            struct memory *held[] = {images.current, images.before, ram};
+            for (unsigned i = 0; i < 3; i++) {
                 if (held[i] == images.booted) continue;
                 cells++;
-                wrong = memory_wrong(held[i], &memory_pages);
+                wrong = memory_wrong(held[i]);
                 if (wrong) return wrong;
+                tables += held[i]->map.tables;
+                promised += held[i]->promised;
             }
         }
         REQUIRE(cells == cells_used(d));
     }
-    REQUIRE(reserved == kernel_pages_reserved);
-    REQUIRE(frame_kernel_count() == fixed + kernel_pages);
+    /* Charged as if nothing were shared. */
+    REQUIRE(reserved + tables - tables_of_objects == kernel_pages_reserved);
+    REQUIRE(frame_kernel_count() == fixed + kernel_pages - (tables - tables_of_objects));
+    REQUIRE(promised == pages_promised);
+    for (u64 number = 0; number < frame_limit; number++) {
+        const struct frame *f = &frames[number];
+        if (led_to[number]) REQUIRE(f->shares == led_to[number]);
+        if (f->kind != FRAME_RAM) continue;
+        REQUIRE(led_to[number]);
+        memory_pages += 1ull << f->order;
+    }
     REQUIRE(frame_total_count() ==
             frame_free_count() + frame_kernel_count() + memory_pages + (MODULE_SIZE + 4095) / 4096);
     REQUIRE(windows_open == 0);

@@ -26,7 +26,9 @@
 
 /* --- memory: one anonymous mapping; the module "control" lies in it --- */
 
-#define ARENA_SIZE     (64 * MIB)
+#ifndef ARENA_SIZE
+#define ARENA_SIZE (64 * MIB)
+#endif
 #define MODULE_START   (5 * MIB)
 #define MODULE_SIZE    (3 * PAGE_SIZE + 5)
 #define HOST_IMAGE_END (2 * MIB)
@@ -122,7 +124,14 @@ static u64 host_rdmsr(u32 msr) {
     default: return backend_rdmsr(msr);
     }
 }
+/* What the CPU faults at, the kernel does not do. */
+static void host_fault_if(bool wrong, const char *what) {
+    if (wrong) panic("a #GP in the kernel: %s", what);
+}
 static void host_wrmsr(u32 msr, u64 value) {
+    if (msr == MSR_LSTAR || msr == MSR_CSTAR || msr == MSR_KERNEL_GS_BASE)
+        host_fault_if((u64)((i64)(value << 16) >> 16) != value, "an address that is not canonical");
+    if (msr == MSR_FMASK || msr == MSR_TSC_AUX) host_fault_if(value >> 32, "an MSR of 32 bits");
     if (msr == MSR_KERNEL_GS_BASE) host_kernel_gs = value;
     if (msr == 0x48) host_spec_ctrl = value;
     if (msr == MSR_EFER) host_written_efer = value;
@@ -135,6 +144,7 @@ static struct cpuid_regs host_cpuid(u32 leaf, u32 subleaf) {
     if (leaf == 0) return (struct cpuid_regs){.eax = 0x1f};
     if (leaf == 0xb)
         return (struct cpuid_regs){.eax = HOST_THREADS > 1, .ebx = HOST_THREADS, .ecx = 1 << 8};
+    if (leaf == 0x80000001) return (struct cpuid_regs){.edx = CPUID_EXT_1_EDX_RDTSCP};
     if (leaf == 0x80000000) return (struct cpuid_regs){.eax = 0x80000021};
     if (leaf == 0x80000021) return (struct cpuid_regs){.eax = host_amd_21};
     if (leaf == 0xd && subleaf == 0)
@@ -146,6 +156,18 @@ static struct cpuid_regs host_cpuid(u32 leaf, u32 subleaf) {
 }
 static void host_outb(u16 port, u8 value) {
     if (port == 0xcf9) host_reset = value;
+}
+
+static void host_xsetbv(u64 value) {
+    host_fault_if(!(value & XCR0_X87) || value & ~7ull || (value & 6) == 4, "XCR0");
+    host_xcr0 = value;
+}
+static void host_xrstor(const u8 *area) {
+    const u64 *header = (const u64 *)(area + 512);
+    host_fault_if(*(const u32 *)(area + 24) >> 16, "MXCSR");
+    host_fault_if(header[0] & ~host_xcr0, "state that there is not");
+    for (unsigned i = 1; i < 8; i++)
+        host_fault_if(header[i], "the header of XRSTOR");
 }
 
 static void host_idle(void);
@@ -183,11 +205,11 @@ static bool is_called(void) {
 #define write_dr1(v)          ((void)(v))
 #define write_dr2(v)          ((void)(v))
 #define write_dr3(v)          ((void)(v))
-#define write_dr6(v)          ((void)(v))
+#define write_dr6(v)          host_fault_if((v) >> 32, "DR6")
 #define xgetbv(i)             (host_xcr0)
-#define xsetbv(i, v)          (host_xcr0 = (v))
+#define xsetbv(i, v)          host_xsetbv(v)
 #define xsave(a, m)           ((void)(a), (void)(m))
-#define xrstor(a, m)          ((void)(a), (void)(m))
+#define xrstor(a, m)          host_xrstor(a)
 #define cpu_idle()            host_idle()
 #define raise_machine_check() panic("machine check")
 #define verw(s)               ((void)(s), host_mitigated |= MITIGATION_VERW)
@@ -245,15 +267,29 @@ u64 cpu_idt_base(void) { return 0; }
 /* --- the kernel --- */
 
 #define PLINTH_VERSION "unit"
+/* What looks on when a domain's translations are flushed. */
+static void (*on_flush)(struct ept *ept);
+static inline void tell_flush(struct ept *ept) {
+    if (on_flush) on_flush(ept);
+    guest_flush(ept);
+}
+
 #include "../../kernel/brake.c"
 #include "../../kernel/capability.c"
+#define table_drop cow_table_drop
+#include "../../kernel/cow.c"
+#undef table_drop
 #include "../../kernel/domain.c"
+#define guest_flush(ept) tell_flush(ept)
 #include "../../kernel/ept.c"
+#undef guest_flush
 #include "../../kernel/event.c"
 #include "../../kernel/image.c"
 #include "../../kernel/frame.c"
 #include "../../kernel/inject.c"
+#define guest_flush(ept) tell_flush(ept)
 #include "../../kernel/memory.c"
+#undef guest_flush
 void clear_predictors(u32 what) { host_mitigated |= what; }
 #include "../../kernel/mitigate.c"
 #define call smp_call
@@ -273,6 +309,7 @@ void clear_predictors(u32 what) { host_mitigated |= what; }
 #include "../../kernel/sched.c"
 #undef account
 #include "../../kernel/home.c"
+#include "../../kernel/snapshot.c"
 #include "../../kernel/hypercall.c"
 #include "../../kernel/start.c"
 #define RAX      EXIT_RAX

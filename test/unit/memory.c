@@ -265,9 +265,9 @@ static void test_large_tables(void) {
           "in pages of 1 GiB");
     u64 page = 262144 + 1000;
     check(ept_split(&object, gpa(page * PAGE_SIZE)), "one is split in the object");
-    ept_follow(&vm, gpa(8 * GIB + page * PAGE_SIZE), &object, page);
+    ept_follow(&vm, gpa(8 * GIB + page * PAGE_SIZE), &object, page, 1, 5);
     check(ept_split(&object, gpa(page * PAGE_SIZE)), "and a 2 MiB page of it");
-    ept_follow(&vm, gpa(8 * GIB + page * PAGE_SIZE), &object, page);
+    ept_follow(&vm, gpa(8 * GIB + page * PAGE_SIZE), &object, page, 1, 5);
     u64 seen = ept_lookup(&vm, gpa(8 * GIB + page * PAGE_SIZE), &order);
     check(order == 0 && (seen & EPT_FRAME) == 4 * GIB + page * PAGE_SIZE &&
               (seen & 7) == (ept_access(5) & 7),
@@ -283,7 +283,7 @@ static void test_large_tables(void) {
         right &= p == page || frame == 4 * GIB + p * PAGE_SIZE;
     }
     check(right, "every other page is where it was");
-    ept_unmap(&vm, gpa(8 * GIB), pages, true);
+    ept_unmap(&vm, gpa(8 * GIB), pages);
     check(!vm.mapped && ept_is_free(&vm, gpa(0), 1 << 27), "unmapped, nothing is left");
     ept_destroy(&vm);
     ept_destroy(&object);

@@ -52,6 +52,7 @@ static const char *entry_wrong(struct vcpu *vcpu) {
         !(b->exceptions & 1u << VECTOR_MC) || b->nested != 1)
         return "a guest that is not held";
     if (!(b->efer & EFER_SVME) || b->efer & ~(EFER_SVME | EFER_KNOWN)) return "EFER";
+    if (b->dr6 >> 32 || b->dr7 >> 32) return "debug registers";
     if (b->cr0 >> 32 || ((b->cr0 & CR0_NW) && !(b->cr0 & CR0_CD))) return "CR0";
     bool set = b->rflags; /* else VCPU_SET was left out */
     if (b->cr4 & ~(vm ? VM_CR4 : COMPONENT_CR4) || (set && vm && (b->cr4 & CR4_MCE) != CR4_MCE))

@@ -94,7 +94,8 @@ static const char *entry_wrong(struct vcpu *vcpu) {
         return "it is another CPU's";
     for (unsigned i = 0; i < HOST_CPUS; i++)
         if (i != now && host[i].runs == vcpu) return "it runs on two CPUs";
-    if ((blocking & 3) == 3) return "blocking by STI and by MOV SS";
+    if ((blocking & 3) == 3 || blocking >> 4) return "blocking by STI and by MOV SS";
+    if (vmread64(VMCS_GUEST_DR7) >> 32) return "DR7";
     bool lma = vmread64(VMCS_GUEST_EFER) & EFER_LMA;
     if (lma != !!(vmread32(VMCS_ENTRY_CONTROLS) & ENTRY_IA32E))
         return "the entry control does not follow EFER.LMA";
@@ -106,6 +107,10 @@ static const char *entry_wrong(struct vcpu *vcpu) {
     bool pushes = (0x27d00u >> (vector & 31) & 1) && EVENT_TYPE(event) == 3 && pe;
     if (EVENT_TYPE(event) == 3 && (vector > 31 || pushes != !!(event & EVENT_HAS_ERROR)))
         return "an exception with or without its error code";
+    if (EVENT_TYPE(event) == 1 || EVENT_TYPE(event) == 7) return "an event of a reserved type";
+    if (event & EVENT_HAS_ERROR && EVENT_TYPE(event) != 3) return "an error code of no exception";
+    if (EVENT_TYPE(event) >= 4 && vmread32(VMCS_ENTRY_LENGTH) - 1 > 14)
+        return "a software interrupt without the length of its instruction";
     if (event & EVENT_HAS_ERROR && error >> 15) return "an error code of more than 15 bits";
     if (event & 0x7ffff000) return "reserved bits of the event";
     if (EVENT_TYPE(event) == 0 && (!(vmread64(VMCS_GUEST_RFLAGS) & RFLAGS_IF) || blocking & 3))

@@ -8,13 +8,11 @@ import { ErrorCode, PlinthError, usageError } from "../errors";
 import { LogFile } from "../log-file";
 import { oneLine } from "../output";
 import { inputSize, Transfer } from "../progress";
+import { reconnected } from "../reconnect";
 import type { HostEvent, VmRow } from "../results";
 import { parseSteps } from "../script";
 import { playScript } from "../script-player";
 import { attachTerminal } from "../terminal";
-
-/** Milliseconds between two attempts to reach a host that was lost. */
-const TRY_AGAIN = 1000;
 
 export const consoleCommand: Command = {
   name: "console",
@@ -150,24 +148,6 @@ async function resume({ stream, context }: ConsoleSession, place: Place): Promis
   const { uptimeMs } = await (await context.connect()).status();
   stream.position = uptimeMs >= place.uptime ? place.position : 0;
   place.uptime = uptimeMs;
-}
-
-/** Tries to reach the host until that works; false: the person has left. */
-async function reconnected(context: Context, left: Promise<unknown>, gone: () => boolean): Promise<boolean> {
-  while (!gone()) {
-    let timer: NodeJS.Timeout | undefined;
-    await Promise.race([left, new Promise((resolve) => (timer = setTimeout(resolve, TRY_AGAIN)))]);
-    clearTimeout(timer);
-    if (gone()) break;
-    try {
-      await Promise.race([context.reconnect(), left]);
-    } catch (error) {
-      if ((error as PlinthError).code === ErrorCode.UNREACHABLE) continue;
-      throw error;
-    }
-    return !gone();
-  }
-  return false;
 }
 
 async function attachPerson(

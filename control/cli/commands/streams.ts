@@ -12,6 +12,7 @@ import { ErrorCode, PlinthError, usageError } from "../errors";
 import { oneLine } from "../output";
 import { Transfer } from "../progress";
 import { QuestionFilter } from "../queries";
+import { reconnected } from "../reconnect";
 import type { HostEvent } from "../results";
 import { formatTime, parseNumber } from "../values";
 
@@ -91,15 +92,31 @@ export const events: Command = {
   run: async (context) => {
     const since = context.args.value("since");
     const printer = new EventPrinter(context, since === undefined ? 0 : parseNumber(since, "--since"));
-    const client = await context.connect();
-    await catchUp(client, printer);
-    if (!context.args.has("follow")) return;
-    await followEvents(client, printer).catch((error: PlinthError) => {
-      const next = `plinth events --follow --since ${printer.last}`;
-      throw new PlinthError({ code: error.code, message: error.message, next });
-    });
+    await catchUp(await context.connect(), printer);
+    while (context.args.has("follow")) await followAttended(context, printer);
   },
 };
+
+/** Follows until the host is lost: for a person, until it is there again; else that is an error. */
+async function followAttended(context: Context, printer: EventPrinter): Promise<void> {
+  const { uptimeMs } = await (await context.connect()).status();
+  try {
+    await followEvents(await context.connect(), printer);
+  } catch (error) {
+    const { code, message } = error as PlinthError;
+    const next = `plinth events --follow --since ${printer.last}`;
+    const { stdin } = context.world;
+    if (code !== ErrorCode.UNREACHABLE || !stdin.isTTY) throw new PlinthError({ code, message, next });
+    context.out.talk(`plinth: ${message}; trying again`);
+    let gone = false; /* Ctrl-D; Ctrl-C ends all of it */
+    const left = new Promise<void>((resolve) => stdin.resume().once("end", resolve)).then(() => (gone = true));
+    const found = await reconnected(context, left, () => gone);
+    stdin.pause();
+    if (!found) throw new PlinthError({ code, message, next });
+    const again = (await (await context.connect()).status()).uptimeMs;
+    if (again < uptimeMs) printer.last = 0; /* another boot counts anew */
+  }
+}
 
 /** Prints each event once, in order. */
 class EventPrinter {

@@ -5,6 +5,7 @@ import { modules } from "../host";
 import { vmFind, vmNames } from "../vms";
 import { commandNames, findCommand } from "./table";
 import { Words } from "../commands";
+import { snapshotNames } from "../snapshots";
 import { tenantNames } from "../tenants";
 import {
   CREATE_KEYS,
@@ -13,6 +14,8 @@ import {
   READ_ONLY,
   SET_KEYS,
   SINCE,
+  SNAPSHOT_WORDS,
+  snapshotOptions,
   splitWords,
   TENANT_KEYS,
   TENANT_WORDS,
@@ -52,6 +55,20 @@ function completeTenant(words: string[], word: string, place: i32): Completion {
   return words[1] == TENANT_WORDS[0] ? matching(TENANT_KEYS, word, "=") : new Completion([], 0);
 }
 
+/** `snapshot`: what it does, whom or which, and options. */
+function completeSnapshot(words: string[], word: string, place: i32): Completion {
+  if (place == 1) return matching(SNAPSHOT_WORDS, word, " ");
+  const verb = words[1];
+  if (place == 2 && !word.startsWith("-"))
+    return matching(verb == "create" || verb == "ls" ? vmNames() : snapshotNames(), word, " ");
+  if (word.startsWith(FIELD_TENANT + "="))
+    return matching(tenantNames(), word.substring(FIELD_TENANT.length + 1), " ");
+  const options = snapshotOptions(verb);
+  const choices: string[] = [];
+  for (let i = 0; i < options.length; i++) choices.push(options[i] + (options[i].endsWith("=") ? "" : " "));
+  return matching(choices, word, "");
+}
+
 /** Completes the last word of what stands before the cursor. */
 export function complete(before: string): Completion {
   const words = splitWords(before);
@@ -74,6 +91,7 @@ export function complete(before: string): Completion {
     return matching(CREATE_KEYS, word, "=");
   }
   if (command.words == Words.TENANT) return completeTenant(words, word, place);
+  if (command.words == Words.SNAPSHOT) return completeSnapshot(words, word, place);
   if (command.words == Words.EVENTS && word.startsWith("-")) return matching([FOLLOW, SINCE], word, " ");
   if (command.words == Words.CONSOLE && word.startsWith("-"))
     return matching([READ_ONLY, "--force"], word, " ");

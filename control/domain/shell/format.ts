@@ -1,5 +1,6 @@
 // Result documents as text for a terminal of 80 columns. Lines end in "\n".
 
+import { formatSnapshots } from "./format-snapshots";
 import {
   FIELD_AT,
   FIELD_BAD_FRAMES,
@@ -165,6 +166,7 @@ export function formatResult(op: string, value: Value): string {
   if (op == OP_TENANT_SET) return formatTenantSet(value);
   if (op == OP_TENANT_RM) return 'tenant "' + value.getText(FIELD_NAME) + '" is removed\n';
   if (op == OP_POLICY) return formatPolicy(value);
+  if (op.startsWith("snapshot.")) return formatSnapshots(op, value);
   if (op == OP_IMAGES) return formatImages(value);
   if (op == OP_DOCTOR) return formatDoctor(value);
   if (op == OP_HARDWARE) return formatHardware(value);
@@ -189,12 +191,12 @@ function formatDone(op: string, value: Value): string {
   return known ? name + " is " + state + (reason != "" && reason != state ? ": " + reason : "") + "\n" : "";
 }
 
-function line(label: string, text: string): string {
+export function line(label: string, text: string): string {
   return label.padEnd(14, " ") + text + "\n";
 }
 
 /** A list of words over as many lines as it takes, indented like line(). */
-function wrapped(label: string, words: Value[]): string {
+export function wrapped(label: string, words: Value[]): string {
   let out = "";
   let current = "";
   for (let i = 0; i < words.length; i++) {

@@ -25,6 +25,14 @@ function detailsOf(words: Words): string {
       "  exits=, ipis=  what its VMs may cause in a second, all together\n" +
       "  what is not given stays; tenants lists them; create NAME tenant=... gives one a VM\n"
     );
+  if (words == Words.SNAPSHOT)
+    return (
+      "  create   keeps a VM as it is while it runs; note=TEXT; --overcommit: without memory kept for all that it\n" +
+      "           may write, so that it can be paused for want of it\n" +
+      "  ls, show, rm      restore  the VM goes back; --force if it runs; it is made again if it is gone\n" +
+      "  clone    a new VM goes on from there; --paused; tenant=NAME; --overcommit\n" +
+      "for instance:\nsnapshot create ada before-update\nsnapshot clone before-update ada2\n"
+    );
   if (words == Words.EVENTS) return "  COUNT    so many of the newest      --since N  those after number N\n";
   if (words == Words.CONSOLE)
     return "  --read-only  only watch      --force  take it over from who types there now\n";

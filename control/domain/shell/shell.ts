@@ -22,6 +22,7 @@ import {
   OP_HARDWARE_PCI,
   OP_LOGS,
   OP_POLICY,
+  OP_SNAPSHOT_LS,
   OP_STATUS,
   OP_TENANT_RM,
   OP_TENANT_SET,
@@ -327,11 +328,13 @@ function perform(command: Command, words: string[], request: Value): void {
   else if (command.op == OP_LOGS) startLog(request);
   else if (command.op == OP_AUDIT) printAudit(request.getUint(FIELD_MAX, EVENTS_SHOWN));
   else if (command.op == OP_POLICY) printPages(command, request);
+  else if (request.getText(FIELD_OP) == OP_SNAPSHOT_LS) printPages(command, request);
   else if (command.op == OP_EVENTS) startEvents(request);
   else if (command.op == OP_TOP) startTop(request.getBool(FIELD_TENANTS));
   else {
     if (command.op == OP_HARDWARE) log = Value.map().putText(FIELD_OP, OP_HARDWARE_PCI);
-    const op = command.op == OP_TENANT_SET && request.get(FIELD_SPEC) == null ? OP_TENANT_RM : command.op;
+    const named = request.getText(FIELD_OP, command.op);
+    const op = named == OP_TENANT_SET && request.get(FIELD_SPEC) == null ? OP_TENANT_RM : named;
     if (isCommand(op)) auditBegin();
     const outcome = commandRun(op, request)!;
     if (isCommand(op)) auditCommand(AUDIT_SHELL, op, request, outcome);

@@ -18,6 +18,7 @@ import {
   FIELD_NETWORK,
   FIELD_NETWORKS,
   FIELD_ONE,
+  FIELD_OP,
   FIELD_OTHER,
   FIELD_RINGS,
   FIELD_MAX,
@@ -43,6 +44,12 @@ import {
   FIELD_VM,
   FIELD_WAIT,
   FIELD_WINDOW,
+  OP_SNAPSHOT_CLONE,
+  OP_SNAPSHOT_CREATE,
+  OP_SNAPSHOT_LS,
+  OP_SNAPSHOT_RESTORE,
+  OP_SNAPSHOT_RM,
+  OP_SNAPSHOT_SHOW,
 } from "../../protocol/schema";
 import { Command, Words } from "../commands";
 import { Fault, Outcome } from "../outcome";
@@ -96,6 +103,7 @@ export function requestOf(command: Command, words: string[]): Outcome {
   if (command.words == Words.POLICY) return policyRequest(command, words);
   if (command.words == Words.TENANT) return tenantRequest(command, words);
   if (command.words == Words.TOP) return topRequest(command, words);
+  if (command.words == Words.SNAPSHOT) return snapshotRequest(command, words);
   let force = false;
   let name = "";
   for (let i = 1; i < words.length; i++) {
@@ -211,6 +219,58 @@ function policyRequest(command: Command, words: string[]): Outcome {
   if (words.length != 4 || words[1] != POLICY_WORDS[0])
     return usage(command, "it needs two VMs, tenants or domains to compare, or check");
   return Outcome.of(request.putText(FIELD_ONE, words[2]).putText(FIELD_OTHER, words[3]));
+}
+
+/** What `snapshot` does, and the operations that these are. */
+export const SNAPSHOT_WORDS: string[] = ["create", "ls", "show", "restore", "clone", "rm"];
+const SNAPSHOT_OPS: string[] = [
+  OP_SNAPSHOT_CREATE,
+  OP_SNAPSHOT_LS,
+  OP_SNAPSHOT_SHOW,
+  OP_SNAPSHOT_RESTORE,
+  OP_SNAPSHOT_CLONE,
+  OP_SNAPSHOT_RM,
+];
+
+/** The options of each. */
+export function snapshotOptions(verb: string): string[] {
+  if (verb == "create") return ["--overcommit", "note="];
+  if (verb == "restore") return ["--force", "--protected", "--overcommit"];
+  return verb == "clone" ? ["--paused", "--overcommit", "tenant="] : [];
+}
+
+/** The operation is in the request, as `op`. */
+function snapshotRequest(command: Command, words: string[]): Outcome {
+  const verb = words.length > 1 ? words[1] : "";
+  const at = SNAPSHOT_WORDS.indexOf(verb);
+  if (at < 0)
+    return usage(
+      command,
+      verb == "" ? "it needs one of " + SNAPSHOT_WORDS.join(", ") : "it knows no " + quoted(verb),
+    );
+  const request = Value.map().putText(FIELD_OP, SNAPSHOT_OPS[at]);
+  const options = snapshotOptions(verb);
+  const names: string[] = [];
+  for (let i = 2; i < words.length; i++) {
+    const equals = words[i].indexOf("=") + 1;
+    const option = equals > 0 ? words[i].substring(0, equals) : words[i];
+    if (options.includes(option) && equals > 0)
+      request.putText(option.substring(0, equals - 1), words[i].substring(equals));
+    else if (options.includes(option)) request.putBool(option.substring(2), true);
+    else if (option.startsWith("-") || equals > 0)
+      return usage(command, verb + " has no option " + quoted(option));
+    else names.push(words[i]);
+  }
+  const first = verb == "create" || verb == "ls" ? FIELD_VM : FIELD_NAME;
+  const second = verb == "create" ? FIELD_NAME : verb == "clone" ? FIELD_VM : "";
+  if (names.length > (second != "" ? 2 : 1))
+    return usage(command, quoted(names[names.length - 1]) + " is too much");
+  if (names.length == 0 && verb != "ls")
+    return usage(command, verb + " needs " + (verb == "create" ? "a VM" : "a snapshot"));
+  if (verb == "clone" && names.length < 2) return usage(command, "clone needs the name of the new VM");
+  if (names.length > 0) request.putText(first, names[0]);
+  if (names.length > 1) request.putText(second, names[1]);
+  return Outcome.of(request);
 }
 
 /** A disk of `create`: disk=IMAGE, disk=IMAGE,ro or disk=IMAGE,cd; may be given again. */

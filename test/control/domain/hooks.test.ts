@@ -53,6 +53,8 @@ test("what a hook forbids is denied with its reason, and audited", () => {
     /^VM "big": a VM of tenant lab has at most 1 GiB$/,
   );
   assert.is(rig.state("c"), "none");
+  const rows = rig.ok("tenants")["tenants"] as { name: string; denials?: unknown }[];
+  assert.equal(rows.find((row) => row.name === "lab")!.denials, { hooks: 2 }, "and counted");
   assert.match(rig.command("audit 10"), /create +big: refused: VM "big": a VM of tenant lab/);
   rig.ok("create", { spec: vmSpec("c", { memory: 2 * GIB }) });
   assert.is(rig.apply(spec(vmSpec("c", { memory: 2 * GIB })))["ok"], true);

@@ -14,7 +14,9 @@ import {
   Role,
 } from "../../../control/gen/abi";
 import { ComponentFault } from "./faults";
+import { openGlobals, type Opened } from "./globals";
 import type { KernelModel } from "./kernel-model";
+import type { MemoryObject } from "./memory";
 import type { Domain, Vcpu } from "./objects";
 
 /** What a component is told of its start. */
@@ -28,7 +30,7 @@ export interface Start {
 type Handler = (...args: never[]) => unknown;
 
 interface Exports {
-  memory: WebAssembly.Memory;
+  memory: { readonly buffer: ArrayBuffer; grow(pages: number): void };
   _start(): void;
   init(): void;
   onEvents(bits: bigint): void;
@@ -50,6 +52,8 @@ export function linearLimit(ram: number): number {
   return Math.floor((ram - RUNTIME_RAM - tables) / WASM_PAGE) * WASM_PAGE + WASM_PAGE;
 }
 const EXIT_MASK = 0xffffn;
+/** Where linear memory but its first 64 KiB lies in RAM. */
+const LINEAR_AT = RUNTIME_RAM + PAGE_SIZE;
 
 export class Component {
   /** Event bits that are set and not yet taken. */
@@ -58,14 +62,14 @@ export class Component {
   readonly info = new Uint8Array(PAGE_SIZE);
   private exports!: Exports;
   private exits = 0;
-  private readonly module: WebAssembly.Module;
+  private readonly opened: Opened;
 
   constructor(
     private readonly kernel: KernelModel,
     readonly domain: Domain,
     wasm: Uint8Array,
   ) {
-    this.module = new WebAssembly.Module(wasm);
+    this.opened = openGlobals(wasm);
   }
 
   /** Instantiates the module and runs it up to its first wait. Throws ComponentFault. */
@@ -73,11 +77,60 @@ export class Component {
     this.pending = 0n;
     this.fillInfo(why);
     this.guard(() => {
-      this.exports = new WebAssembly.Instance(this.module, this.imports()).exports as unknown as Exports;
+      this.instantiate();
       this.exports._start();
       this.exports.init();
       this.collect();
     });
+  }
+
+  private instantiate(): void {
+    const { exports } = new WebAssembly.Instance(this.opened.module, this.imports());
+    this.exports = exports as unknown as Exports;
+  }
+
+  private global(name: string): { value: number | bigint } {
+    return (this.exports as unknown as Record<string, { value: number | bigint }>)[name]!;
+  }
+
+  /**
+   * Writes what this component is between two handlers to its RAM: as natively, its variables, and linear memory but
+   * for the first 64 KiB, behind the runtime's own pages.
+   */
+  save(ram: MemoryObject): void {
+    const { globals } = this.opened;
+    const linear = new Uint8Array(this.exports.memory.buffer);
+    const head = new DataView(new ArrayBuffer(16 + 8 * globals.length));
+    head.setUint32(0, linear.length, true);
+    head.setUint32(4, globals.length, true);
+    head.setUint32(8, this.exits, true);
+    globals.forEach((name, n) => head.setBigUint64(16 + 8 * n, BigInt(this.global(name).value), true));
+    writeChanged(ram, 0, new Uint8Array(head.buffer));
+    writeChanged(ram, LINEAR_AT, linear.subarray(WASM_PAGE));
+  }
+
+  /** Goes on from what save() has written, in a copy of that RAM. */
+  resume(ram: MemoryObject): void {
+    const { globals } = this.opened;
+    const head = new DataView(ram.read(0, 16 + 8 * globals.length).buffer);
+    const size = head.getUint32(0, true);
+    if (
+      head.getUint32(4, true) !== globals.length ||
+      size % WASM_PAGE !== 0 ||
+      LINEAR_AT + size > ram.size + WASM_PAGE
+    )
+      throw new ComponentFault("trap", 0, "its memory is not that of this image");
+    this.fillInfo({ restarts: 0, failure: 0, trial: false, rolledBack: false });
+    this.instantiate();
+    const { memory } = this.exports;
+    memory.grow((size - memory.buffer.byteLength) / WASM_PAGE);
+    new Uint8Array(memory.buffer).set(ram.read(LINEAR_AT, size - WASM_PAGE), WASM_PAGE);
+    globals.forEach((name, n) => {
+      const global = this.global(name);
+      const bits = head.getBigInt64(16 + 8 * n, true);
+      global.value = typeof global.value === "bigint" ? bits : Number(BigInt.asIntN(32, bits));
+    });
+    this.exits = head.getUint32(8, true);
   }
 
   /** Bytes of linear memory now; natively the first 64 KiB take no RAM. */
@@ -241,7 +294,7 @@ export class Component {
       },
       portIn: (port: number, size: number) => kernel.portIn(domain, port, size),
       portOut: (port: number, size: number, value: number) => kernel.portOut(domain, port, size, value),
-      now: () => BigInt.asIntN(64, kernel.now()),
+      now: () => BigInt.asIntN(64, kernel.now() + domain.tscOffset),
       abort: (message: number, file: number, line: number, column: number) => {
         throw new ComponentFault("trap", 0, `${this.text(message)} @ ${this.text(file)}:${line}:${column}`);
       },
@@ -255,6 +308,14 @@ export class Component {
     if (at < 4 || at > buffer.byteLength) return "";
     const length = Math.min(new DataView(buffer).getUint32(at - 4, true), 600);
     return Buffer.from(buffer, at, Math.min(length, buffer.byteLength - at)).toString("utf16le");
+  }
+}
+
+/** Writes pages that have other bytes, so that no others count as changed. */
+function writeChanged(to: MemoryObject, at: number, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length; done += PAGE_SIZE) {
+    const piece = bytes.subarray(done, done + PAGE_SIZE);
+    if (!Buffer.from(to.read(at + done, piece.length)).equals(piece)) to.write(at + done, piece);
   }
 }
 

@@ -33,6 +33,7 @@ import { ComponentFault, refuseIf } from "./faults";
 import type { KernelModel } from "./kernel-model";
 import { MemoryObject } from "./memory";
 import { admit } from "./shares";
+import { hostTime, snapshotHandlers } from "./snapshots";
 import { Channel, ChannelEnd, Domain, Irq, Timer, Vcpu, type Capability, type KernelObject } from "./objects";
 
 export interface Call {
@@ -44,7 +45,7 @@ export interface Call {
   wide: bigint[];
 }
 
-type Handler = (call: Call, ...args: number[]) => bigint | number | void;
+export type Handler = (call: Call, ...args: number[]) => bigint | number | void;
 
 const OBJECT_TYPES: Record<KernelObject["kind"], ObjectType> = {
   root: ObjectType.ROOT,
@@ -56,12 +57,12 @@ const OBJECT_TYPES: Record<KernelObject["kind"], ObjectType> = {
   irq: ObjectType.IRQ,
 };
 
-function structure(comm: Uint8Array, size: number): DataView {
+export function structure(comm: Uint8Array, size: number): DataView {
   comm.fill(0, 0, size);
   return new DataView(comm.buffer, comm.byteOffset, size);
 }
 
-function needRoot(caller: Domain): void {
+export function needRoot(caller: Domain): void {
   const held = [...caller.caps.values()].some((cap) => cap.object.kind === "root");
   refuseIf(!held, Status.NO_RIGHT);
 }
@@ -132,6 +133,8 @@ function holdPorts(domain: Domain, from: number): Row[] {
 }
 
 export const handlers: Partial<Record<Hypercall, Handler>> = {
+  ...snapshotHandlers,
+
   [Hypercall.NULL]: () => 0,
 
   [Hypercall.LOG]: (call, length) => call.kernel.appendLog(call.caller, commText(call, length)),
@@ -204,16 +207,25 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     call.kernel.destroy(domain);
   },
 
-  [Hypercall.DOMAIN_PAUSE]: (call, slot) => {
+  [Hypercall.DOMAIN_PAUSE]: (call, slot, withModel = 0) => {
     const domain = call.caller.object(slot, "domain", Right.CONTROL);
-    refuseIf(domain.state !== DomainState.ACTIVE || domain === call.caller, Status.BAD_STATE);
-    domain.state = DomainState.PAUSED;
+    refuseIf(domain.role !== Role.VM || withModel > 1, Status.BAD_ARGUMENT);
+    const model = domain.vcpus[0]?.model;
+    const both = withModel === 1 && model?.state === DomainState.ACTIVE;
+    refuseIf(
+      domain.state !== DomainState.ACTIVE && !(domain.state === DomainState.PAUSED && both),
+      Status.BAD_STATE,
+    );
+    if (domain.state === DomainState.ACTIVE) call.kernel.pause(domain);
+    if (both) call.kernel.pause(model!);
   },
 
   [Hypercall.DOMAIN_RESUME]: (call, slot) => {
     const domain = call.caller.object(slot, "domain", Right.CONTROL);
     refuseIf(domain.state !== DomainState.PAUSED, Status.BAD_STATE);
-    domain.state = DomainState.ACTIVE;
+    call.kernel.resume(domain);
+    const model = domain.vcpus[0]?.model;
+    if (model?.state === DomainState.PAUSED) call.kernel.resume(model);
   },
 
   [Hypercall.DOMAIN_INFO]: (call, slot) => {
@@ -242,7 +254,7 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     call.caller.freeSlot(slot);
     const domain = payer ? call.caller.object(payer, "domain", Right.CONTROL) : undefined;
     domain?.freeSlot(CAP_MEMORY);
-    refuseIf(pages > call.kernel.freePages, Status.NO_MEMORY);
+    refuseIf(pages > call.kernel.freePages - call.kernel.promisedPages, Status.NO_MEMORY);
     const memory = call.kernel.addMemory(pages);
     call.caller.put(slot, memory, Right.ALL, domain?.put(CAP_MEMORY, memory));
   },
@@ -302,6 +314,7 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     const vcpu = call.caller.object(slot, "vcpu", Right.CONTROL);
     refuseIf(vcpu.state !== VcpuState.STOPPED, Status.BAD_STATE);
     vcpu.state = VcpuState.READY;
+    vcpu.domain.hasRun = true;
     if (vcpu.domain.role !== Role.VM) {
       refuseIf(!vcpu.domain.areaSize(GPA_RAM), Status.BAD_STATE);
       call.kernel.startComponent(vcpu.domain);
@@ -412,7 +425,8 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
   },
 
   [Hypercall.TIMER_SET]: (call, slot) => {
-    call.caller.object(slot, "timer").deadline = call.wide[1]!;
+    const deadline = call.wide[1]!;
+    call.caller.object(slot, "timer").deadline = deadline === 0n ? 0n : hostTime(call.caller, deadline);
   },
 
   [Hypercall.IRQ_CREATE]: (call, slot, line, event) => {
@@ -446,6 +460,7 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     view.setBigUint64(HostInfoAt.idle_time, kernel.idleTime, true);
     view.setBigUint64(HostInfoAt.control_time, 0n, true);
     view.setBigUint64(HostInfoAt.uptime, kernel.now() - kernel.bootTsc, true);
+    view.setBigUint64(HostInfoAt.promised_pages, BigInt(kernel.promisedPages), true);
     view.setBigUint64(HostInfoAt.clean_pages, BigInt(kernel.freePages), true);
     view.setUint32(HostInfoAt.cpus, kernel.options.cpus ?? 1, true);
     view.setUint32(HostInfoAt.domains, kernel.domains.size, true);

@@ -29,10 +29,10 @@ import {
   VcpuState,
 } from "../../../control/gen/abi";
 import { Component } from "./component";
-import { ComponentFault, Refusal } from "./faults";
+import { ComponentFault, Refusal, refuseIf } from "./faults";
 import { handlers } from "./hypercalls";
 import { hostCpuid } from "./host";
-import { MemoryObject } from "./memory";
+import { MemoryObject, Pool } from "./memory";
 import { Capability, Domain, Irq, RootObject, Timer, Vcpu } from "./objects";
 import { Ports } from "./ports";
 import { Uart } from "./uart";
@@ -97,6 +97,7 @@ export class KernelModel {
   private tsc: bigint;
   private ids = 1;
   private readonly memories = new Set<MemoryObject>();
+  private readonly pool = new Pool();
   private readonly ports: Ports;
   private readonly controlPages: number;
   private control: Domain | undefined;
@@ -123,7 +124,7 @@ export class KernelModel {
 
   /** Starts the control domain. */
   startControl(wasm: Uint8Array): Domain {
-    const domain = this.addDomain(Role.CONTROL, "control", 256, 2048);
+    const domain = this.addDomain(Role.CONTROL, "control", 256, 8192);
     this.control = domain;
     domain.put(CAP_SELF, domain);
     domain.put(CAP_ROOT, new RootObject());
@@ -156,7 +157,9 @@ export class KernelModel {
     for (;;) {
       if (this.trialOver !== 0n && this.trialOver <= end) this.endTrial();
       const due = [...this.timers]
-        .filter((timer) => timer.deadline !== 0n && timer.deadline <= end)
+        .filter(
+          ({ deadline, domain }) => deadline !== 0n && deadline <= end && domain.state === DomainState.ACTIVE,
+        )
         .sort((a, b) => (a.deadline < b.deadline ? -1 : 1))[0];
       if (!due) break;
       if (due.deadline > this.tsc) this.tsc = due.deadline;
@@ -209,9 +212,14 @@ export class KernelModel {
     return KERNEL_IMAGE_PAGES + [...this.domains].reduce((sum, domain) => sum + domain.quota, 0);
   }
 
+  /** Frames that are kept for memory objects. */
+  get promisedPages(): number {
+    return [...this.memories].reduce((sum, memory) => sum + memory.promised, 0);
+  }
+
   get freePages(): number {
     const used = [...this.memories].reduce((sum, memory) => sum + memory.present, 0);
-    return this.totalPages - used - this.kernelPages;
+    return this.totalPages - used + this.pool.saved - this.kernelPages;
   }
 
   // What follows is for the other files of the model.
@@ -227,7 +235,7 @@ export class KernelModel {
   }
 
   addMemory(pages: number, wasm?: Uint8Array): MemoryObject {
-    const memory = new MemoryObject(this.nextId(), pages, wasm);
+    const memory = new MemoryObject(this.nextId(), pages, wasm, this.pool);
     this.memories.add(memory);
     return memory;
   }
@@ -252,6 +260,37 @@ export class KernelModel {
 
   raise(domain: Domain, event: number): void {
     if (domain.component && domain.alive) domain.component.pending |= 1n << BigInt(event);
+  }
+
+  pause(domain: Domain): void {
+    domain.state = DomainState.PAUSED;
+    domain.pausedAt = this.tsc;
+  }
+
+  /** Time goes on where it stood. */
+  resume(domain: Domain): void {
+    const away = this.tsc - domain.pausedAt;
+    domain.state = DomainState.ACTIVE;
+    if (domain.role !== Role.VM) domain.tscOffset -= away;
+    for (const timer of this.timers)
+      if (timer.domain === domain && timer.deadline !== 0n) timer.deadline += away;
+  }
+
+  /** What a component is goes to the memory that is its RAM, if this is. */
+  saveComponent(memory: MemoryObject): void {
+    for (const { component, space } of this.domains)
+      if (component && space.at(GPA_RAM)?.memory === memory) component.save(memory);
+  }
+
+  /** A component goes on from its RAM. */
+  resumeComponent(domain: Domain): void {
+    const wasm = domain.space.at(GPA_IMAGE)?.memory.wasm;
+    const ram = domain.space.at(GPA_RAM)?.memory;
+    refuseIf(!wasm || !ram, Status.BAD_STATE);
+    const component = new Component(this, domain, wasm!);
+    domain.component = component;
+    this.protect(domain, () => component.resume(ram!));
+    component.pending = domain.loadedEvents ?? 0n;
   }
 
   startComponent(domain: Domain): void {
@@ -417,7 +456,9 @@ export class KernelModel {
   }
 
   private release(memory: MemoryObject): void {
-    if (--memory.references === 0) this.memories.delete(memory);
+    if (--memory.references > 0) return;
+    this.memories.delete(memory);
+    memory.free();
   }
 
   /** Runs a piece of a component; its end is handled as the kernel does. */

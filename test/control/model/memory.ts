@@ -3,13 +3,27 @@
 import { PAGE_SIZE, Right } from "../../../control/gen/abi";
 import { ComponentFault } from "./faults";
 
-const CHUNK = 65536;
+/** A page of memory; `shares`: how many objects have it. */
+interface Frame {
+  data: Uint8Array | undefined;
+  shares: number;
+}
 
-/** Zeroed pages; chunks come into being when they are written. */
+/** What all memory objects of a machine have in common. */
+export class Pool {
+  /** Frames that are not there because objects share them. */
+  saved = 0;
+}
+
+const ZERO_PAGE = new Uint8Array(PAGE_SIZE);
+
+/** Pages, zeroed at first; what was never written or shared has no entry. */
 export class MemoryObject {
   readonly kind = "memory";
   references = 0;
-  private readonly chunks = new Map<number, Uint8Array>();
+  /** Free frames that are kept for it. */
+  promised = 0;
+  private readonly frames = new Map<number, Frame>();
   /** Pages whose frames have gone back and not been touched since. */
   readonly released = new Set<number>();
 
@@ -18,6 +32,7 @@ export class MemoryObject {
     readonly pages: number,
     /** Component module whose image this is, if it is one. */
     readonly wasm?: Uint8Array,
+    private readonly pool = new Pool(),
   ) {}
 
   get size(): number {
@@ -31,32 +46,79 @@ export class MemoryObject {
 
   release(first: number, pages: number): void {
     for (let page = first; page < first + pages; page++) {
-      if (!this.released.has(page)) this.write(page * PAGE_SIZE, new Uint8Array(PAGE_SIZE));
+      if (!this.released.has(page)) this.drop(page);
       this.released.add(page);
     }
   }
 
+  /** Another object takes all pages as they are; both copy what they write. */
+  cloneTo(clone: MemoryObject): void {
+    for (let page = 0; page < this.pages; page++) {
+      if (this.released.has(page)) {
+        clone.released.add(page);
+        continue;
+      }
+      let frame = this.frames.get(page);
+      if (!frame) this.frames.set(page, (frame = { data: undefined, shares: 1 }));
+      frame.shares++;
+      this.pool.saved++;
+      clone.frames.set(page, frame);
+    }
+  }
+
+  /** Nobody has it any more. */
+  free(): void {
+    for (const page of [...this.frames.keys()]) this.drop(page);
+  }
+
+  /** Whether a page is not the same here and there; without `base`: whether it is there. */
+  differs(page: number, base: MemoryObject | undefined): boolean {
+    if (!base) return !this.released.has(page);
+    if (this.released.has(page) && base.released.has(page)) return false;
+    const frame = this.frames.get(page);
+    return !frame || frame !== base.frames.get(page);
+  }
+
   read(offset: number, length: number): Uint8Array {
     const out = new Uint8Array(length);
-    this.pieces(offset, length, (chunk, start, at, count) => {
-      const data = this.chunks.get(chunk);
+    this.pieces(offset, length, (page, start, at, count) => {
+      const data = this.frames.get(page)?.data;
       if (data) out.set(data.subarray(start, start + count), at);
     });
     return out;
   }
 
   write(offset: number, bytes: Uint8Array): void {
-    this.pieces(offset, bytes.length, (chunk, start, at, count) => {
-      let data = this.chunks.get(chunk);
-      if (!data) this.chunks.set(chunk, (data = new Uint8Array(CHUNK)));
-      data.set(bytes.subarray(at, at + count), start);
+    this.pieces(offset, bytes.length, (page, start, at, count) => {
+      this.own(page).set(bytes.subarray(at, at + count), start);
     });
+  }
+
+  /** The bytes of a page, of which nobody else has the frame. */
+  private own(page: number): Uint8Array {
+    let frame = this.frames.get(page);
+    if (frame && frame.shares > 1) {
+      const { data } = frame;
+      this.drop(page);
+      frame = { data: data?.slice(), shares: 1 };
+      this.frames.set(page, frame);
+      if (this.promised > 0) this.promised--;
+    }
+    if (!frame) this.frames.set(page, (frame = { data: undefined, shares: 1 }));
+    return (frame.data ??= ZERO_PAGE.slice());
+  }
+
+  private drop(page: number): void {
+    const frame = this.frames.get(page);
+    if (!frame) return;
+    if (--frame.shares > 0) this.pool.saved--;
+    this.frames.delete(page);
   }
 
   private pieces(
     offset: number,
     length: number,
-    visit: (chunk: number, start: number, at: number, count: number) => void,
+    visit: (page: number, start: number, at: number, count: number) => void,
   ): void {
     if (offset < 0 || offset + length > this.size) throw new RangeError("outside of a memory object");
     if (this.released.size > 0) {
@@ -64,9 +126,9 @@ export class MemoryObject {
       for (let page = Math.floor(offset / PAGE_SIZE); page <= last; page++) this.released.delete(page);
     }
     for (let at = 0; at < length;) {
-      const start = (offset + at) % CHUNK;
-      const count = Math.min(length - at, CHUNK - start);
-      visit(Math.floor((offset + at) / CHUNK), start, at, count);
+      const start = (offset + at) % PAGE_SIZE;
+      const count = Math.min(length - at, PAGE_SIZE - start);
+      visit(Math.floor((offset + at) / PAGE_SIZE), start, at, count);
       at += count;
     }
   }

@@ -136,6 +136,13 @@ export class Domain {
   /** Interrupts delivered to this VM, oldest first; tests read and empty it. */
   readonly interrupts: Interrupt[] = [];
   cpuid: Uint8Array = new Uint8Array(0);
+  /** Its TSC less the host's, and the host's when it was paused. */
+  tscOffset = 0n;
+  pausedAt = 0n;
+  /** One of its vCPUs has been started, or its state loaded. */
+  hasRun = false;
+  /** Component whose vCPU is still to be loaded: its events. */
+  loadedEvents: bigint | undefined;
   /** Control, device models and drivers, once started. */
   component: Component | undefined;
 

@@ -1,0 +1,4 @@
+// with:
+/* cow.c with the AMD-V backend. */
+#define BACKEND "svm_cpu.h"
+#include "cow.c"

@@ -41,7 +41,7 @@ function overcommit({ args }: Context): { overcommit?: boolean } {
 export const snapshotCreate: Command = {
   name: "snapshot create",
   operands: "VM [NAME]",
-  options: [{ name: "note", value: "TEXT", summary: "a word on it, for 'snapshot ls'" }, OVERCOMMIT],
+  options: [{ name: "note", value: "TEXT", summary: "a word on it, for 'snapshot show'" }, OVERCOMMIT],
   completes: "vm",
   summary: "keep what a VM is now: its memory, disks and devices; it stands still for a moment only",
   details: [
@@ -78,7 +78,7 @@ async function listHost(context: Context): Promise<void> {
   if (context.out.json) return context.out.object({ snapshots: rows });
   if (rows.length === 0) return context.out.talk("there are no snapshots; next: plinth snapshot create VM");
   context.out.table(
-    ["NAME", "VM", "CREATED", ">MEMORY", ">OWN", "STATE", "NOTE"],
+    ["NAME", "VM", "CREATED", ">MEMORY", ">OWN", "STATE"],
     rows.map((row) => [
       oneLine(row.name),
       oneLine(row.vm),
@@ -86,7 +86,6 @@ async function listHost(context: Context): Promise<void> {
       formatSize(row.memory),
       formatSize(row.own),
       oneLine(row.state) + (row.base ? `, on ${oneLine(row.base)}` : ""),
-      oneLine(row.note),
     ]),
   );
 }

@@ -285,6 +285,7 @@ test("Ctrl-C, a lost host and a killed program: the same command goes on", async
   );
   assert.is(host.snapshots.all.get("big-1")!.state, schema.STATE_INCOMING);
   await refused(plinth("restore big-1"), 4, /incoming/);
+  await refused(plinth("export big-1 --as z"), 4, /big-1 has not come whole to the host/);
   host.snapshots.asked[schema.OP_SNAPSHOT_WRITE] = 0;
   host.snapshots.onAsk = () => undefined;
   await done(plinth("import big-1"));
@@ -447,6 +448,40 @@ test("diff: on the host, in the repository, of files", async ({ host, plinth, fi
     fields.map(({ field }: { field: string }) => field),
     ["created", "generation", "name"],
   );
+});
+
+test("snapshots of a VM that writes at random, each on the one before: all come back as they were", async ({
+  host,
+  plinth,
+}) => {
+  const random = new Random(23);
+  const fill = (): string => (random.below(3) === 0 ? "" : `page ${random.below(40)}`);
+  host.snapshots.addVm("r", {
+    memory: Array.from({ length: 90 }, fill),
+    model: Array.from({ length: 7 }, fill),
+  });
+  const kept = new Map<string, Buffer[]>();
+  const bytes = (name: string): Buffer[] =>
+    ["memory", "model"].map((kind) => host.snapshots.bytes(name, kind));
+  for (let n = 1; n <= 8; n++) {
+    for (let count = random.below(30); count > 0; count--)
+      host.snapshots.poke("r", random.below(4) === 0 ? "model" : "memory", random.below(7), fill());
+    await done(plinth(`create r r-${n}`));
+    await done(
+      plinth(`export r-${n}${n > 1 && random.below(3) > 0 ? ` --base r-${1 + random.below(n - 1)}` : ""}`),
+    );
+    kept.set(`r-${n}`, bytes(`r-${n}`));
+    if (random.below(3) === 0) host.snapshots.all.delete(`r-${1 + random.below(n)}`);
+  }
+  await done(plinth("verify"));
+  for (let round = 0; round < 2; round++) {
+    for (const name of kept.keys()) {
+      if (random.below(2) === 0) host.snapshots.all.delete(name);
+      await done(plinth(`import ${name}`));
+      assert.equal(bytes(name), kept.get(name), name);
+    }
+    host.snapshots.all.clear();
+  }
 });
 
 test("rm --local frees what no other snapshot has", async ({ host, plinth, file }) => {

@@ -7,7 +7,7 @@
 import { randomInt } from "node:crypto";
 import * as schema from "../../protocol/schema";
 import { ErrorCode, PlinthError, toPlinthError } from "../errors";
-import type { Output } from "../output";
+import { oneLine, type Output } from "../output";
 import { Transfer } from "../progress";
 import { readDocument, type SnapshotDocument } from "../snapshot/document";
 import { Interrupt } from "../snapshot/interrupt";
@@ -118,7 +118,7 @@ export class Migration {
     if (there !== undefined)
       throw wrongState(
         vm,
-        `${to.text} has a VM ${vm} already: it is ${there}`,
+        `${to.text} has a VM ${vm} already: it is ${oneLine(there)}`,
         `plinth rm ${vm}, on ${to.text}`,
       );
     const details = await from.client.show(vm);
@@ -126,7 +126,7 @@ export class Migration {
     if (!this.wasRunning && details.state !== schema.STATE_PAUSED)
       throw wrongState(
         vm,
-        `${vm} is ${details.state}: there is nothing to copy but its specification`,
+        `${vm} is ${oneLine(details.state)}: there is nothing to copy but its specification`,
         "plinth export",
       );
     this.cap = details.spec.cap;
@@ -339,7 +339,7 @@ export class Migration {
       if (state !== schema.STATE_PAUSED)
         throw wrongState(
           vm,
-          `somebody has changed it meanwhile: it is ${state ?? "gone"}`,
+          `somebody has changed it meanwhile: it is ${oneLine(state ?? "gone")}`,
           `plinth show ${vm}`,
         );
       await from.client.remove(vm, true, true);

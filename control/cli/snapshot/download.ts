@@ -44,6 +44,8 @@ export interface Downloaded {
 export async function download(options: DownloadOptions): Promise<Downloaded> {
   const { client, repository, name, as } = options;
   const document = readDocument(await client.showSnapshot(name), (what) => bad(name, `its document ${what}`));
+  const row = (await client.snapshots()).find((candidate) => candidate.name === name);
+  if (row?.state !== schema.STATE_COMPLETE) throw notWhole(name);
   const known = repository.has(as) ? repository.read(as) : undefined;
   if (known && known.document.generation !== document.generation) throw nameTaken(as, repository.folder);
   if (known && isComplete(known, repository))
@@ -307,6 +309,11 @@ function bad(name: string, what: string): PlinthError {
     object: name,
     next: `plinth snapshot show ${name}`,
   });
+}
+
+function notWhole(name: string): PlinthError {
+  const message = `${name} has not come whole to the host`;
+  return new PlinthError({ code: ErrorCode.WRONG_STATE, message, object: name, next: "plinth snapshot ls" });
 }
 
 function nameTaken(name: string, folder: string): PlinthError {

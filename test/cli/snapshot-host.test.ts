@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { Role } from "../../control/gen/abi";
+import { DomainState, Role } from "../../control/gen/abi";
 import { hostSpec, MIB, vmSpec } from "../control/domain/rig";
 import { ModelHost } from "./model-host";
 import { type Result, runCli } from "./run-cli";
@@ -139,6 +139,48 @@ test("a VM moves to another host, and back", async ({ host, other, run }) => {
   for (const where of [host, other]) {
     assert.equal(JSON.parse((await done(run("snapshot ls --json", where))).stdout).snapshots, []);
     assert.equal(where.rig.kernel.traps, []);
+  }
+});
+
+test("a VM that writes all the time is whole on the other host", async ({ host, other, run }) => {
+  let count = 0;
+  const timer = setInterval(() => {
+    const vm = [...host.rig.kernel.domains].find(({ label }) => label === "vm/a");
+    if (vm?.state !== DomainState.ACTIVE) return;
+    for (let n = 0; n < 10; n++) write(host, 8 * MIB + 4096 * (count % 60), `write ${++count};`);
+  }, 3);
+  try {
+    await done(run(`migrate a --to ${other.path} --downtime 50ms`));
+  } finally {
+    clearInterval(timer);
+  }
+  assert.ok(count > 0);
+  for (let n = Math.max(1, count - 59); n <= count; n++) {
+    const text = `write ${n};`;
+    assert.is(read(other, "vm/a", 8 * MIB + 4096 * ((n - 1) % 60), text.length), text);
+  }
+});
+
+test("the other host is lost at each step: the VM runs on here", async ({ run }) => {
+  for (const [op, count] of [
+    ["snapshot.begin", 2],
+    ["snapshot.write", 1],
+    ["snapshot.write", 9],
+    ["snapshot.end", 1],
+    ["snapshot.restore", 1],
+  ] as const) {
+    const lost = new ModelHost({ spec: hostSpec([]) });
+    await lost.start();
+    let left: number = count;
+    lost.onAsked = (asked) => {
+      if (asked === op && --left === 0) lost.cut();
+    };
+    const { code, stderr } = await run(`migrate a --to ${lost.path} --timeout 2s`);
+    await lost.stop();
+    assert.is(code, 5, `${op}: ${stderr}`);
+    assert.match(stderr, /a was not moved: .*left to do: plinth snapshot rm moving-/, `${op}: ${stderr}`);
+    assert.is(JSON.parse((await done(run("show a --json"))).stdout).state, "running", op);
+    assert.equal(JSON.parse((await done(run("snapshot ls --json"))).stdout).snapshots, [], op);
   }
 });
 

@@ -94,6 +94,8 @@ export class Snapshot {
       .putUint(FIELD_OWN, snapshotOwn(this))
       .putText(FIELD_STATE, this.state);
     const base = this.document.getText(FIELD_BASE);
+    const note = this.document.getText(FIELD_NOTE);
+    if (note != "") row.putText(FIELD_NOTE, note);
     return base != "" ? row.putText(FIELD_BASE, base) : row;
   }
 

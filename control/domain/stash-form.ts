@@ -12,8 +12,10 @@ import { FIELD_NEEDS, FIELD_VERSION, Specification } from "../protocol/schema";
 import { stashRead } from "./stash";
 import { Value } from "./value";
 
-const STASH_VERSION: u64 = 2;
-const STASH_NEEDS: u64 = 1;
+const STASH_VERSION: u64 = 3;
+const STASH_NEEDS: u64 = 3;
+/** Older ones had their objects in other slots. */
+const STASH_OLDEST: u64 = 3;
 
 export const HOST_DOCUMENT: u32 = 0;
 export const CONTROL_DOCUMENT: u32 = 1 + Specification.MAX_VMS;
@@ -40,7 +42,16 @@ export function unstash(document: u32): Value | null {
 /** Why this component cannot take over, "" if it can. */
 export function stashProblem(): string {
   const value = stashRead(HOST_DOCUMENT);
-  if (value == null || needsOf(value) <= STASH_VERSION) return "";
+  if (value == null) return "";
+  const theirs = value.getUint(FIELD_VERSION);
+  if (theirs < STASH_OLDEST)
+    return (
+      "what is handed over is of version " +
+      theirs.toString() +
+      ", this component needs " +
+      STASH_OLDEST.toString()
+    );
+  if (needsOf(value) <= STASH_VERSION) return "";
   const ours = STASH_VERSION.toString();
   return "what is handed over needs version " + needsOf(value).toString() + ", this component has " + ours;
 }

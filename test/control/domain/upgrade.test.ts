@@ -242,7 +242,7 @@ test("a stash that needs a newer component is refused, and the image before goes
   let once = true;
   const real = rig.kernel.upgradeControl.bind(rig.kernel);
   rig.kernel.upgradeControl = (memory, cap) => {
-    spoil(rig, 0, (value) => void (value["needs"] = 3));
+    spoil(rig, 0, (value) => void (value["needs"] = 4));
     real(memory, cap);
   };
   const start = rig.kernel.appendLog.bind(rig.kernel);
@@ -255,21 +255,21 @@ test("a stash that needs a newer component is refused, and the image before goes
   assert.is(status(rig)["image"], booted);
   assert.match(
     story(rig)[1],
-    /^control image ([0-9a-f]{12}) failed, (?!\1)[0-9a-f]{12} is back; found 2 VMs; trap: what is handed over needs version 3, this component has 2 @ /,
+    /^control image ([0-9a-f]{12}) failed, (?!\1)[0-9a-f]{12} is back; found 2 VMs; trap: what is handed over needs version 4, this component has 3 @ /,
   );
   assert.is(rig.state("a"), "running");
 });
 
 test("a restart with such a stash finds VMs by their labels, and says why", () => {
   const rig = new Rig();
-  spoil(rig, 0, (value) => void (value["needs"] = 3));
-  spoil(rig, 1, (value) => void (value["needs"] = 3));
+  spoil(rig, 0, (value) => void (value["needs"] = 4));
+  spoil(rig, 1, (value) => void (value["needs"] = 4));
   rig.text();
   rig.type(Buffer.from([0, 0]));
   assert.throws(() => rig.request("test.trap"), /no reply/);
   assert.is(rig.row("a")!["reason"], "found by its label");
   const events = rig.ok("events", { since: 0 })["events"] as Message[];
-  assert.match(String(events.at(-1)!["text"]), /needs version 3, this component has 2/);
+  assert.match(String(events.at(-1)!["text"]), /needs version 4, this component has 3/);
   assert.throws(() => rig.request("test.trap"), /no reply/);
   assert.is(story(rig)[0].at(-1), "restarted");
   assert.is(

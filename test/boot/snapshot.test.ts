@@ -1,0 +1,61 @@
+// Snapshots of a running Linux VM: it is kept while it works, copied twice, and goes back; and a ticking guest that is
+// kept misses no tick.
+// rigs: VT-x, AMD-V
+
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { Host } from "./host";
+
+let host: Host;
+
+test.before(async () => {
+  host = await Host.boot("snapshot");
+  await host.waitUp("ada");
+});
+
+test.after(async () => host?.stop());
+
+/** Bytes that are free once nothing is said of the VM any more. */
+async function pauseOf(name: string): Promise<{ ticks: number; us: number }> {
+  const document = JSON.parse(await host.ok("snapshot", "show", name, "--json")) as Record<string, number>;
+  const ticks = document["pauseTicks"]!;
+  return { ticks, us: Math.round((ticks * 1e6) / document["tscHz"]!) };
+}
+
+test("a VM is kept while it works, and copied twice", async () => {
+  const before = await host.free();
+  await host.type("ada", "echo first > /tmp/file", "# $");
+  await host.startTicks("ada");
+  await host.ok("snapshot", "create", "ada", "first");
+  const { ticks, us } = await pauseOf("first");
+  console.log(`\nada stood still for ${ticks} TSC ticks, ${us} us`);
+  await host.waitTick("ada");
+  await host.ok("snapshot", "clone", "first", "eve");
+  await host.ok("snapshot", "clone", "first", "fay");
+  for (const vm of ["eve", "fay"]) {
+    await host.type(vm, `cat /tmp/file; echo ${vm} > /tmp/file`, "^first");
+    await host.type(vm, "cat /tmp/file", `^${vm}`);
+  }
+  await host.type("ada", "cat /tmp/file", "^first");
+  await host.missedNoTick("ada");
+  for (const vm of ["eve", "fay"]) await host.ok("rm", vm, "--force");
+  assert.is(await host.state("eve"), "absent");
+  await host.type("ada", "echo second > /tmp/file", "# $");
+  await host.ok("snapshot", "restore", "first", "--force");
+  await host.type("ada", "cat /tmp/file", "^first");
+  await host.ok("snapshot", "rm", "first");
+  const { controlRestarts } = await host.client.status();
+  assert.is(controlRestarts, 0);
+  assert.is(await host.free(), before);
+});
+
+test("a VM that is gone comes back", async () => {
+  await host.type("ada", "echo kept > /tmp/kept", "# $");
+  await host.ok("snapshot", "create", "ada", "kept");
+  await host.ok("rm", "ada", "--force");
+  await host.ok("snapshot", "restore", "kept");
+  await host.type("ada", "cat /tmp/kept", "^kept");
+  await host.ok("snapshot", "rm", "kept");
+});
+
+test.run();

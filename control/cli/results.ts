@@ -295,6 +295,7 @@ export interface SnapshotRow {
   /** "complete", or "incoming" while it is brought there. */
   state: string;
   base?: string;
+  note?: string;
 }
 
 export interface HostEvent {

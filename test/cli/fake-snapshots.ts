@@ -201,8 +201,8 @@ export class FakeSnapshots {
   private row(name: string): Message {
     const { document, objects, state, base } = this.all.get(name)!;
     const memory = objects[0]!.pages.length * PAGE;
-    const { vm, tenant, created } = document;
-    return { name, vm, tenant, created, memory, own: 0, state, ...(base ? { base } : {}) } as Message;
+    const { vm, tenant, created, note } = document;
+    return { name, vm, tenant, created, memory, own: 0, state, note, ...(base ? { base } : {}) } as Message;
   }
 
   private begin(document: Message, base: string | undefined, dry: boolean): Value {

@@ -51,7 +51,7 @@ function read(host: ModelHost, label: string, at: number, length: number): strin
 test("create, ls, show, restore, clone, diff, rm", async ({ host, run }) => {
   write(host, 5 * MIB, "before");
   assert.match((await done(run("snapshot create a --note first"))).stderr, /^a-1: 64 MiB of a are kept\n$/);
-  assert.match((await done(run("snapshot ls"))).stdout, /\na-1 +a +\d{4}-.* +complete\n/);
+  assert.match((await done(run("snapshot ls"))).stdout, /\na-1 +a +\d{4}-.* +complete +first\n/);
   assert.match((await done(run("snapshot show a-1"))).stdout, /\nvendor +intel\n(.*\n)*note +first\n/);
   write(host, 5 * MIB, "after!");
   await done(run("snapshot create a"));

@@ -63,7 +63,7 @@ test("on the host: create, ls, show, clone, restore, rm", async ({ host, plinth 
   const { stdout } = await done(plinth("ls"));
   assert.match(
     stdout,
-    /^NAME +VM +CREATED +MEMORY +OWN +STATE\na-1 +a +2026-09-\d\d [0-9:]+Z +168 KiB +0 B +complete\n/,
+    /^NAME +VM +CREATED +MEMORY +OWN +STATE +NOTE\na-1 +a +2026-09-\d\d [0-9:]+Z +168 KiB +0 B +complete +works\n/,
   );
   assert.is(stdout.split("\n").length, 5);
   assert.is(JSON.parse((await done(plinth("ls a --json"))).stdout).snapshots.length, 3);

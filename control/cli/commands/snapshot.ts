@@ -41,7 +41,7 @@ function overcommit({ args }: Context): { overcommit?: boolean } {
 export const snapshotCreate: Command = {
   name: "snapshot create",
   operands: "VM [NAME]",
-  options: [{ name: "note", value: "TEXT", summary: "a word on it, for 'snapshot show'" }, OVERCOMMIT],
+  options: [{ name: "note", value: "TEXT", summary: "a word on it, for 'snapshot ls'" }, OVERCOMMIT],
   completes: "vm",
   summary: "keep what a VM is now: its memory, disks and devices; it stands still for a moment only",
   details: [
@@ -77,8 +77,9 @@ async function listHost(context: Context): Promise<void> {
   const rows = await (await context.connect()).snapshots(context.args.operands[0]);
   if (context.out.json) return context.out.object({ snapshots: rows });
   if (rows.length === 0) return context.out.talk("there are no snapshots; next: plinth snapshot create VM");
+  const noted = rows.some(({ note }) => note);
   context.out.table(
-    ["NAME", "VM", "CREATED", ">MEMORY", ">OWN", "STATE"],
+    ["NAME", "VM", "CREATED", ">MEMORY", ">OWN", "STATE", ...(noted ? ["NOTE"] : [])],
     rows.map((row) => [
       oneLine(row.name),
       oneLine(row.vm),
@@ -86,6 +87,7 @@ async function listHost(context: Context): Promise<void> {
       formatSize(row.memory),
       formatSize(row.own),
       oneLine(row.state) + (row.base ? `, on ${oneLine(row.base)}` : ""),
+      ...(noted ? [oneLine(row.note)] : []),
     ]),
   );
 }

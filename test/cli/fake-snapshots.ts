@@ -39,6 +39,8 @@ export class FakeSnapshots {
   now = 1_790_000_000;
   /** Answers wrong bytes for this page of `memory`. */
   liesAbout = -1;
+  /** What it answers when it is asked for pages. */
+  pagesReply: Message | undefined;
   /** How often each operation was asked. */
   readonly asked: Record<string, number> = {};
   /** Called when a VM is made of a snapshot. */
@@ -125,6 +127,7 @@ export class FakeSnapshots {
     const first = Number(message.page);
     switch (op) {
       case schema.OP_SNAPSHOT_PAGES: {
+        if (this.pagesReply) return this.pagesReply;
         const base = message.base === undefined ? undefined : this.all.get(String(message.base));
         const before = base?.objects.find((candidate) => candidate.kind === kind)?.pages;
         const from = Number(message.from);

@@ -336,6 +336,21 @@ test("progress has a rate and the time left", async ({ host, folder }) => {
 
 test("a host that does not tell the truth", async ({ host, plinth }) => {
   await done(plinth("create a"));
+  for (const reply of [
+    { ranges: [0, 1] },
+    { ranges: [0, 1], next: 0 },
+    { ranges: [0, 43], next: 42 },
+    { ranges: [3, 2, 4, 1], next: 42 },
+    { ranges: [0], next: 42 },
+    { ranges: [0, 0], next: 42 },
+    { ranges: "all", next: 42 },
+    { ranges: [0, 5], next: 4 },
+    { ranges: [], next: 43 },
+  ]) {
+    host.snapshots.pagesReply = reply;
+    await refused(plinth("export a-1"), 7, /the host has answered bad ranges of pages of memory/);
+  }
+  host.snapshots.pagesReply = undefined;
   host.snapshots.liesAbout = 5;
   await refused(plinth("export a-1"), 7, /page 5 of memory is not what its hash says/);
   host.snapshots.liesAbout = -1;

@@ -6,16 +6,13 @@ import { ErrorCode, PlinthError } from "../errors";
 import { type SnapshotObject } from "../snapshot/document";
 import { HASH_SIZE, isZero, PAGE_SIZE, sha256 } from "../snapshot/page-map";
 import { pipeline } from "../snapshot/pipeline";
+import { allRanges, type Range } from "../snapshot/ranges";
 
 /** Questions on their way at once. */
 const DEPTH = 4;
 
 /** Pages of an object that follow one another. */
-export interface Range {
-  kind: string;
-  first: number;
-  count: number;
-}
+export type ObjectRange = Range & { kind: string };
 
 /** From which snapshot to which. */
 export interface Route {
@@ -31,33 +28,24 @@ export async function findRanges(
   name: string,
   objects: readonly SnapshotObject[],
   base?: string,
-): Promise<Range[]> {
-  const found: Range[] = [];
-  for (const { kind, pages } of objects) {
-    for (let from: number | undefined = 0; from !== undefined && from < pages;) {
-      const reply: { ranges: number[]; next?: number } = await client.snapshotPages(name, kind, from, base);
-      for (let n = 0; n + 1 < reply.ranges.length; n += 2) {
-        const [first, count] = [reply.ranges[n]!, reply.ranges[n + 1]!];
-        if (!(count >= 1 && first >= 0 && first + count <= pages)) throw bad(name, `bad ranges of ${kind}`);
-        found.push({ kind, first, count });
-      }
-      from = reply.next !== undefined && reply.next > from ? reply.next : undefined;
-    }
-  }
+): Promise<ObjectRange[]> {
+  const found: ObjectRange[] = [];
+  for (const { kind, pages } of objects)
+    for (const range of await allRanges(client, { name, kind, pages, base })) found.push({ kind, ...range });
   return found;
 }
 
-export function countPages(ranges: readonly Range[]): number {
+export function countPages(ranges: readonly ObjectRange[]): number {
   return ranges.reduce((sum, { count }) => sum + count, 0);
 }
 
 /** The pages of ranges that are not zero: the other host has zeros to begin with. */
 export async function withoutZeros(
   { from, name }: Route,
-  ranges: readonly Range[],
+  ranges: readonly ObjectRange[],
   told: (pages: number) => void,
-): Promise<Range[]> {
-  const used: Range[] = [];
+): Promise<ObjectRange[]> {
+  const used: ObjectRange[] = [];
   const asked = pipeline(cut(ranges, schema.Protocol.MAX_HASHES), DEPTH, ({ kind, first, count }) =>
     from.snapshotHashes(name, kind, first, count),
   );
@@ -77,11 +65,11 @@ export async function withoutZeros(
 /** Copies pages; then asks the other host for their hashes. */
 export async function copyPages(
   route: Route,
-  ranges: readonly Range[],
+  ranges: readonly ObjectRange[],
   told: (pages: number) => void,
 ): Promise<void> {
   const { from, to, name, incoming } = route;
-  let batch: { range: Range; hashes: Buffer[] } | undefined;
+  let batch: { range: ObjectRange; hashes: Buffer[] } | undefined;
   const check = async (): Promise<void> => {
     if (batch === undefined) return;
     const { kind, first } = batch.range;
@@ -113,7 +101,7 @@ export async function copyPages(
   await check();
 }
 
-function* cut(ranges: readonly Range[], size: number): Generator<Range> {
+function* cut(ranges: readonly ObjectRange[], size: number): Generator<ObjectRange> {
   for (const { kind, first, count } of ranges)
     for (let done = 0; done < count; done += size)
       yield { kind, first: first + done, count: Math.min(size, count - done) };

@@ -12,7 +12,7 @@ import { Transfer } from "../progress";
 import { readDocument, type SnapshotDocument } from "../snapshot/document";
 import { Interrupt } from "../snapshot/interrupt";
 import { PAGE_SIZE } from "../snapshot/page-map";
-import { copyPages, countPages, findRanges, type Range, type Route, withoutZeros } from "./copy";
+import { copyPages, countPages, findRanges, type ObjectRange, type Route, withoutZeros } from "./copy";
 import { isLost, type Peer } from "./peer";
 import { BRAKES, nextStep, type Round } from "./rounds";
 
@@ -186,7 +186,7 @@ export class Migration {
   }
 
   /** A new snapshot, and where it differs from the one before, which is dropped. */
-  private async dirtyNow(objects: SnapshotDocument["objects"]): Promise<Range[]> {
+  private async dirtyNow(objects: SnapshotDocument["objects"]): Promise<ObjectRange[]> {
     const { from } = this.options;
     const before = this.steps[this.steps.length - 1]!;
     const now = await this.takeSnapshot();
@@ -196,7 +196,7 @@ export class Migration {
     return ranges;
   }
 
-  private async skipZeros(route: Route, ranges: readonly Range[]): Promise<Range[]> {
+  private async skipZeros(route: Route, ranges: readonly ObjectRange[]): Promise<ObjectRange[]> {
     const { out, vm } = this.options;
     const transfer = new Transfer(out, `looking at ${vm}`, countPages(ranges) * PAGE_SIZE);
     try {
@@ -210,7 +210,7 @@ export class Migration {
   }
 
   /** Copies what the newest snapshot has there. */
-  private async copyRound(ranges: readonly Range[]): Promise<void> {
+  private async copyRound(ranges: readonly ObjectRange[]): Promise<void> {
     const { out, vm } = this.options;
     const pages = countPages(ranges);
     const transfer = new Transfer(out, `copying ${vm}, round ${this.rounds.length + 1}`, pages * PAGE_SIZE);

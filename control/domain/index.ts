@@ -13,12 +13,12 @@ import { policyHear, policyTick } from "./policy";
 import { portsTick } from "./ports";
 import { sessionFrame, sessionProbe, sessionStart } from "./session";
 import { shellEvent, shellNotice, shellReceive, shellSource, shellStart, shellTick } from "./shell/shell";
-import { EVENT_TIMER, EVENT_UART, linkOfEvent, SLOT_TIMER } from "./slots";
+import { EVENT_TIMER, EVENT_UART, SLOT_TIMER } from "./slots";
 import { stashOpen } from "./stash";
 import { uartEvent, uartQueued, uartStart } from "./uart";
 import { upgradeReady, upgradeTick } from "./upgrade";
 import { BUILD, PRODUCT, VERSION } from "./version";
-import { vmsDomainEvent, vmsLinkEvent, vmsTick } from "./vm-watch";
+import { vmsDomainEvent, vmsLinkEvents, vmsTick } from "./vm-watch";
 
 /** Links that had more to read than one event's share: bit n is event n. */
 let unfinished: u64 = 0;
@@ -60,7 +60,7 @@ export function onEvents(bits: u64): void {
   if ((all & ((<u64>1) << EVENT_DOMAIN)) != 0) vmsDomainEvent();
   for (let event: u32 = EVENT_TIMER + 1; event < 64; event++) {
     if (((all >> event) & 1) == 0) continue;
-    if (vmsLinkEvent(linkOfEvent(event))) unfinished |= (<u64>1) << event;
+    if (vmsLinkEvents(event)) unfinished |= (<u64>1) << event;
   }
   lineFlush();
   finish(upgradeTick(uptimeMs()));

@@ -27,9 +27,11 @@ const SLOTS_PER_VM: u32 = 8 + MAX_VCPUS + MAX_DISKS + 4;
 export const EVENT_UART: u32 = EVENT_FREE;
 export const EVENT_TIMER: u32 = EVENT_FREE + 1;
 const EVENT_LINKS: u32 = EVENT_FREE + 2;
+/** With more VMs than these, links share event bits. */
+const LINK_EVENTS: u32 = 64 - EVENT_LINKS;
 
 /* Guest-physical addresses in this domain. */
-const GPA_LINKS: u64 = GPA_SHARED;
+const GPA_LINKS: u64 = GPA_SHARED + 0x8000000;
 const GPA_LINK_STEP: u64 = 0x20000;
 /** Where the memory of a network is mapped for a moment. */
 export const GPA_CABLE: u64 = GPA_SHARED + 0x800000;
@@ -99,12 +101,7 @@ export function linkAddress(index: u32): u64 {
 }
 
 export function linkEvent(index: u32): u32 {
-  return EVENT_LINKS + index;
-}
-
-/** The VM whose link an event bit belongs to, or -1. */
-export function linkOfEvent(event: u32): i32 {
-  return event >= EVENT_LINKS ? <i32>(event - EVENT_LINKS) : -1;
+  return EVENT_LINKS + (index % LINK_EVENTS);
 }
 
 /** The VM whose slot this is, or -1. */

@@ -2,7 +2,7 @@
 //
 //   0            of the host: its name, its tenants with their numbers, its rules, mitigations and denials
 //   1 + n        of VM n
-//   33           of the control component's image: upgrade.ts
+//   129          of the control component's image: upgrade.ts
 //
 // `version` is that of the writer, `needs` the oldest reader that understands it. Readers take defaults for what is
 // missing and ignore what they do not know. Who writes what older readers must not ignore raises `needs`, but not

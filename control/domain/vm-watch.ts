@@ -38,7 +38,7 @@ import {
 import { decode } from "./codec";
 import { emit } from "./events";
 import { freePages, lastLogLine, uptimeMs } from "./host";
-import { vmSlot, VmSlot } from "./slots";
+import { linkEvent, vmSlot, VmSlot } from "./slots";
 import { clean } from "./text";
 import { Value } from "./value";
 import { Vm, vmsChanged } from "./vm";
@@ -87,6 +87,15 @@ export function vmsLinkEvent(index: i32): bool {
     return readMessages(all[i]);
   }
   return false;
+}
+
+/** Reads what the device models have sent whose links have this event bit. True: there may be more. */
+export function vmsLinkEvents(event: u32): bool {
+  const all = vmsAll().slice(0);
+  let more = false;
+  for (let i = 0; i < all.length; i++)
+    if (linkEvent(all[i].index) == event && readMessages(all[i])) more = true;
+  return more;
 }
 
 function readMessages(vm: Vm): bool {

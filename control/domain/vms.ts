@@ -111,11 +111,11 @@ export function vmUnstash(index: u32): Vm | null {
 export function vmFreeIndex(): i32 {
   capInfo(CAP_SELF, capPage);
   const limit = min<u32>(Specification.MAX_VMS, vmsThatFit(changetype<CapInfo>(capPage).slots));
-  let taken: u64 = 0;
-  for (let i = 0; i < vms.length; i++) taken |= (<u64>1) << vms[i].index;
-  for (let i = 0; i < parked.length; i++) taken |= (<u64>1) << parked[i].index;
-  const free = <u32>ctz(~taken);
-  return free < limit ? <i32>free : -1;
+  const taken = new StaticArray<bool>(Specification.MAX_VMS);
+  for (let i = 0; i < vms.length; i++) taken[vms[i].index] = true;
+  for (let i = 0; i < parked.length; i++) taken[parked[i].index] = true;
+  for (let index: u32 = 0; index < limit; index++) if (!taken[index]) return <i32>index;
+  return -1;
 }
 
 /** Whether a slot holds an object. */

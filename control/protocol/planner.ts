@@ -257,7 +257,11 @@ export function checkQuota(tenant: PlanTenant, vms: PlanVm[], plan: Plan): void 
   const subject = "tenant " + quote(tenant.name) + ": its " + plural(count, "VM") + " ";
   const beside = tenant.snapshots > 0 ? "and snapshots " : "";
   if (tenant.memory > 0 && memory > tenant.memory)
-    over(plan, tenant, subject + beside + "need " + sizeText(memory) + ", it may have " + sizeText(tenant.memory));
+    over(
+      plan,
+      tenant,
+      subject + beside + "need " + sizeText(memory) + ", it may have " + sizeText(tenant.memory),
+    );
   if (tenant.vms > 0 && count > tenant.vms)
     over(plan, tenant, subject + "are more than the " + tenant.vms.toString() + " that it may have");
   if (tenant.vcpus > 0 && vcpus > tenant.vcpus)

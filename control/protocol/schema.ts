@@ -44,7 +44,7 @@ export const enum Protocol {
 /** Version of the host specification. */
 export const enum Specification {
   VERSION = 1,
-  MAX_VMS = 32,
+  MAX_VMS = 128,
   MAX_NAME = 27,
   MAX_CMDLINE = 1024,
   MAX_DISKS = 4,

@@ -245,15 +245,24 @@ test("each step of a build that fails is undone", () => {
   assert.ok(failed >= 15, `${failed} steps`);
 });
 
-test("32 VMs, and the 33rd is refused", () => {
-  const rig = new Rig({ spec: hostSpec([]), memory: 1024 * MIB });
-  for (let n = 0; n < 32; n++) rig.ok("create", { spec: vmSpec(`vm${n}`, { memory: 16 * MIB }) });
+test("128 VMs, and the 129th is refused; all are heard", () => {
+  const rig = new Rig({ spec: hostSpec([]), memory: 4096 * MIB });
+  for (let n = 0; n < 128; n++) rig.ok("create", { spec: vmSpec(`vm${n}`, { memory: 16 * MIB }) });
   assert.match(
     String(rig.error("create", { spec: vmSpec("more", { memory: 16 * MIB }) })["message"]),
-    /there are 32 VMs/,
+    /there are 128 VMs/,
   );
-  assert.is((rig.ok("ls")["vms"] as Message[]).length, 32);
-  assert.is(rig.kernel.domain("vm/vm31").vcpus[0]!.state, VcpuState.READY);
+  const rows: Message[] = [];
+  for (let from = 0; from < 128;) {
+    const reply = rig.ok("ls", { from });
+    rows.push(...(reply["vms"] as Message[]));
+    from = Number(reply["next"] ?? 128);
+  }
+  assert.is(rows.filter((row) => row["state"] === "running").length, 128);
+  assert.is(rig.kernel.domain("vm/vm127").vcpus[0]!.state, VcpuState.READY);
+  // These have one event bit.
+  for (const vm of ["vm3", "vm48", "vm93"]) rig.ok("console.write", { vm, data: "off\r" });
+  for (const vm of ["vm3", "vm48", "vm93"]) assert.is(rig.ok("show", { vm })["state"], "stopped");
 });
 
 test("the device model gets what the contract says", () => {

@@ -1,6 +1,6 @@
 // plinth snapshot, against a fake host: every command, transfers that go on, keys, policy.
 
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
@@ -266,6 +266,7 @@ test("Ctrl-C, a lost host and a killed program: the same command goes on", async
   await done(plinth(`export big-1 --repo ${repo}`));
   const pack = join(repo, "pages", readdirSync(join(repo, "pages"))[0]!);
   writeFileSync(`${pack}.part`, readFileSync(pack).subarray(0, statSync(pack).size / 2));
+  writeFileSync(join(repo, "pages", "empty.pages.part"), "");
   rmSync(pack);
   rmSync(join(repo, "snapshots"), { recursive: true });
   const asked = host.snapshots.asked[schema.OP_SNAPSHOT_READ]!;
@@ -274,6 +275,7 @@ test("Ctrl-C, a lost host and a killed program: the same command goes on", async
   assert.ok(again > 50 && again < 150, `${again} pages were read again`);
   await refused(plinth(`verify --repo ${repo} nothing`), 3, /no snapshot/);
   await done(plinth(`verify big-1 --repo ${repo}`));
+  await done(plinth(`verify --repo ${repo}`));
 
   const memory = host.snapshots.bytes("big-1", "memory");
   host.snapshots.all.clear();
@@ -513,8 +515,26 @@ test("rm --local frees what no other snapshot has", async ({ host, plinth, file 
       0,
     );
   const before = pages();
+  const rest = [
+    "partial/old",
+    "snapshots/old.plinth.12.part",
+    "pages/00.pages.part",
+    "partial/new",
+    "pages/11.pages.part",
+  ];
+  for (const name of rest) {
+    const path = file(`home/.local/share/plinth/snapshots/${name}`);
+    writeFileSync(
+      path,
+      readFileSync(everyFile(file("home/.local/share/plinth/snapshots/pages"))[0]!).subarray(0, 9000),
+    );
+    if (!/new|11/.test(name)) utimesSync(path, 1, 1);
+  }
   await done(plinth("rm r-1 --local"));
   await done(plinth("verify"));
+  const left = everyFile(file("home")).filter((path) => rest.some((name) => path.endsWith(name)));
+  assert.is(left.length, 2, "what is older than a day goes");
+  for (const path of left) rmSync(path);
   assert.ok(pages() <= before && pages() > 20 * PAGE);
   await done(plinth("rm r-2 --local"));
   assert.is(pages(), 0);

@@ -17,7 +17,7 @@
 
 #define CONTROL_RAM          (8 * MIB)
 #define CONTROL_SLOTS        8192
-#define CONTROL_KERNEL_PAGES 2048
+#define CONTROL_KERNEL_PAGES 3072
 
 static struct object root;
 static struct memory modules[MAX_MODULES];

@@ -39,7 +39,7 @@ import { DAMAGE_NEXT, damageOf, damages, manifestCheck } from "./manifest";
 import { disksForget } from "./disks";
 import { flashForget } from "./flash";
 import { networksHold, networksOfLink, networksSweep } from "./networks";
-import { linkAddress, MAX_DISKS, vmSlot, VmSlot, vmsThatFit } from "./slots";
+import { linkAddress, vmOfSlot, vmSlot, VmSlot, vmsThatFit } from "./slots";
 import { HostSpec, readHostSpec } from "./host-spec";
 import { DiskSpec, isName, ModuleSpec, VmSpec } from "./spec";
 import { snapshotsRestore } from "./snapshots";
@@ -59,6 +59,7 @@ import {
   hostNameSet,
   hostSave,
   hostUnstash,
+  slotsHeld,
   vmAdopt,
   vmFind,
   vmHolds,
@@ -241,8 +242,13 @@ function isWhole(index: u32, name: string): bool {
 
 /** Objects that no record claims: a whole VM is adopted by its label and its link, anything else is freed. */
 function adoptOrphans(): void {
-  const end = limit();
-  for (let index: u32 = 0; index < end; index++) {
+  const end = <i32>limit();
+  const held = slotsHeld();
+  let last = -1;
+  for (let n = 0; n < held.length; n++) {
+    const index = vmOfSlot(held[n]);
+    if (index <= last || index >= end) continue;
+    last = index;
     let claimed = false;
     for (let i = 0; i < vmsAll().length; i++) claimed = claimed || vmsAll()[i].index == index;
     if (claimed) continue;
@@ -257,19 +263,12 @@ function adoptOrphans(): void {
       vm.enter(isPaused(index) ? STATE_PAUSED : STATE_RUNNING, "found by its label");
       if (vmAdopt(vm)) continue;
     }
-    if (!holdsAnything(index)) continue;
     vm.alive = true;
     vmTearDown(vm);
     vmForgetLink(vm);
     disksForget(index);
     flashForget(index);
   }
-}
-
-function holdsAnything(index: u32): bool {
-  for (let what = <u32>VmSlot.MEMORY; what <= <u32>VmSlot.VCPU; what++) if (vmHolds(index, what)) return true;
-  for (let n: u32 = 0; n < MAX_DISKS; n++) if (vmHolds(index, VmSlot.DISK + n)) return true;
-  return vmHolds(index, VmSlot.FLASH);
 }
 
 /** What can be known of a specification from the link's configuration and the memory object. */

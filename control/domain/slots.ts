@@ -104,6 +104,11 @@ export function linkEvent(index: u32): u32 {
   return EVENT_LINKS + (index % LINK_EVENTS);
 }
 
+/** The snapshot whose slot this is, or -1. */
+export function snapshotOfSlot(slot: u32): i32 {
+  return slot >= SLOT_SNAPSHOTS && slot < SLOT_VMS ? <i32>((slot - SLOT_SNAPSHOTS) / SLOTS_PER_SNAPSHOT) : -1;
+}
+
 /** The VM whose slot this is, or -1. */
 export function vmOfSlot(slot: u32): i32 {
   return slot >= SLOT_VMS ? <i32>((slot - SLOT_VMS) / SLOTS_PER_VM) : -1;

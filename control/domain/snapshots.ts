@@ -37,13 +37,13 @@ import {
 } from "../protocol/schema";
 import { decode, encode } from "./codec";
 import { Fault } from "./outcome";
-import { MAX_DISKS, MAX_SNAPSHOTS, SnapshotSlot, snapshotSlot } from "./slots";
+import { MAX_DISKS, MAX_SNAPSHOTS, snapshotOfSlot, SnapshotSlot, snapshotSlot } from "./slots";
 import { snapshotOwn } from "./snapshot-share";
 import { windowRead, windowWrite } from "./snapshot-window";
 import { isName, knownFields, readVmSpec, VmSpec } from "./spec";
 import { clean, nearest, quoted } from "./text";
 import { Value } from "./value";
-import { memoryPages, slotHolds } from "./vms";
+import { memoryPages, slotHolds, slotsHeld } from "./vms";
 
 const RECORD_PAGES: u64 = 2;
 const RECORD_SIZE: u32 = 8192;
@@ -231,7 +231,12 @@ function unstash(index: u32): Snapshot | null {
 /** Takes over the snapshots of a predecessor; what makes no sense is freed. */
 export function snapshotsRestore(): void {
   snapshots = [];
-  for (let index: u32 = 0; index < MAX_SNAPSHOTS; index++) {
+  const held = slotsHeld();
+  let last = -1;
+  for (let i = 0; i < held.length; i++) {
+    const index = snapshotOfSlot(held[i]);
+    if (index <= last) continue;
+    last = index;
     const snapshot = unstash(index);
     if (snapshot != null) snapshots.push(snapshot);
     else snapshotDrop(index);

@@ -1,8 +1,8 @@
 // The VMs of this host: the list, and what is kept of it for a successor.
 
-import { CAP_SELF, ObjectType } from "../gen/abi";
+import { CAP_SELF, CapInfoAt, Holding, ObjectType } from "../gen/abi";
 import { CapInfo } from "../gen/layout";
-import { capInfo } from "../lib/binding";
+import { capInfo, capList } from "../lib/binding";
 import {
   FIELD_DENIALS,
   FIELD_HOST,
@@ -24,6 +24,7 @@ import { Vm, vmOfStash } from "./vm";
 const TENANT_NUMBERS: string = "numbers";
 
 const capPage: usize = memory.data(96, 16);
+const listPage: usize = memory.data(4096, 16);
 
 let vms: Vm[] = [];
 /** VMs that are off the list, but keep their places and what they hold until it is sure that they go. */
@@ -116,6 +117,19 @@ export function vmFreeIndex(): i32 {
   for (let i = 0; i < parked.length; i++) taken[parked[i].index] = true;
   for (let index: u32 = 0; index < limit; index++) if (!taken[index]) return <i32>index;
   return -1;
+}
+
+/** The slots of this domain that hold something, in rising order. */
+export function slotsHeld(): u32[] {
+  const found: u32[] = [];
+  for (let from: u64 = 0; ;) {
+    const count = capList(CAP_SELF, Holding.CAPS, from, listPage);
+    if (count <= 0) return found;
+    for (let n: i64 = 0; n < count; n++)
+      found.push(<u32>changetype<CapInfo>(listPage + <usize>n * CapInfoAt.SIZE).first);
+    from = found[found.length - 1] + 1;
+  }
+  return found;
 }
 
 /** Whether a slot holds an object. */

@@ -7,7 +7,11 @@ import { ErrorCode, type PlinthError } from "./errors";
 const TRY_AGAIN = 1000;
 
 /** Tries to reach the host until that works; false: the person has left. */
-export async function reconnected(context: Context, left: Promise<unknown>, gone: () => boolean): Promise<boolean> {
+export async function reconnected(
+  context: Context,
+  left: Promise<unknown>,
+  gone: () => boolean,
+): Promise<boolean> {
   while (!gone()) {
     let timer: NodeJS.Timeout | undefined;
     await Promise.race([left, new Promise((resolve) => (timer = setTimeout(resolve, TRY_AGAIN)))]);

@@ -10,6 +10,7 @@ import { imageIso, imagePxe, imageUsb } from "./commands/image";
 import { doctor, free, hardware, images, ls, show, status } from "./commands/inspect";
 import { balloon, create, pause, reset, resume, rm, start, stop } from "./commands/lifecycle";
 import { completion, help, man, version } from "./commands/meta";
+import { migrate } from "./commands/migrate";
 import { port } from "./commands/port";
 import { policyCheck, policyExplain } from "./commands/policy";
 import { rigDown, rigShow, rigUp } from "./commands/rig";
@@ -60,6 +61,7 @@ export function commandTable(): readonly Command[] {
     snapshotVerify,
     snapshotDiff,
     snapshotKeys,
+    migrate,
     consoleCommand,
     port,
     logs,

@@ -90,6 +90,7 @@ export class FakeHost {
 
   static async start(): Promise<FakeHost> {
     const host = new FakeHost();
+    host.snapshots.onVm = (name, state) => void host.add(name, state);
     await new Promise<void>((resolve) => host.server.listen(host.path, resolve));
     return host;
   }
@@ -296,6 +297,10 @@ export class FakeHost {
           throw refusal(4, `${name} is ${vm.state}`, name, `plinth stop ${name}`);
         }
         this.vms.delete(name);
+        this.snapshots.vms.delete(name);
+        return row(vm);
+      case schema.OP_SET:
+        Object.assign(vm.spec, message.spec);
         return row(vm);
       case schema.OP_CONSOLE_ATTACH: {
         const at = Math.min(Number(message.from ?? 0), vm.output.length);

@@ -39,8 +39,12 @@ export class FakeSnapshots {
   now = 1_790_000_000;
   /** Answers wrong bytes for this page of `memory`. */
   liesAbout = -1;
+  /** What it answers when it is asked for pages. */
+  pagesReply: Message | undefined;
   /** How often each operation was asked. */
   readonly asked: Record<string, number> = {};
+  /** Called when a VM is made of a snapshot. */
+  onVm: (name: string, state: string) => void = () => undefined;
   /** Called before each operation. */
   onAsk: (op: string) => void = () => undefined;
 
@@ -96,6 +100,7 @@ export class FakeSnapshots {
           throw refusal(4, `${name} is incoming`, name, "snapshot ls");
         const vm = String(op === schema.OP_SNAPSHOT_CLONE ? message.vm : snapshot.document.vm);
         this.vms.set(vm, copy(snapshot.objects));
+        this.onVm(vm, message.paused ? schema.STATE_PAUSED : schema.STATE_RUNNING);
         return {
           name: vm,
           state: message.paused ? "paused" : "running",
@@ -122,6 +127,7 @@ export class FakeSnapshots {
     const first = Number(message.page);
     switch (op) {
       case schema.OP_SNAPSHOT_PAGES: {
+        if (this.pagesReply) return this.pagesReply;
         const base = message.base === undefined ? undefined : this.all.get(String(message.base));
         const before = base?.objects.find((candidate) => candidate.kind === kind)?.pages;
         const from = Number(message.from);

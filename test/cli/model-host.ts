@@ -14,6 +14,8 @@ export class ModelHost {
   readonly rig: Rig;
   /** The operations that were asked for. */
   readonly asked: string[] = [];
+  /** Called before an operation reaches the host. */
+  onAsked: (op: string) => void = () => undefined;
   readonly folder = mkdtempSync(join(tmpdir(), "plinth-"));
   readonly path = join(this.folder, "plinth.sock");
   private readonly clients = new Set<Socket>();
@@ -34,14 +36,23 @@ export class ModelHost {
   async stop(): Promise<void> {
     clearInterval(this.timer);
     for (const client of this.clients) client.destroy();
-    await new Promise((resolve) => this.server.close(resolve));
+    if (this.server.listening) await new Promise((resolve) => this.server.close(resolve));
     rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  /** The line is cut, and nobody listens any more. */
+  cut(): void {
+    this.server.close();
+    for (const client of this.clients) client.destroy();
   }
 
   private accept(socket: Socket): void {
     this.clients.add(socket);
     const reader = new FrameReader({
-      message: (message) => void this.asked.push(String(message.op)),
+      message: (message) => {
+        this.asked.push(String(message.op));
+        this.onAsked(String(message.op));
+      },
       text: () => undefined,
     });
     socket.on("data", (bytes: Buffer) => {

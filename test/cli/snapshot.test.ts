@@ -1,6 +1,6 @@
 // plinth snapshot, against a fake host: every command, transfers that go on, keys, policy.
 
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "uvu";
@@ -266,6 +266,7 @@ test("Ctrl-C, a lost host and a killed program: the same command goes on", async
   await done(plinth(`export big-1 --repo ${repo}`));
   const pack = join(repo, "pages", readdirSync(join(repo, "pages"))[0]!);
   writeFileSync(`${pack}.part`, readFileSync(pack).subarray(0, statSync(pack).size / 2));
+  writeFileSync(join(repo, "pages", "empty.pages.part"), "");
   rmSync(pack);
   rmSync(join(repo, "snapshots"), { recursive: true });
   const asked = host.snapshots.asked[schema.OP_SNAPSHOT_READ]!;
@@ -274,6 +275,7 @@ test("Ctrl-C, a lost host and a killed program: the same command goes on", async
   assert.ok(again > 50 && again < 150, `${again} pages were read again`);
   await refused(plinth(`verify --repo ${repo} nothing`), 3, /no snapshot/);
   await done(plinth(`verify big-1 --repo ${repo}`));
+  await done(plinth(`verify --repo ${repo}`));
 
   const memory = host.snapshots.bytes("big-1", "memory");
   host.snapshots.all.clear();
@@ -285,6 +287,7 @@ test("Ctrl-C, a lost host and a killed program: the same command goes on", async
   );
   assert.is(host.snapshots.all.get("big-1")!.state, schema.STATE_INCOMING);
   await refused(plinth("restore big-1"), 4, /incoming/);
+  await refused(plinth("export big-1 --as z"), 4, /big-1 has not come whole to the host/);
   host.snapshots.asked[schema.OP_SNAPSHOT_WRITE] = 0;
   host.snapshots.onAsk = () => undefined;
   await done(plinth("import big-1"));
@@ -335,6 +338,21 @@ test("progress has a rate and the time left", async ({ host, folder }) => {
 
 test("a host that does not tell the truth", async ({ host, plinth }) => {
   await done(plinth("create a"));
+  for (const reply of [
+    { ranges: [0, 1] },
+    { ranges: [0, 1], next: 0 },
+    { ranges: [0, 43], next: 42 },
+    { ranges: [3, 2, 4, 1], next: 42 },
+    { ranges: [0], next: 42 },
+    { ranges: [0, 0], next: 42 },
+    { ranges: "all", next: 42 },
+    { ranges: [0, 5], next: 4 },
+    { ranges: [], next: 43 },
+  ]) {
+    host.snapshots.pagesReply = reply;
+    await refused(plinth("export a-1"), 7, /the host has answered bad ranges of pages of memory/);
+  }
+  host.snapshots.pagesReply = undefined;
   host.snapshots.liesAbout = 5;
   await refused(plinth("export a-1"), 7, /page 5 of memory is not what its hash says/);
   host.snapshots.liesAbout = -1;
@@ -449,6 +467,40 @@ test("diff: on the host, in the repository, of files", async ({ host, plinth, fi
   );
 });
 
+test("snapshots of a VM that writes at random, each on the one before: all come back as they were", async ({
+  host,
+  plinth,
+}) => {
+  const random = new Random(23);
+  const fill = (): string => (random.below(3) === 0 ? "" : `page ${random.below(40)}`);
+  host.snapshots.addVm("r", {
+    memory: Array.from({ length: 90 }, fill),
+    model: Array.from({ length: 7 }, fill),
+  });
+  const kept = new Map<string, Buffer[]>();
+  const bytes = (name: string): Buffer[] =>
+    ["memory", "model"].map((kind) => host.snapshots.bytes(name, kind));
+  for (let n = 1; n <= 8; n++) {
+    for (let count = random.below(30); count > 0; count--)
+      host.snapshots.poke("r", random.below(4) === 0 ? "model" : "memory", random.below(7), fill());
+    await done(plinth(`create r r-${n}`));
+    await done(
+      plinth(`export r-${n}${n > 1 && random.below(3) > 0 ? ` --base r-${1 + random.below(n - 1)}` : ""}`),
+    );
+    kept.set(`r-${n}`, bytes(`r-${n}`));
+    if (random.below(3) === 0) host.snapshots.all.delete(`r-${1 + random.below(n)}`);
+  }
+  await done(plinth("verify"));
+  for (let round = 0; round < 2; round++) {
+    for (const name of kept.keys()) {
+      if (random.below(2) === 0) host.snapshots.all.delete(name);
+      await done(plinth(`import ${name}`));
+      assert.equal(bytes(name), kept.get(name), name);
+    }
+    host.snapshots.all.clear();
+  }
+});
+
 test("rm --local frees what no other snapshot has", async ({ host, plinth, file }) => {
   const random = new Random(3);
   host.snapshots.addVm("r", { memory: Array.from({ length: 20 }, () => random.bytes(PAGE)) });
@@ -463,8 +515,26 @@ test("rm --local frees what no other snapshot has", async ({ host, plinth, file 
       0,
     );
   const before = pages();
+  const rest = [
+    "partial/old",
+    "snapshots/old.plinth.12.part",
+    "pages/00.pages.part",
+    "partial/new",
+    "pages/11.pages.part",
+  ];
+  for (const name of rest) {
+    const path = file(`home/.local/share/plinth/snapshots/${name}`);
+    writeFileSync(
+      path,
+      readFileSync(everyFile(file("home/.local/share/plinth/snapshots/pages"))[0]!).subarray(0, 9000),
+    );
+    if (!/new|11/.test(name)) utimesSync(path, 1, 1);
+  }
   await done(plinth("rm r-1 --local"));
   await done(plinth("verify"));
+  const left = everyFile(file("home")).filter((path) => rest.some((name) => path.endsWith(name)));
+  assert.is(left.length, 2, "what is older than a day goes");
+  for (const path of left) rmSync(path);
   assert.ok(pages() <= before && pages() > 20 * PAGE);
   await done(plinth("rm r-2 --local"));
   assert.is(pages(), 0);

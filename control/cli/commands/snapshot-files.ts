@@ -13,6 +13,7 @@ import { NAME, readDocument, type SnapshotDocument, totalSize } from "../snapsho
 import { download } from "../snapshot/download";
 import type { Manifest } from "../snapshot/manifest";
 import { PAGE_SIZE } from "../snapshot/page-map";
+import { allRanges } from "../snapshot/ranges";
 import type { Repository } from "../snapshot/repository";
 import { RollbackGuard } from "../snapshot/rollback";
 import { makeKeyFile } from "../snapshot/seal";
@@ -314,12 +315,8 @@ async function hostDiff(context: Context, one: string, other: string): Promise<D
   const document = readDocument(b, (what) => usageError(`the document of ${other} ${what}`));
   const objects: ObjectDifference[] = [];
   for (const { kind, pages } of document.objects) {
-    let count = 0;
-    for (let from: number | undefined = 0; from !== undefined;) {
-      const page: { ranges: number[]; next?: number } = await client.snapshotPages(other, kind, from, one);
-      for (let n = 1; n < page.ranges.length; n += 2) count += page.ranges[n]!;
-      from = page.next !== undefined && page.next > from ? page.next : undefined;
-    }
+    const ranges = await allRanges(client, { name: other, kind, pages, base: one });
+    const count = ranges.reduce((sum, range) => sum + range.count, 0);
     objects.push(difference(kind, count, pages));
   }
   return { objects, fields: documentDifferences(a, b) };

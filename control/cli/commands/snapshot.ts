@@ -77,8 +77,9 @@ async function listHost(context: Context): Promise<void> {
   const rows = await (await context.connect()).snapshots(context.args.operands[0]);
   if (context.out.json) return context.out.object({ snapshots: rows });
   if (rows.length === 0) return context.out.talk("there are no snapshots; next: plinth snapshot create VM");
+  const noted = rows.some(({ note }) => note);
   context.out.table(
-    ["NAME", "VM", "CREATED", ">MEMORY", ">OWN", "STATE", "NOTE"],
+    ["NAME", "VM", "CREATED", ">MEMORY", ">OWN", "STATE", ...(noted ? ["NOTE"] : [])],
     rows.map((row) => [
       oneLine(row.name),
       oneLine(row.vm),
@@ -86,7 +87,7 @@ async function listHost(context: Context): Promise<void> {
       formatSize(row.memory),
       formatSize(row.own),
       oneLine(row.state) + (row.base ? `, on ${oneLine(row.base)}` : ""),
-      oneLine(row.note),
+      ...(noted ? [oneLine(row.note)] : []),
     ]),
   );
 }

@@ -109,7 +109,9 @@ async function followAttended(context: Context, printer: EventPrinter): Promise<
     if (code !== ErrorCode.UNREACHABLE || !stdin.isTTY) throw new PlinthError({ code, message, next });
     context.out.talk(`plinth: ${message}; trying again`);
     let gone = false; /* Ctrl-D; Ctrl-C ends all of it */
-    const left = new Promise<void>((resolve) => stdin.resume().once("end", resolve)).then(() => (gone = true));
+    const left = new Promise<void>((resolve) => stdin.resume().once("end", resolve)).then(
+      () => (gone = true),
+    );
     const found = await reconnected(context, left, () => gone);
     stdin.pause();
     if (!found) throw new PlinthError({ code, message, next });

@@ -3,6 +3,7 @@
 import { Protocol } from "../../protocol/schema";
 import type { Message, Value } from "../../protocol/node/cbor";
 import { PAGE_SIZE } from "./page-map";
+import { shown } from "./record-file";
 
 /** One memory object of a snapshot. */
 export interface SnapshotObject {
@@ -44,7 +45,7 @@ const GENERATION_SIZE = 16;
 export function readDocument(raw: Message, fail: (what: string) => Error): SnapshotDocument {
   const { format } = raw;
   if (format !== Protocol.SNAPSHOT_FORMAT)
-    throw fail(`says format ${short(format)}; this plinth knows format ${Protocol.SNAPSHOT_FORMAT}`);
+    throw fail(`says format ${shown(format)}; this plinth knows format ${Protocol.SNAPSHOT_FORMAT}`);
   const text = (key: string, pattern?: RegExp): string => {
     const value = raw[key] ?? (pattern ? undefined : "");
     if (typeof value !== "string" || value.length > MAX_TEXT || (pattern && !pattern.test(value)))
@@ -104,8 +105,4 @@ function readObjects(value: Value | undefined, fail: (what: string) => Error): S
 /** Bytes of all objects. */
 export function totalSize({ objects }: SnapshotDocument): number {
   return objects.reduce((sum, { pages }) => sum + pages * PAGE_SIZE, 0);
-}
-
-function short(value: unknown): string {
-  return String(value).slice(0, 20);
 }

@@ -14,6 +14,7 @@ import { WINDOW } from "./map-record";
 import { HASH_SIZE, PAGE_SIZE, type PageMap, sha256 } from "./page-map";
 import { PartialMaps } from "./partial";
 import { pipeline } from "./pipeline";
+import { askRanges, type PlaceOnHost, type Range } from "./ranges";
 import type { Repository } from "./repository";
 
 /** Requests on their way at once. */
@@ -44,6 +45,8 @@ export interface Downloaded {
 export async function download(options: DownloadOptions): Promise<Downloaded> {
   const { client, repository, name, as } = options;
   const document = readDocument(await client.showSnapshot(name), (what) => bad(name, `its document ${what}`));
+  const row = (await client.snapshots()).find((candidate) => candidate.name === name);
+  if (row?.state !== schema.STATE_COMPLETE) throw notWhole(name);
   const known = repository.has(as) ? repository.read(as) : undefined;
   if (known && known.document.generation !== document.generation) throw nameTaken(as, repository.folder);
   if (known && isComplete(known, repository))
@@ -120,7 +123,7 @@ class Download {
       let done = 0;
       for (const [object, { kind, pages }] of document.objects.entries()) {
         const map = partial.maps[object]!;
-        const ranges = new RangeReader(options.client, options.name, kind, pages, baseName);
+        const ranges = new RangeReader(options.client, { name: options.name, kind, pages, base: baseName });
         for (let first = 0; first < pages; first += WINDOW) {
           const end = Math.min(pages, first + WINDOW);
           const start = done;
@@ -200,37 +203,25 @@ class Download {
   }
 }
 
-/** Pages of an object that follow one another. */
-interface Range {
-  first: number;
-  count: number;
-}
-
 /** What the host says of an object's pages, window by window. */
 class RangeReader {
   private found: Range[] = [];
   private next = 0;
   private readonly client: Client;
-  private readonly name: string;
-  private readonly kind: string;
-  private readonly pages: number;
-  private readonly base: string | undefined;
+  private readonly place: PlaceOnHost;
 
-  constructor(client: Client, name: string, kind: string, pages: number, base: string | undefined) {
+  constructor(client: Client, place: PlaceOnHost) {
     this.client = client;
-    this.name = name;
-    this.kind = kind;
-    this.pages = pages;
-    this.base = base;
+    this.place = place;
   }
 
   /** The parts of ranges from page `first` to before `end`; windows are asked for in their order. */
   async within(first: number, end: number): Promise<Range[]> {
     if (this.next < first) this.next = first;
     while (this.next < end) {
-      const { ranges, next } = await this.client.snapshotPages(this.name, this.kind, this.next, this.base);
-      this.take(ranges);
-      this.next = next !== undefined && next > this.next ? next : this.pages;
+      const { ranges, next } = await askRanges(this.client, this.place, this.next);
+      this.found.push(...ranges);
+      this.next = next;
     }
     this.found = this.found.filter((range) => range.first + range.count > first);
     return this.found
@@ -239,17 +230,6 @@ class RangeReader {
         return { first: from, count: Math.min(end, range.first + range.count) - from };
       })
       .filter(({ count }) => count > 0);
-  }
-
-  private take(ranges: unknown): void {
-    const problem = bad(this.name, `the host has answered bad ranges of pages of ${this.kind}`);
-    if (!Array.isArray(ranges) || ranges.length % 2 !== 0) throw problem;
-    for (let n = 0; n < ranges.length; n += 2) {
-      const [first, count] = [ranges[n] as unknown, ranges[n + 1] as unknown];
-      if (typeof first !== "number" || typeof count !== "number" || count < 1 || first + count > this.pages)
-        throw problem;
-      this.found.push({ first, count });
-    }
   }
 }
 
@@ -307,6 +287,11 @@ function bad(name: string, what: string): PlinthError {
     object: name,
     next: `plinth snapshot show ${name}`,
   });
+}
+
+function notWhole(name: string): PlinthError {
+  const message = `${name} has not come whole to the host`;
+  return new PlinthError({ code: ErrorCode.WRONG_STATE, message, object: name, next: "plinth snapshot ls" });
 }
 
 function nameTaken(name: string, folder: string): PlinthError {

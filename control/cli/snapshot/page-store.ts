@@ -27,7 +27,7 @@ export class PageStore {
     try {
       this.addReader(new RecordReader(file, [KIND_PAGES], secret), isWhole);
     } catch (error) {
-      this.note(error);
+      this.note(error, isWhole);
     }
   }
 
@@ -37,7 +37,7 @@ export class PageStore {
     try {
       this.scan(reader);
     } catch (error) {
-      if (isWhole) this.note(error);
+      this.note(error, isWhole);
     }
   }
 
@@ -105,8 +105,9 @@ export class PageStore {
     }
   }
 
-  private note(error: unknown): void {
+  /** One that was not written to its end has as many pages as it has. */
+  private note(error: unknown, isWhole: boolean): void {
     if (!(error instanceof PlinthError)) throw error;
-    this.problems.push(error);
+    if (isWhole) this.problems.push(error);
   }
 }

@@ -3,6 +3,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { closeSync, fstatSync, fsyncSync, openSync, readSync, writeSync } from "node:fs";
 import { cborDecode, cborEncode, type Message } from "../../protocol/node/cbor";
+import { oneLine } from "../output";
 import { damaged } from "./damage";
 import { type Derivation, FileKey, SALT_SIZE, type Secret, TAG_SIZE } from "./seal";
 
@@ -150,7 +151,7 @@ export class RecordReader {
       const header = this.readHeader();
       this.kind = header.kind;
       if (!kinds.includes(this.kind))
-        throw damaged(file, `is of kind '${this.kind}', not ${kinds.join(" or ")}`);
+        throw damaged(file, `is of kind '${shown(this.kind)}', not ${kinds.join(" or ")}`);
       this.salt = header.salt;
       this.key = header.sealed && this.unlock(header.sealed, secret);
     } catch (error) {
@@ -271,7 +272,7 @@ export class RecordReader {
     if (format !== FORMAT)
       throw this.problem(
         record,
-        `says format ${String(format)}; this plinth reads format ${FORMAT}: use a newer one`,
+        `says format ${shown(format)}; this plinth reads format ${FORMAT}: use a newer one`,
       );
     if (typeof kind !== "string" || !(salt instanceof Uint8Array) || salt.length !== SALT_SIZE)
       throw this.problem(record, "lacks a field");
@@ -315,6 +316,11 @@ function openFile(file: string): number {
   } catch (error) {
     throw damaged(file, `cannot be read: ${(error as Error).message}`);
   }
+}
+
+/** What a file says, short and without control characters: it may not be of whom it seems. */
+export function shown(value: unknown): string {
+  return oneLine(value).slice(0, 20);
 }
 
 export function isMap(value: unknown): value is Message {

@@ -98,10 +98,11 @@ export class Repository {
     if (this.indexed) return this.indexed;
     const store = new PageStore();
     const folder = join(this.folder, "pages");
-    for (const file of list(folder)) {
-      if (file.endsWith(PACK)) store.addFile(join(folder, file), this.secret, true);
-      else if (file.endsWith(PACK + UNFINISHED)) store.addFile(join(folder, file), this.secret, false);
-    }
+    // Whole files first: what is also there is not looked for in others.
+    const isWhole = (file: string): boolean => file.endsWith(PACK);
+    const files = list(folder).filter((file) => isWhole(file) || file.endsWith(PACK + UNFINISHED));
+    for (const file of [...files.filter(isWhole), ...files.filter((file) => !isWhole(file))])
+      store.addFile(join(folder, file), this.secret, isWhole(file));
     return (this.indexed = store);
   }
 
@@ -211,7 +212,7 @@ export class Repository {
     const store = this.pages;
     let freed = 0;
     for (const [{ file, size }, groups] of store.groups()) {
-      if (file.endsWith(UNFINISHED) && Date.now() - statSync(file).mtimeMs < ABANDONED_MS) continue;
+      if (file.endsWith(UNFINISHED) && !isAbandoned(file)) continue;
       const live = groups.filter(({ hashes }) =>
         hashList(hashes).some((hash) => wanted.has(hash.toString("latin1"))),
       );
@@ -223,7 +224,19 @@ export class Repository {
       freed += size;
     }
     this.forgetIndex();
+    this.sweep();
     return freed;
+  }
+
+  /** Removes what transfers have left that nobody has gone on with. */
+  private sweep(): void {
+    for (const folder of ["snapshots", "partial"]) {
+      for (const file of list(join(this.folder, folder))) {
+        const path = join(this.folder, folder, file);
+        if (folder === "snapshots" && !file.endsWith(UNFINISHED)) continue;
+        if (isAbandoned(path)) rmSync(path);
+      }
+    }
   }
 
   private forgetIndex(): void {
@@ -298,6 +311,10 @@ function hashList(hashes: Uint8Array): Buffer[] {
   return Array.from({ length: hashes.length / HASH_SIZE }, (_, n) =>
     Buffer.from(hashes.subarray(n * HASH_SIZE, (n + 1) * HASH_SIZE)),
   );
+}
+
+function isAbandoned(file: string): boolean {
+  return Date.now() - statSync(file).mtimeMs > ABANDONED_MS;
 }
 
 function checkName(name: string): string {

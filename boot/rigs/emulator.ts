@@ -1,6 +1,6 @@
 // How each emulator is started: its configuration, its command line, and the way its COM1 reaches us.
 import { type ChildProcess, spawn } from "node:child_process";
-import { openSync, rmSync, writeFileSync } from "node:fs";
+import { openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { findBochsFiles, findOvmf, findProgram } from "./choose";
 import { ICOUNT_TURNS, type Machine, type SupervisorConfig } from "./rig";
@@ -22,9 +22,24 @@ export function startEmulator(config: SupervisorConfig, port: number): ChildProc
   const out = openSync(emulatorLog(config), "w");
   // setpriv: the emulator ends with the supervisor, even if that is killed.
   const guard = findProgram("setpriv") === null ? [] : ["setpriv", "--pdeathsig", "KILL"];
+  if (config.kind === "qemu-tcg" && config.cpus > 1) guard.push(...onOneCpu());
   const [program, ...args] = [...guard, command.program, ...command.args];
   const env = { ...process.env, ...HEADLESS };
   return spawn(program!, args, { cwd: config.runDir, env, stdio: ["ignore", out, out] });
+}
+
+/**
+ * Threads of an emulated machine take turns on one CPU. Beside each other, an XRSTOR on any CPU of QEMU can undo what
+ * another thread has just done to the first one (README.md): the host ends with a triple fault.
+ */
+function onOneCpu(): string[] {
+  const allowed = /^Cpus_allowed_list:\s*([\d,-]+)/m.exec(readFileSync("/proc/self/status", "utf8"));
+  if (findProgram("taskset") === null || allowed === null) return [];
+  const cpus = allowed[1]!.split(",").flatMap((range) => {
+    const [first, last = first] = range.split("-").map(Number) as [number, number?];
+    return Array.from({ length: last! - first + 1 }, (_, i) => first + i);
+  });
+  return ["taskset", "-c", String(cpus[process.pid % cpus.length])];
 }
 
 /** What the emulator printed (and, from Bochs, what the host wrote to port 0xE9). */
@@ -99,13 +114,6 @@ const TURNS = [
   "filter-buffer,id=turn,netdev=turns,interval=1",
 ];
 
-/**
- * One thread for all CPUs. With one for each, an XRSTOR on any CPU writes flags of the first one without a lock
- * (cpu_clear_ignne in 7.2 and later): sometimes that CPU then takes the host's page tables for a VM's, or the other way
- * round, and ends with a triple fault.
- */
-const TCG = "tcg,thread=single";
-
 /** QEMU's command line. With KVM the machine has the CPU that this one has, with what KVM nests of it. */
 export function qemuCommand(config: SupervisorConfig, port: number): Command {
   const {
@@ -128,7 +136,7 @@ export function qemuCommand(config: SupervisorConfig, port: number): Command {
     "-smp",
     threads > 1 ? `${config.cpus},threads=${threads}` : String(config.cpus),
   );
-  args.push("-accel", tcg ? TCG : "kvm", "-cpu", config.machine.cpu ?? (tcg ? "EPYC" : "host"));
+  args.push("-accel", tcg ? "tcg" : "kvm", "-cpu", config.machine.cpu ?? (tcg ? "EPYC" : "host"));
   if (icount) args.push("-icount", `shift=${icount === "turns" ? Math.log2(ICOUNT_TURNS) : 0},sleep=off`);
   if (icount === "turns") args.push(...TURNS);
   if (debug) args.push("-S", "-gdb", `unix:${escaped(join(config.runDir, "gdb.sock"))},server=on,wait=off`);

@@ -42,7 +42,7 @@ test("with KVM the machine's CPU is the host's; without it one with AMD-V", () =
   const line = (kind: "qemu-kvm" | "qemu-tcg"): string =>
     qemuCommand({ ...config, kind, machine: {}, debugger: [] }, 1).args.join(" ");
   assert.match(line("qemu-kvm"), /-m 256 -smp 2 -accel kvm -cpu host /);
-  assert.match(line("qemu-tcg"), /-m 256 -smp 2 -accel tcg,thread=single -cpu EPYC /);
+  assert.match(line("qemu-tcg"), /-m 256 -smp 2 -accel tcg -cpu EPYC /);
 });
 
 test("who takes the best is told in one line why not those before it", () => {

@@ -171,8 +171,7 @@ void virt_init(enum apicv apicv) {
     choose_mitigations();
     choose_cr4();
     ept_has_1g = true; /* features.c has asked for them */
-    features |=
-        FEATURE_AMD_V | FEATURE_VPID | FEATURE_UNRESTRICTED | FEATURE_EPT_1G | FEATURE_EPT_AD;
+    features |= FEATURE_AMD_V | FEATURE_VPID | FEATURE_UNRESTRICTED | FEATURE_EPT_1G;
     io_bitmap_deny = denying(IO_BITMAP_ORDER);
     msr_bitmap_component = denying(1);
     msr_bitmap_vm = denying(1);

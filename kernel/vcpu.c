@@ -312,11 +312,22 @@ struct steal_time {
     u32 flags;
 };
 
+/* A page that is shared with a clone becomes its own first; if others are busy, next time. */
+static bool steal_page(struct vcpu *vcpu, struct hpa *at) {
+    struct gpa address = gpa(vcpu->steal & ~63ull);
+    if (ept_translate(&vcpu->domain->ept, address, RIGHT_WRITE, at)) return true;
+    if (!kernel_try_lock()) return false;
+    struct mapping *mapping = mapping_at(vcpu->domain, address);
+    bool own = mapping && memory_touch(mapping, address, RIGHT_WRITE) == STATUS_OK;
+    kernel_unlock(true);
+    return own && ept_translate(&vcpu->domain->ept, address, RIGHT_WRITE, at);
+}
+
 void vcpu_tell_steal(struct vcpu *vcpu) {
     struct hpa at;
     u64 ticks = vcpu->stolen;
     vcpu->stolen_told = ticks;
-    if (!ept_translate(&vcpu->domain->ept, gpa(vcpu->steal & ~63ull), RIGHT_WRITE, &at)) return;
+    if (!steal_page(vcpu, &at)) return;
     struct steal_time *to = window_map(at);
     atomic_store(&to->version, ++vcpu->steal_version);
     atomic_store(&to->nanoseconds, ticks / tsc_hz * GIGA + ticks % tsc_hz * GIGA / tsc_hz);

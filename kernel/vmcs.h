@@ -174,7 +174,6 @@ struct vmcs64 { /* 64-bit and natural-width fields */
 /* EPT pointer */
 #define EPTP_WRITE_BACK     6ull
 #define EPTP_WALK_4         (3ull << 3)
-#define EPTP_ACCESSED_DIRTY (1ull << 6)
 
 #define PENDING_DEBUG_BS (1ull << 14)
 #define ACCESS_LONG      0x2000u /* segment access rights: 64-bit code */

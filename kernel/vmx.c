@@ -21,7 +21,6 @@ static struct {
     u32 pin, primary_vm, primary_component, secondary_vm, secondary_component, exit, entry;
     u64 cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
     u32 features;
-    bool accessed_dirty;
     u32 secondary_x2apic; /* APIC virtualization in x2APIC mode */
     u32 pin_x2apic;
     u64 spec_ctrl; /* set for good, since no guest may write the MSR */
@@ -167,12 +166,9 @@ static void negotiate_all(void) {
                "2 MiB pages, INVEPT and INVVPID (IA32_VMX_EPT_VPID_CAP is 0x%lx)",
                ept);
     ept_has_1g = ept >> 17 & 1;
-    vmx.accessed_dirty = ept >> 21 & 1;
-    vmx.features |= FEATURE_VPID | FEATURE_UNRESTRICTED | (ept_has_1g ? FEATURE_EPT_1G : 0) |
-                    (vmx.accessed_dirty ? FEATURE_EPT_AD : 0);
+    vmx.features |= FEATURE_VPID | FEATURE_UNRESTRICTED | (ept_has_1g ? FEATURE_EPT_1G : 0);
     u32 may2 = (u32)(rdmsr(MSR_IA32_VMX_PROCBASED2) >> 32);
-    vmx.features |= (may2 & SECONDARY_PML ? FEATURE_PML : 0) |
-                    (may2 & SECONDARY_TSC_SCALING ? FEATURE_TSC_SCALING : 0);
+    vmx.features |= may2 & SECONDARY_TSC_SCALING ? FEATURE_TSC_SCALING : 0;
 }
 
 /* SDM volume 3, "APIC Virtualization and Virtual Interrupts". In xAPIC mode only the TPR is
@@ -310,9 +306,10 @@ static void invvpid_single(u16 vpid) {
     assert(done);
 }
 
+/* Accessed and dirty bits stay off: with them each walk of a guest's own tables is a write, and would
+   copy those of a clone. */
 static u64 ept_pointer(const struct ept *ept) {
-    return hpa_of(ept->root).v | EPTP_WRITE_BACK | EPTP_WALK_4 |
-           (vmx.accessed_dirty ? EPTP_ACCESSED_DIRTY : 0);
+    return hpa_of(ept->root).v | EPTP_WRITE_BACK | EPTP_WALK_4;
 }
 
 static void flush_ept(void *ept) {

@@ -58,22 +58,6 @@ const ALL: FeatureName[] = [
     false,
   ),
   new FeatureName(
-    Feature.EPT_AD,
-    "ept-ad",
-    "second-level accessed and dirty bits",
-    "nothing yet: nobody asks what VMs write",
-    false,
-    false,
-  ),
-  new FeatureName(
-    Feature.PML,
-    "pml",
-    "page-modification logging, not used yet",
-    "nothing yet: nobody asks what VMs write",
-    false,
-    true,
-  ),
-  new FeatureName(
     Feature.APIC_REGISTERS,
     "apic-registers",
     "APIC-register virtualization",

@@ -245,7 +245,7 @@ export class FakeHost {
         return {
           checks: [
             { name: "vtx", ok: true, text: "VT-x with EPT" },
-            { name: "pml", ok: false, text: "no PML" },
+            { name: "tsc-scaling", ok: false, text: "no TSC scaling" },
           ],
         };
       case schema.OP_EVENTS:

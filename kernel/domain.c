@@ -110,7 +110,7 @@ static unsigned order_for(u64 bytes) {
 u32 domain_create(u32 role, u32 tenant, const char label[LABEL_SIZE], u32 kernel_quota,
                   u32 cap_slots, struct domain **out) {
     static u32 last_id;
-    if (role > ROLE_VM || cap_slots < 2 || cap_slots > 4096 || kernel_quota < 8)
+    if (role > ROLE_VM || cap_slots < 2 || cap_slots > 8192 || kernel_quota < 8)
         return STATUS_BAD_ARGUMENT;
     if (!room_for(0, kernel_quota)) return STATUS_NO_MEMORY;
     struct domain *domain = kpage_alloc(0);

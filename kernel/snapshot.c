@@ -326,7 +326,10 @@ static u32 load_registers(struct vcpu *vcpu, const void *page, u64 bytes) {
     state->tsc_offset = 0;
     vcpu_reset(vcpu);
     guest_state_write(vcpu, state);
-    if (vm) load_vm(vcpu, &s);
+    if (vm)
+        load_vm(vcpu, &s);
+    else
+        component_info(vcpu->domain); /* it is not started otherwise */
     vcpu->waiting = s.flags & SAVED_FLAG_WAITING;
     vcpu->state = s.state;
     vcpu->attention = true;

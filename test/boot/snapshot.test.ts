@@ -24,7 +24,7 @@ async function pauseOf(name: string): Promise<{ ticks: number; us: number }> {
 
 test("a VM is kept while it works, and copied twice", async () => {
   const before = await host.free();
-  await host.type("ada", "echo first > /tmp/file", "# $");
+  await host.type("ada", "echo first > /tmp/file; echo done", "^done");
   await host.startTicks("ada");
   await host.ok("snapshot", "create", "ada", "first");
   const { ticks, us } = await pauseOf("first");
@@ -40,7 +40,7 @@ test("a VM is kept while it works, and copied twice", async () => {
   await host.missedNoTick("ada");
   for (const vm of ["eve", "fay"]) await host.ok("rm", vm, "--force");
   assert.is(await host.state("eve"), "absent");
-  await host.type("ada", "echo second > /tmp/file", "# $");
+  await host.type("ada", "echo second > /tmp/file; echo done", "^done");
   await host.ok("snapshot", "restore", "first", "--force");
   await host.type("ada", "cat /tmp/file", "^first");
   await host.ok("snapshot", "rm", "first");
@@ -52,7 +52,7 @@ test("a VM is kept while it works, and copied twice", async () => {
 });
 
 test("a VM that is gone comes back", async () => {
-  await host.type("ada", "echo kept > /tmp/kept", "# $");
+  await host.type("ada", "echo kept > /tmp/kept; echo done", "^done");
   await host.ok("snapshot", "create", "ada", "kept");
   await host.ok("rm", "ada", "--force");
   await host.ok("snapshot", "restore", "kept");

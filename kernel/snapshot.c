@@ -145,8 +145,7 @@ u32 domain_load(struct domain *domain, const void *page, u64 rows) {
 /* What is in both structures under one name. */
 #define EACH_FIELD(field)                                                                          \
     field(state) field(activity) field(event_length) field(exit_type) field(exit_length)           \
-        field(exit_size) field(misc_enable) field(clock) field(steal) field(stolen)                \
-            field(steal_version)
+        field(exit_size) field(misc_enable) field(clock) field(steal) field(steal_version)
 #define EACH_OTHER(field)                                                                          \
     field(nmis, nmi) field(tsc_aux, unswitched.tsc_aux) field(xcr0, unswitched.xcr0)               \
         field(posted_requests, posted.requests) field(count_start, apic.count_start)               \
@@ -177,6 +176,7 @@ static void save_vm(struct vcpu *vcpu, struct vcpu_snapshot *s) {
         s->event = s->event_error = s->event_length = 0;
         s->nmis += s->nmis < 2;
     }
+    s->stolen = vcpu->stolen_before + vcpu->stolen;
     s->extint = (u32)vcpu->extint;
     s->apic_base = vcpu->apic.base;
     s->flags = (vcpu->answered ? SAVED_FLAG_ANSWERED : 0) |
@@ -309,6 +309,7 @@ static void load_vm(struct vcpu *vcpu, const struct vcpu_snapshot *s) {
     EACH_FIELD(LOAD)
     EACH_OTHER(LOAD_OTHER)
     EACH_ARRAY(LOAD_ARRAY)
+    vcpu->stolen_before = s->stolen;
     vcpu->stolen_told = ~0ull;
     vcpu->extint = (int)s->extint;
     vcpu->answered = s->flags & SAVED_FLAG_ANSWERED;

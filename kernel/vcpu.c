@@ -325,8 +325,8 @@ static bool steal_page(struct vcpu *vcpu, struct hpa *at) {
 
 void vcpu_tell_steal(struct vcpu *vcpu) {
     struct hpa at;
-    u64 ticks = vcpu->stolen;
-    vcpu->stolen_told = ticks;
+    vcpu->stolen_told = vcpu->stolen;
+    u64 ticks = vcpu->stolen_before + vcpu->stolen;
     if (!steal_page(vcpu, &at)) return;
     struct steal_time *to = window_map(at);
     atomic_store(&to->version, ++vcpu->steal_version);

@@ -254,7 +254,7 @@ export interface HostStatus {
   rig: string;
   cpus: number;
   /** clean: of `free`, what is zeroed in advance. */
-  memory: { total: number; free: number; clean: number; kernel: number; reserved: number };
+  memory: { total: number; free: number; clean: number; kernel: number; reserved: number; promised: number };
   vms: { total: number; running: number };
   controlRestarts: number;
   /**

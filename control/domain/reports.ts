@@ -48,6 +48,7 @@ import {
   FIELD_OVERRUNS,
   FIELD_PLACED,
   FIELD_PORTS,
+  FIELD_PROMISED,
   FIELD_RESERVED,
   FIELD_RESTARTS,
   FIELD_RIG,
@@ -133,7 +134,8 @@ export function statusResult(): Value {
     .putUint(FIELD_FREE, host.free_pages * PAGE_SIZE)
     .putUint(FIELD_CLEAN, host.clean_pages * PAGE_SIZE)
     .putUint(FIELD_KERNEL, host.kernel_pages * PAGE_SIZE)
-    .putUint(FIELD_RESERVED, host.reserved_pages * PAGE_SIZE);
+    .putUint(FIELD_RESERVED, host.reserved_pages * PAGE_SIZE)
+    .putUint(FIELD_PROMISED, host.promised_pages * PAGE_SIZE);
   const used = Value.list();
   const known = features();
   for (let i = 0; i < known.length; i++) if (known[i].present) used.add(Value.string(known[i].name));

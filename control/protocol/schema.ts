@@ -192,6 +192,7 @@ export const FIELD_CACHES: string = "caches";
 export const FIELD_MAJOR_FAULTS: string = "majorFaults";
 export const FIELD_KERNEL: string = "kernel";
 export const FIELD_RESERVED: string = "reserved";
+export const FIELD_PROMISED: string = "promised";
 export const FIELD_RUNNING: string = "running";
 export const FIELD_CONTROL_RESTARTS: string = "controlRestarts";
 export const FIELD_BAD_FRAMES: string = "badFrames";

@@ -8,7 +8,7 @@ import type { DeviceRow, VmDetails } from "../../control/cli/client";
 import { Host } from "./host";
 
 export const STRESS_ISO = join("build", "stress.iso");
-const LIMIT = "600s";
+export const LIMIT = "600s";
 
 /** What a CPU does in a round of stress/stress.c, which has the same names. */
 const REMAPS = 8;
@@ -38,6 +38,49 @@ function addsUp(details: VmDetails): void {
   assert.ok(details.forwarded <= details.exits, "what the device model answered was an exit");
 }
 
+/** What the guest says of itself at the end; all of it must be right. */
+class StressReport {
+  constructor(private readonly output: string) {}
+
+  numbers(pattern: string): number[] {
+    const found = new RegExp(pattern.replace(/#/g, "(\\d+)")).exec(this.output);
+    assert.ok(found, `no "${pattern}" in:\n${this.output}`);
+    return found!.slice(1).map(Number);
+  }
+
+  /** Checks what does not depend on the host; returns the disk's reads and writes. */
+  check(vcpus: number, rounds: number): { reads: number; writes: number } {
+    const [remaps, looks, stale, forks, badForks] = this.numbers("remaps # looks # stale # forks # bad #");
+    const [sent, answered, barriers] = this.numbers("sent # answered # barriers #");
+    const [naps, early, backward, fired, due] = this.numbers("naps # early # backward # timers # of #");
+    const [reads, writes, badBlocks, failed] = this.numbers("reads # writes # bad # failed #");
+
+    const cpuRounds = vcpus * rounds;
+    assert.is(remaps, cpuRounds * REMAPS + vcpus, "page-table changes");
+    assert.is(looks, cpuRounds * REMAPS * vcpus * PAGES, "looks at the changed pages");
+    assert.is(stale, 0, "stale translations");
+    assert.is(forks, cpuRounds / 2, "forks");
+    assert.is(badForks, 0, "children or parents whose memory was wrong");
+    assert.is(sent, cpuRounds * PINGS, "messages");
+    assert.is(answered, sent, "messages answered");
+    assert.is(barriers, cpuRounds, "barriers");
+    assert.is(naps, cpuRounds, "naps");
+    assert.equal({ early, backward }, { early: 0, backward: 0 }, "timers and clocks");
+    // QEMU's own timer may be late when its machine is busy: only Bochs's time stands still meanwhile.
+    const exact = process.env.PLINTH_RIG === "bochs";
+    assert.ok(exact ? fired === due : fired! > 0 && fired! <= due!, `periodic timers: ${fired} of ${due}`);
+    assert.is(reads, cpuRounds * 2, "blocks read");
+    assert.is(writes, cpuRounds + vcpus * BLOCKS, "blocks written");
+    assert.equal({ badBlocks, failed }, { badBlocks: 0, failed: 0 }, "the disk's data");
+    return { reads: reads!, writes: writes! };
+  }
+}
+
+/** The report of a stress that is done. */
+export async function stressReport(host: Host, vm: string): Promise<StressReport> {
+  return new StressReport((await host.scrollback(vm)).split("stress: ready").at(-1)!);
+}
+
 /** Runs the stress in a VM of `vcpus` CPUs, on which it is the disk's only user. */
 export async function stressLinux(host: Host, vm: string, vcpus: number, rounds: number): Promise<void> {
   const say = (text: string, answer: string): Promise<string> =>
@@ -56,48 +99,19 @@ export async function stressLinux(host: Host, vm: string, vcpus: number, rounds:
   await say("", "^stress: done");
   const last = await read();
 
-  const output = (await host.scrollback(vm)).split("stress: ready").at(-1)!;
-  const numbers = (pattern: string): number[] => {
-    const found = new RegExp(pattern.replace(/#/g, "(\\d+)")).exec(output);
-    assert.ok(found, `no "${pattern}" in:\n${output}`);
-    return found!.slice(1).map(Number);
-  };
-  const [began, ended] = numbers(", interrupts #[^]*stress: interrupts #") as [number, number];
-  const [remaps, looks, stale, forks, badForks] = numbers("remaps # looks # stale # forks # bad #");
-  const [sent, answered, barriers] = numbers("sent # answered # barriers #");
-  const [naps, early, backward, fired, due] = numbers("naps # early # backward # timers # of #");
-  const [reads, writes, badBlocks, failed] = numbers("reads # writes # bad # failed #");
-
-  const cpuRounds = vcpus * rounds;
-  assert.is(remaps, cpuRounds * REMAPS + vcpus, "page-table changes");
-  assert.is(looks, cpuRounds * REMAPS * vcpus * PAGES, "looks at the changed pages");
-  assert.is(stale, 0, "stale translations");
-  assert.is(forks, cpuRounds / 2, "forks");
-  assert.is(badForks, 0, "children or parents whose memory was wrong");
-  assert.is(sent, cpuRounds * PINGS, "messages");
-  assert.is(answered, sent, "messages answered");
-  assert.is(barriers, cpuRounds, "barriers");
-  assert.is(naps, cpuRounds, "naps");
-  assert.equal({ early, backward }, { early: 0, backward: 0 }, "timers and clocks");
-  // QEMU's own timer may be late when its machine is busy: only Bochs's time stands still meanwhile.
-  const exact = process.env.PLINTH_RIG === "bochs";
-  assert.ok(exact ? fired === due : fired! > 0 && fired! <= due!, `periodic timers: ${fired} of ${due}`);
-  assert.is(reads, cpuRounds * 2, "blocks read");
-  assert.is(writes, cpuRounds + vcpus * BLOCKS, "blocks written");
-  assert.equal({ badBlocks, failed }, { badBlocks: 0, failed: 0 }, "the disk's data");
+  const report = await stressReport(host, vm);
+  const { reads, writes } = report.check(vcpus, rounds);
+  const [began, ended] = report.numbers(", interrupts #[^]*stress: interrupts #") as [number, number];
 
   for (const kind of ["LOC", "CAL", "TLB", "-req."]) {
-    assert.ok(numbers(`stress: ${kind}:? #`)[0]! > 0, `${kind} in /proc/interrupts\n${output}`);
+    assert.ok(report.numbers(`stress: ${kind}:? #`)[0]! > 0, `${kind} in /proc/interrupts`);
   }
   const before = disk(first);
   const after = disk(last);
-  assert.is(after.requests - before.requests, reads! + writes!, "the disk's requests, here and there");
-  const told = numbers("stress: -req. #")[0]!;
+  assert.is(after.requests - before.requests, reads + writes, "the disk's requests, here and there");
+  const told = report.numbers("stress: -req. #")[0]!;
   const given = after.interrupts - before.interrupts;
-  assert.ok(
-    told <= given && given <= reads! + writes!,
-    `the disk's interrupts: ${told} seen, ${given} given`,
-  );
+  assert.ok(told <= given && given <= reads + writes, `the disk's interrupts: ${told} seen, ${given} given`);
   const outer = last.interrupts - first.interrupts;
   const inner = third.interrupts - second.interrupts;
   const seen = ended - began;

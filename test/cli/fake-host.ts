@@ -387,6 +387,7 @@ export class FakeHost {
         clean: 4_000_000_000,
         kernel: 1 << 20,
         reserved: 0,
+        promised: 0,
       },
       vms: { total: this.vms.size, running },
       controlRestarts: this.controlRestarts,

@@ -64,6 +64,7 @@ export const free: Command = {
           ["kernel", memory.kernel],
           ["reserved", memory.reserved],
           ["free", memory.free],
+          ["of it promised", memory.promised],
           ["of it zeroed", memory.clean],
         ] as const
       ).map(([name, bytes]) => [name, formatSize(bytes), String(bytes)]),

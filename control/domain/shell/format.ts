@@ -60,6 +60,7 @@ import {
   FIELD_OVERHEAD,
   FIELD_POLICY,
   FIELD_REASON,
+  FIELD_PROMISED,
   FIELD_RESERVED,
   FIELD_RESTART,
   FIELD_RESTARTS,
@@ -251,7 +252,8 @@ export function formatFree(status: Value): string {
       mib(memory.getUint(FIELD_FREE)) + ", " + mib(memory.getUint(FIELD_CLEAN)) + " of it zeroed",
     ) +
     line("kernel", kib(memory.getUint(FIELD_KERNEL))) +
-    line("reserved", kib(memory.getUint(FIELD_RESERVED)) + " (promised to VMs as kernel memory, not used)")
+    line("reserved", kib(memory.getUint(FIELD_RESERVED)) + " (promised to VMs as kernel memory, not used)") +
+    line("promised", kib(memory.getUint(FIELD_PROMISED)) + " (kept for what snapshots' VMs write to)")
   );
 }
 

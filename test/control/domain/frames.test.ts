@@ -13,7 +13,14 @@ test("hello, status, ls, show, images, doctor", () => {
   const status = rig.ok("status");
   assert.is(status["host"], "test");
   assert.equal(status["vms"], { total: 2, running: 2 });
-  assert.equal(Object.keys(status["memory"] as Message), ["total", "free", "clean", "kernel", "reserved"]);
+  assert.equal(Object.keys(status["memory"] as Message), [
+    "total",
+    "free",
+    "clean",
+    "kernel",
+    "reserved",
+    "promised",
+  ]);
   const row = rig.row("b")!;
   assert.equal(Object.keys(row), ["name", "state", "reason", "memory", "vcpus", "sinceMs"]);
   assert.is(row["memory"], 96 * MIB);

@@ -157,7 +157,7 @@ u32 domain_load(struct domain *domain, const void *page, u64 rows) {
             array(mtrr_variable, mtrrs.variable)
 #define SAME_SIZE(name, of)                                                                        \
     _Static_assert(sizeof(((struct vcpu_snapshot *)0)->name) == sizeof(((struct vcpu *)0)->of),    \
-                   #name);
+                   "not of one size: " #name);
 EACH_ARRAY(SAME_SIZE)
 
 static void save_vm(struct vcpu *vcpu, struct vcpu_snapshot *s) {

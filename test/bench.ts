@@ -5,6 +5,7 @@ import { join } from "node:path";
 
 import { linuxRows } from "./bench/linux";
 import type { Row } from "./bench/row";
+import { snapshotRows } from "./bench/snapshot";
 import { startRow } from "./bench/start";
 import { amdTicks, interruptRows, jitterRows, systemRows } from "./bench/system";
 
@@ -58,6 +59,7 @@ async function main(): Promise<void> {
     ...(await interruptRows(amd)),
     ...(await jitterRows()),
     ...(await linuxRows()),
+    ...(await snapshotRows()),
   ];
   console.log("\nIn instructions, one CPU: VT-x under Bochs, AMD-V under QEMU's -icount.");
   console.log("Not measured on AMD-V: what has no figure there; it has no APIC virtualization.");

@@ -51,7 +51,7 @@ import { policyDenied, rulesAll } from "./rules";
 import { MAX_DISKS, SnapshotSlot, snapshotSlot, VmSlot, vmSlot } from "./slots";
 import { documentOf, newGeneration, objectsToValue, sidesOf } from "./snapshot-document";
 import { familyShrink, newFamily, promise, promisePages, unpromise } from "./snapshot-share";
-import { statePages, stateSave } from "./snapshot-state";
+import { statePages, StateWriter } from "./snapshot-state";
 import {
   noSuchSnapshot,
   Snapshot,
@@ -190,8 +190,16 @@ function createFault(vm: Vm, name: string, what: string, status: i64): Fault {
 /** TSC ticks for which the last VM stood still. */
 let stoodStill: u64 = 0;
 
-/** Makes the objects of a snapshot while the VM stands still; its fault, or null. */
+/** Makes the objects of a snapshot; its fault, or null. */
 function take(vm: Vm, index: u32, name: string, overcommit: bool): Fault | null {
+  const writer = new StateWriter(vm, snapshotSlot(index, SnapshotSlot.STATE));
+  const fault = takeStill(vm, index, name, overcommit, writer);
+  writer.close();
+  return fault;
+}
+
+/** What is done while the VM stands still, and nothing else. */
+function takeStill(vm: Vm, index: u32, name: string, overcommit: bool, writer: StateWriter): Fault | null {
   const running = vm.state == STATE_RUNNING;
   vmsLinkEvent(vm.index); /* what its device model has said is not said again by a copy */
   const gone = new Fault(ErrorCode.WRONG_STATE, subject(name) + "its VM has just ended", name, "ls");
@@ -203,7 +211,7 @@ function take(vm: Vm, index: u32, name: string, overcommit: bool): Fault | null 
   let status = cloneObjects(vm, index);
   if (status >= 0) {
     what = "saving its state";
-    status = stateSave(vm, snapshotSlot(index, SnapshotSlot.STATE));
+    status = writer.save();
   }
   if (status >= 0) {
     what = "keeping memory for it";

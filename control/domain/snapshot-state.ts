@@ -30,6 +30,7 @@ import {
   domainSave,
   memCreate,
   memMap,
+  sharedWrite,
   vcpuLoad,
   vcpuSave,
 } from "../lib/binding";
@@ -38,8 +39,8 @@ import { CborReader, CborWriter } from "../lib/cbor";
 import { FIELD_CPUID, OBJECT_FLASH, OBJECT_MODEL, FIELD_VM } from "../protocol/schema";
 import { policyBuild, policyRows } from "./cpuid";
 import { UNPLUGGED } from "./networks";
-import { SnapshotSlot, snapshotSlot, VmSlot, vmSlot } from "./slots";
-import { windowRead, windowWrite } from "./snapshot-window";
+import { GPA_SNAPSHOT, SnapshotSlot, snapshotSlot, VmSlot, vmSlot } from "./slots";
+import { windowClose, windowOpen, windowRead, windowWrite } from "./snapshot-window";
 import { Vm } from "./vm";
 import { memoryPages, vmHolds } from "./vms";
 
@@ -63,19 +64,37 @@ export function statePages(vcpus: u32): u64 {
   return PAGES_BESIDE + vcpus * PAGES_OF_VCPU;
 }
 
-/** Writes a document piece by piece into an object. */
-class StateWriter {
+/** Writes the state of a VM piece by piece into an object, which is in the window from the first to close(). */
+export class StateWriter {
   private at: u64 = 0;
   /** The first failure. */
   status: i64 = 0;
 
-  constructor(private slot: u32) {}
+  /** Writes what needs no VM that stands still. */
+  constructor(
+    private vm: Vm,
+    slot: u32,
+  ) {
+    const cpuid = readCpuid(vm);
+    this.status = windowOpen(slot, statePages(vm.spec.vcpus));
+    const head = begin();
+    head.map(4);
+    this.put(head);
+    this.key(FIELD_CPUID);
+    this.bytes(cpuid);
+  }
 
   /** Writes what a writer over `encoded` has. */
-  put(writer: CborWriter): void {
+  private put(writer: CborWriter): void {
+    const end = this.at + writer.length;
+    if (!writer.ok || end > statePages(this.vm.spec.vcpus) * PAGE_SIZE) this.status = REFUSED;
     if (this.status < 0) return;
-    if (!writer.ok || !windowWrite(this.slot, this.at, encoded, writer.length)) this.status = REFUSED;
-    this.at += writer.length;
+    sharedWrite(GPA_SNAPSHOT + this.at, encoded, writer.length);
+    this.at = end;
+  }
+
+  close(): void {
+    windowClose(statePages(this.vm.spec.vcpus));
   }
 
   array(count: u32): void {
@@ -97,6 +116,30 @@ class StateWriter {
     writer.text(name);
     this.put(writer);
   }
+
+  numbers(list: u64[]): void {
+    const writer = begin();
+    writer.array(list.length);
+    for (let n = 0; n < list.length; n++) writer.uint(list[n]);
+    this.put(writer);
+  }
+
+  /** Saves what stands still now, with its device model. Returns a hypercall's result. */
+  save(): i64 {
+    const i = this.vm.index;
+    const vcpus = this.vm.spec.vcpus;
+    this.key(OBJECT_FLASH);
+    this.numbers(flashMaps(this.vm));
+    this.key(OBJECT_MODEL);
+    this.array(2);
+    saveDomain(this, vmSlot(i, VmSlot.MODEL));
+    saveVcpu(this, vmSlot(i, VmSlot.MODEL_VCPU));
+    this.key(FIELD_VM);
+    this.array(1 + vcpus);
+    saveDomain(this, vmSlot(i, VmSlot.DOMAIN));
+    for (let n: u32 = 0; n < vcpus; n++) saveVcpu(this, vmSlot(i, VmSlot.VCPU) + n);
+    return this.status;
+  }
 }
 
 function begin(): CborWriter {
@@ -111,28 +154,6 @@ function saveDomain(writer: StateWriter, slot: u32): void {
 function saveVcpu(writer: StateWriter, slot: u32): void {
   writer.array(VcpuPart.COUNT);
   for (let part: u32 = 0; part < PARTS; part++) writer.bytes(vcpuSave(slot, part, page));
-}
-
-/** Saves the state of a VM that stands still, with its device model. Returns a hypercall's result. */
-export function stateSave(vm: Vm, slot: u32): i64 {
-  const i = vm.index;
-  const writer = new StateWriter(slot);
-  const head = begin();
-  head.map(4);
-  writer.put(head);
-  writer.key(FIELD_CPUID);
-  writer.bytes(readCpuid(vm));
-  writer.key(OBJECT_FLASH);
-  saveFlash(writer, vm);
-  writer.key(OBJECT_MODEL);
-  writer.array(2);
-  saveDomain(writer, vmSlot(i, VmSlot.MODEL));
-  saveVcpu(writer, vmSlot(i, VmSlot.MODEL_VCPU));
-  writer.key(FIELD_VM);
-  writer.array(1 + vm.spec.vcpus);
-  saveDomain(writer, vmSlot(i, VmSlot.DOMAIN));
-  for (let n: u32 = 0; n < vm.spec.vcpus; n++) saveVcpu(writer, vmSlot(i, VmSlot.VCPU) + n);
-  return writer.status;
 }
 
 /** What CPUID says to a VM, to `page`: what it was told when it went on from a snapshot, or this host's policy. */
@@ -155,7 +176,8 @@ export function vmCpuid(vm: Vm, to: usize): u32 {
   return <u32>length;
 }
 
-function saveFlash(writer: StateWriter, vm: Vm): void {
+/** Four numbers of each mapping of its flash memory. */
+function flashMaps(vm: Vm): u64[] {
   const list = new Array<u64>();
   if (capInfo(vmSlot(vm.index, VmSlot.FLASH), capPage) >= 0) {
     const flash = changetype<CapInfo>(capPage).object_id;
@@ -169,10 +191,7 @@ function saveFlash(writer: StateWriter, vm: Vm): void {
       list.push(row.rights);
     }
   }
-  const numbers = begin();
-  numbers.array(list.length);
-  for (let n = 0; n < list.length; n++) numbers.uint(list[n]);
-  writer.put(numbers);
+  return list;
 }
 
 /** The state of the snapshot in a place, whole. */

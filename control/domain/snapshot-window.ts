@@ -28,3 +28,12 @@ export function windowWrite(slot: u32, at: u64, from: usize, length: u32): bool 
   memUnmap(CAP_SELF, GPA_SNAPSHOT, pages);
   return true;
 }
+
+/** Shows the first pages of an object, to be written, until windowClose(). Returns a hypercall's result. */
+export function windowOpen(slot: u32, pages: u64): i64 {
+  return memMap(CAP_SELF, slot, GPA_SNAPSHOT, 0, pages, Right.READ | Right.WRITE);
+}
+
+export function windowClose(pages: u64): void {
+  memUnmap(CAP_SELF, GPA_SNAPSHOT, pages);
+}

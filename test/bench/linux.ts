@@ -91,7 +91,7 @@ async function createSmall(host: Host, name: string, mib: number): Promise<strin
 }
 
 /** What a creation costs outside the VM, from its first object to the VM's first instruction. */
-function creationOf(log: string): { sum: number; parts: number[] } {
+export function creationOf(log: string): { sum: number; parts: number[] } {
   const { model, control, kernel } = profileOf("a creation", log);
   return { sum: model + control + kernel, parts: [kernel, model, control] };
 }

@@ -31,18 +31,19 @@ static struct profile {
 static u64 since, idle_before;
 static u64 serial_waits, handed_over; /* of all that has passed, and without the waits */
 static struct site *site;
-static bool began; /* the last VM that was created has run */
+static bool began;                /* the last VM that was created has run */
+static const struct domain *made; /* that VM */
 
 void __real_serial_put(char c);
 void __real_guest_enter(struct vcpu *vcpu);
 void __real_exit_handle(struct vcpu *vcpu);
-u32 __real_domain_create(u32 role, u32 tenant, const char label[LABEL_SIZE], u32 kernel_quota, u32 cap_slots,
-                         struct domain **out);
+u32 __real_domain_create(u32 role, u32 tenant, const char label[LABEL_SIZE], u32 kernel_quota,
+                         u32 cap_slots, struct domain **out);
 void __wrap_serial_put(char c);
 void __wrap_guest_enter(struct vcpu *vcpu);
 void __wrap_exit_handle(struct vcpu *vcpu);
-u32 __wrap_domain_create(u32 role, u32 tenant, const char label[LABEL_SIZE], u32 kernel_quota, u32 cap_slots,
-                         struct domain **out);
+u32 __wrap_domain_create(u32 role, u32 tenant, const char label[LABEL_SIZE], u32 kernel_quota,
+                         u32 cap_slots, struct domain **out);
 
 static struct site *find_site(struct vcpu *vcpu, u32 reason) {
     u64 key = (u64)reason << 52;
@@ -114,7 +115,7 @@ void __wrap_guest_enter(struct vcpu *vcpu) {
             site->ticks +=
                 profile.inside[ROLE_DEVICE_MODEL] + profile.inside[ROLE_CONTROL] + profile.kernel;
         site = NULL;
-        if (!began) {
+        if (!began && vcpu->domain == made) {
             began = true;
             log_info("profile of the start: %lu, and %lu for the serial line", handed_over,
                      serial_waits);
@@ -126,11 +127,13 @@ void __wrap_guest_enter(struct vcpu *vcpu) {
     __real_guest_enter(vcpu);
 }
 
-u32 __wrap_domain_create(u32 role, u32 tenant, const char label[LABEL_SIZE], u32 kernel_quota, u32 cap_slots,
-                         struct domain **out) {
+u32 __wrap_domain_create(u32 role, u32 tenant, const char label[LABEL_SIZE], u32 kernel_quota,
+                         u32 cap_slots, struct domain **out) {
     if (role == ROLE_DEVICE_MODEL) { /* the first step to a VM */
         began = false;
         start_over();
     }
-    return __real_domain_create(role, tenant, label, kernel_quota, cap_slots, out);
+    u32 status = __real_domain_create(role, tenant, label, kernel_quota, cap_slots, out);
+    if (role == ROLE_VM && !began) made = *out;
+    return status;
 }

@@ -14,6 +14,8 @@ const char title[] = "bench";
 #define UNCLAIMED_PORT 0x5555
 #define TIMER_AHEAD 20000
 #define FAR_AHEAD 1000000000ull
+#define BLOCK (2ull << 20)
+#define SHARED (16ull << 20)
 
 static u64 samples[SAMPLES];
 static u64 empty;
@@ -66,12 +68,29 @@ static void timer_late(const char *name, bool halted) {
     report(name, 0);
 }
 
+/* Writes to memory that is shared with another VM by then: to the first pages of 2 MiB each, to
+   other pages of the first of these, and to them again. */
+static void writes(void) {
+    print("bench: waiting\n");
+    while (!(in8(0x3fd) & 1))
+        ;
+    MEASURE("empty", (void)0);
+    empty = median(samples, SAMPLES);
+    MEASURE("write-split", *(volatile u64 *)(SHARED + i * BLOCK) = 1);
+    MEASURE("write-copy", *(volatile u64 *)(SHARED + (i + 1) * 4096) = 1);
+    MEASURE("write-again", *(volatile u64 *)(SHARED + (i + 1) * 4096) = 2);
+    print("bench: done 0\n");
+    for (;;)
+        __asm__ volatile("hlt");
+}
+
 void test_main(void) {
     volatile u32 *ioapic = window(0, IOAPIC | PTE_PRESENT | PTE_WRITE | PTE_UNCACHED);
     volatile u32 *hole = window(1, UNCLAIMED_MMIO | PTE_PRESENT | PTE_WRITE | PTE_UNCACHED);
     vector_set(VECTOR_TIMER, note_arrival);
     vector_set(VECTOR_SELF, note_arrival);
     apic_enable();
+    if (has_word("write")) writes();
 
     MEASURE("empty", (void)0);
     empty = median(samples, SAMPLES);

@@ -57,6 +57,7 @@ function vmOf(value: Message): PlanVm {
   vm.guarded = value.protected === true;
   vm.start = value.start === true;
   vm.up = value.running === true;
+  vm.moved = value.moved === true;
   vm.networks = texts(value.networks);
   for (const [field, shown] of Object.entries(map(value.fields))) vm.set(field, text(shown));
   if (value.refusals !== undefined) vm.refusal = refusalOf(map(value.refusals));

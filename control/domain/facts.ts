@@ -23,6 +23,7 @@ import {
   FIELD_MEMORY,
   FIELD_MESSAGE,
   FIELD_MITIGATIONS,
+  FIELD_MOVED,
   FIELD_NAME,
   FIELD_NEEDS,
   FIELD_NETWORKS,
@@ -125,6 +126,7 @@ function planVmToValue(vm: PlanVm): Value {
     .putBool(FIELD_PROTECTED, vm.guarded)
     .putBool(FIELD_START, vm.start)
     .putBool(FIELD_RUNNING, vm.up)
+    .putBool(FIELD_MOVED, vm.moved)
     .put(FIELD_FIELDS, fields);
   if (vm.networks.length > 0) value.put(FIELD_NETWORKS, namesToValue(vm.networks));
   const refusal = vm.refusal;

@@ -94,7 +94,7 @@ export function policyTick(now: u64): void {
       vm.restartAt = now + START_PAUSE_MS;
       vmSave(vm);
       emit(EVENT_POLICY, vm.name, text, wanted.facts);
-    } else if (action.action == HOOK_STOP && !vm.ended) {
+    } else if (action.action == HOOK_STOP && !vm.ended && !vm.moved) {
       emit(EVENT_POLICY, vm.name, text, wanted.facts);
       vmStop(vm, true);
     }

@@ -94,6 +94,8 @@ export class PlanVm {
   start: boolean = true;
   /** There is: it is up. */
   up: boolean = false;
+  /** There is, up, but it stands still: another host has it, and nothing but its removal is possible here. */
+  moved: boolean = false;
   /** Its specification: names of fields, and the value of each as text. */
   fields: string[] = [];
   texts: string[] = [];
@@ -474,6 +476,7 @@ function planKept(have: PlanHost, want: PlanHost, plan: Plan, action: string): v
     if (action == ACTION_START && vm.start && !old.up && does != ACTION_REPLACE)
       plan.steps.push(new Step(ACTION_START, vm.name, "it is not running", false));
     if (does != action) continue;
+    if (old.moved) refuseMoved(plan, old.name);
     const ends = old.up && does != ACTION_CHANGE;
     plan.steps.push(new Step(does, vm.name, reasonFor(old, vm, fields, does), ends));
     if (old.guarded && does != ACTION_CHANGE) guarded(plan, old, "end it");
@@ -495,6 +498,12 @@ function reasonFor(have: PlanVm, want: PlanVm, fields: string[], action: string)
   return text;
 }
 
+function refuseMoved(plan: Plan, name: string): void {
+  const text = "VM " + quote(name) + " has moved to another host: it cannot be changed here";
+  const next = "rm " + name + ", or resume " + name + " --force if it does not run there";
+  plan.refuse(ErrorCode.WRONG_STATE, text, name, next);
+}
+
 function guarded(plan: Plan, vm: PlanVm, what: string): void {
   const text = "VM " + quote(vm.name) + " is protected, and this would " + what;
   plan.deny(DENIED_PROTECTED, vm.tenant, text, vm.name, "set " + vm.name + " protected=no");
@@ -504,7 +513,9 @@ function planRemoved(have: PlanHost, want: PlanHost, plan: Plan): void {
   for (let i = 0; i < have.vms.length; i++) {
     const vm = item(have.vms, i);
     if (findVm(want.vms, vm.name) != null) continue;
-    const reason = "it is not in the specification" + (vm.up ? "; it runs, and is ended" : "");
+    const reason =
+      "it is not in the specification" +
+      (vm.moved ? "; it has moved" : vm.up ? "; it runs, and is ended" : "");
     plan.steps.push(new Step(ACTION_REMOVE, vm.name, reason, vm.up));
     if (vm.guarded) guarded(plan, vm, "remove it");
   }

@@ -39,7 +39,7 @@ let low: bool = false;
 const WATCH_MS: u64 = 200;
 let watchAt: u64 = 0;
 
-function factsOf(spec: VmSpec, restarts: u32): HookVm {
+export function factsOf(spec: VmSpec, restarts: u32): HookVm {
   const facts = new HookVm(spec.name);
   facts.tenant = spec.tenant;
   facts.memory = <i64>spec.memory;

@@ -450,6 +450,8 @@ export function snapshotClone(request: Value): Outcome {
   const spec = copySpec(snapshot.spec);
   spec.name = name;
   spec.tenant = request.getText(FIELD_TENANT, spec.tenant);
+  spec.scaleMin = 0; /* a copy has none of its own */
+  spec.scaleMax = 0;
   for (let i = 0; i < spec.cards.length; i++) spec.cards[i].mac = "";
   const fault = spec.tenant != snapshot.tenant ? tenantFault(spec, snapshot) : null;
   if (fault != null) return Outcome.fail(fault);

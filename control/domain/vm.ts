@@ -102,6 +102,9 @@ export class Vm {
   /** What of that the host holds back since it lacks memory, and when that changed: balloons.ts. */
   held: u64 = 0;
   heldAt: u64 = 0;
+  /** Of a copy that policy makes: its run time when that was looked at last, and when it was asked to power off. */
+  scaleRun: u64 = 0;
+  pressedAt: u64 = 0;
   /** When it was restarted by policy, within the window. */
   restarts: u64[] = [];
   restartCount: u32 = 0;

@@ -272,6 +272,10 @@ export const FIELD_START: string = "start";
 export const FIELD_RESTART: string = "restart";
 export const FIELD_POLICY: string = "policy";
 export const FIELD_MAX: string = "max";
+/** How many copies of a VM there are, by policy: at least and at most. */
+export const FIELD_SCALE: string = "scale";
+export const FIELD_MIN: string = "min";
+export const FIELD_COPIES: string = "copies";
 export const FIELD_WINDOW: string = "window";
 export const FIELD_RESTARTS: string = "restarts";
 export const FIELD_LAST_EXIT: string = "lastExit";

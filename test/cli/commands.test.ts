@@ -217,7 +217,7 @@ test("images and doctor", async ({ host }) => {
   const doctor = await runCli(host, ["doctor"]);
   assert.is(doctor.code, 1);
   assert.match(doctor.stdout, /ok +connection: .*\nok +vtx: VT-x with EPT\nFAIL +tsc-scaling: no TSC scaling/);
-  assert.match(doctor.stderr, /1 of 3 checks failed: pml/);
+  assert.match(doctor.stderr, /1 of 3 checks failed: tsc-scaling/);
 });
 
 test("logs, of a VM longer than one reply and of the host", async ({ host }) => {

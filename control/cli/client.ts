@@ -242,8 +242,14 @@ export class Client {
     return (await this.change(schema.OP_PAUSE, { vm })) as result.VmRow;
   }
 
-  async resume(vm: string): Promise<result.VmRow> {
-    return (await this.change(schema.OP_RESUME, { vm })) as result.VmRow;
+  /** With `force` also one that has moved to another host: whoever says so knows that it does not run there. */
+  async resume(vm: string, force = false): Promise<result.VmRow> {
+    return (await this.change(schema.OP_RESUME, { vm, ...(force ? { force } : {}) })) as result.VmRow;
+  }
+
+  /** Gives up a paused VM that has not run since a snapshot of it: another host has that. May be repeated. */
+  async handOver(vm: string, snapshot: string): Promise<result.VmRow> {
+    return (await this.change(schema.OP_HANDOVER, { vm, snapshot })) as result.VmRow;
   }
 
   /** Asks a VM's balloon driver to leave it `size` bytes of its memory. */

@@ -1,7 +1,7 @@
 // Decides again what the host has decided: from the facts that it kept, by the same planner and the same policy hooks.
 
 import { createHash } from "node:crypto";
-import { Hooks, HookVm } from "../domain/hooks/hooks";
+import { Hooks, HookScale, HookVm } from "../domain/hooks/hooks";
 import { admitNew, hooksRefuse, planAdmitted, stepsText } from "../protocol/admission";
 import { cborDecode, type Message, type Value } from "../protocol/node/cbor";
 import { crc32c } from "../protocol/node/crc32c";
@@ -57,6 +57,7 @@ function vmOf(value: Message): PlanVm {
   vm.guarded = value.protected === true;
   vm.start = value.start === true;
   vm.up = value.running === true;
+  vm.moved = value.moved === true;
   vm.networks = texts(value.networks);
   for (const [field, shown] of Object.entries(map(value.fields))) vm.set(field, text(shown));
   if (value.refusals !== undefined) vm.refusal = refusalOf(map(value.refusals));
@@ -103,16 +104,34 @@ function decide(facts: Message, hooks: Hooks): Plan | null {
   return plan;
 }
 
-/** In what the hooks want something else after an event than the host says they wanted, "" in nothing. */
-function actionDifference(facts: Message, hooks: Hooks): string {
-  const about = map(facts.vm);
+function hookVmOf(about: Message): HookVm {
   const vm = new HookVm(text(about.name));
   vm.tenant = text(about.tenant);
   vm.vcpus = number(about.vcpus);
   vm.memory = number(about.memory);
   vm.restarts = number(about.restarts);
   vm.tags = texts(about.tags);
+  return vm;
+}
+
+/** In what the hooks want something else after an event than the host says they wanted, "" in nothing. */
+function actionDifference(facts: Message, hooks: Hooks): string {
+  const about = map(facts.vm);
+  const vm = hookVmOf(about);
   const theirs = map(facts.verdict);
+  if (facts.event === schema.FIELD_SCALE) {
+    const { copies, min, max, cpu, free } = about;
+    const asked = Object.assign(new HookScale(vm), {
+      copies: number(copies),
+      min: number(min),
+      max: number(max),
+      cpu: number(cpu),
+      free: number(free),
+    });
+    const ours = Math.max(0, hooks.scale(asked));
+    const said = number(theirs.copies);
+    return said === ours ? "" : `the host wanted ${said} copies; it should have wanted ${ours}`;
+  }
   const decided = `${text(theirs.action)} of ${text(theirs.vm)}: ${text(theirs.reason)}`;
   const action = hooks.onEvent(text(facts.event), vm);
   const ours = action ? `${action.action} of ${action.vm || vm.name}: ${action.reason}` : "nothing";

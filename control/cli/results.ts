@@ -178,6 +178,8 @@ export interface VmSpec {
   cpus?: string;
   start?: boolean;
   restart?: { policy: string; max?: number; window?: number };
+  /** How many copies policy hooks may make of it. */
+  scale?: { min?: number; max?: number };
 }
 
 /** What a device of a VM has done; bytes of a network card are those of frames. */

@@ -177,6 +177,7 @@ const VM_FIELDS: Record<string, Schema> = {
   rings: choice([schema.RINGS_PACKED, schema.RINGS_SPLIT]),
   start: yes(true),
   restart: object({ policy: choice(POLICIES), max: count(0, 1000, 3), window: count(1, 86400, 60) }),
+  scale: object({ min: count(0, 127, 0), max: count(1, 127, 1) }),
 };
 
 const NOT_BOTH: Schema = {

@@ -13,8 +13,10 @@ import { completion, help, man, version } from "./commands/meta";
 import { migrate } from "./commands/migrate";
 import { port } from "./commands/port";
 import { policyCheck, policyExplain } from "./commands/policy";
+import { protect, recover } from "./commands/protect";
 import { rigDown, rigShow, rigUp } from "./commands/rig";
 import { apply, check, diff, exportCommand, schemaCommand, set, tenants } from "./commands/spec";
+import { scale } from "./commands/scale";
 import { shell } from "./commands/shell";
 import {
   snapshotClone,
@@ -62,6 +64,9 @@ export function commandTable(): readonly Command[] {
     snapshotDiff,
     snapshotKeys,
     migrate,
+    scale,
+    protect,
+    recover,
     consoleCommand,
     port,
     logs,

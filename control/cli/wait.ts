@@ -17,6 +17,7 @@ export const WAIT_STATES: readonly string[] = [
   schema.STATE_RUNNING,
   schema.STATE_PAUSED,
   schema.STATE_CRASHED,
+  schema.STATE_MOVED,
   GONE,
 ];
 

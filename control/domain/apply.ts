@@ -47,7 +47,7 @@ class Before {
     this.target = vm.target;
     this.state = vm.state;
     this.reason = vm.reason;
-    this.up = !vm.ended;
+    this.up = !vm.ended && !vm.moved;
   }
 }
 

@@ -27,6 +27,7 @@ import {
   RINGS_SPLIT,
   Specification,
   STATE_CRASHED,
+  STATE_MOVED,
   STATE_PAUSED,
   STATE_RUNNING,
   STATE_STARTING,
@@ -200,13 +201,15 @@ function reconcile(vm: Vm): void {
     vmTearDown(vm); /* its start is still to come */
     return;
   }
-  if (believed == STATE_RUNNING || believed == STATE_PAUSED || believed == STATE_STARTING) {
+  const moved = believed == STATE_MOVED;
+  if (moved || believed == STATE_RUNNING || believed == STATE_PAUSED || believed == STATE_STARTING) {
     if (whole && vmAttachLink(vm)) {
+      if (moved && isPaused(vm.index)) return;
       if (believed != STATE_STARTING || isStarted(vm.index))
         vm.enter(isPaused(vm.index) ? STATE_PAUSED : STATE_RUNNING, vm.reason);
       return;
     }
-    vm.enter(STATE_CRASHED, "lost when the control domain restarted");
+    vm.enter(moved ? STATE_MOVED : STATE_CRASHED, "lost when the control domain restarted");
   }
   vmTearDown(vm);
   if (vmHolds(vm.index, VmSlot.LINK)) vmAttachLink(vm);

@@ -29,6 +29,7 @@ import {
   OP_BALLOON,
   OP_CREATE,
   OP_DOCTOR,
+  OP_HANDOVER,
   OP_HARDWARE,
   OP_HARDWARE_MITIGATIONS,
   OP_HARDWARE_PCI,
@@ -78,6 +79,7 @@ import { vmShare } from "./vm-builder";
 import { Cursor } from "./cursor";
 import { draftApply, draftPlan, draftPut } from "./draft";
 import { emit, eventAfter } from "./events";
+import { handover } from "./handover";
 import { kernelLog, modules } from "./host";
 import { factsResult } from "./facts-log";
 import { hardwareResult, pciResult } from "./hardware";
@@ -111,6 +113,7 @@ import { upgradeStart, uploadPut } from "./upgrade";
 import { Value } from "./value";
 import { Vm } from "./vm";
 import {
+  movedFault,
   vmBalloon,
   vmCreate,
   vmPause,
@@ -130,6 +133,7 @@ const CHANGES: string[] = [
   OP_APPLY,
   OP_BALLOON,
   OP_CREATE,
+  OP_HANDOVER,
   OP_PAUSE,
   OP_RESET,
   OP_RESUME,
@@ -218,9 +222,15 @@ const table: Command[] = [
     "stop its CPUs and its time",
     (request: Value): Outcome => act(request, vmPause),
   ),
-  new Command(OP_RESUME, "resume", Words.VM, "resume VM", "let it run on", (request: Value): Outcome =>
-    act(request, vmResume),
+  new Command(
+    OP_RESUME,
+    "resume",
+    Words.VM_FORCE,
+    "resume VM [--force]",
+    "let it run on; --force: also one that has moved",
+    resume,
   ),
+  new Command(OP_HANDOVER, "", Words.NONE, "", "", handover),
   new Command(
     OP_BALLOON,
     "balloon",
@@ -470,6 +480,14 @@ function create(request: Value): Outcome {
   return Outcome.fail(fault);
 }
 
+function resume(request: Value): Outcome {
+  const name = request.getText(FIELD_VM);
+  const vm = vmFind(name);
+  if (vm == null) return Outcome.fail(noSuchVm(name));
+  const fault = vmResume(vm, request.getBool(FIELD_FORCE));
+  return fault != null ? Outcome.fail(fault) : rowOf(vm);
+}
+
 function stop(request: Value): Outcome {
   const name = request.getText(FIELD_VM);
   const vm = vmFind(name);
@@ -492,6 +510,7 @@ function set(request: Value): Outcome {
   const name = request.getText(FIELD_VM);
   const vm = vmFind(name);
   if (vm == null) return Outcome.fail(noSuchVm(name));
+  if (vm.moved) return Outcome.fail(movedFault(vm));
   const changes = request.get(FIELD_SPEC);
   const read = readVmChanges(vm.spec, changes);
   if (read.fault != null) return Outcome.fail(read.fault!);

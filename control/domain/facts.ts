@@ -8,7 +8,9 @@ import {
   FIELD_CACHES,
   FIELD_CODE,
   FIELD_CORES,
+  FIELD_COPIES,
   FIELD_COST,
+  FIELD_CPU,
   FIELD_CPUS,
   FIELD_EXITS,
   FIELD_IPIS,
@@ -20,9 +22,12 @@ import {
   FIELD_FREES,
   FIELD_HAVE,
   FIELD_HOOKS,
+  FIELD_MAX,
   FIELD_MEMORY,
   FIELD_MESSAGE,
+  FIELD_MIN,
   FIELD_MITIGATIONS,
+  FIELD_MOVED,
   FIELD_NAME,
   FIELD_NEEDS,
   FIELD_NETWORKS,
@@ -35,6 +40,7 @@ import {
   FIELD_RESTARTS,
   FIELD_RULES,
   FIELD_RUNNING,
+  FIELD_SCALE,
   FIELD_SPEC,
   FIELD_START,
   FIELD_TAGS,
@@ -51,7 +57,7 @@ import {
   OP_SET,
 } from "../protocol/schema";
 import { policyHooks } from "./hooks/chosen";
-import { HookAction, HookVm } from "./hooks/hooks";
+import { HookAction, HookScale, HookVm } from "./hooks/hooks";
 import { rulesToValue } from "./rules";
 import { namesToValue, VmSpec } from "./spec";
 import { clean } from "./text";
@@ -125,6 +131,7 @@ function planVmToValue(vm: PlanVm): Value {
     .putBool(FIELD_PROTECTED, vm.guarded)
     .putBool(FIELD_START, vm.start)
     .putBool(FIELD_RUNNING, vm.up)
+    .putBool(FIELD_MOVED, vm.moved)
     .put(FIELD_FIELDS, fields);
   if (vm.networks.length > 0) value.put(FIELD_NETWORKS, namesToValue(vm.networks));
   const refusal = vm.refusal;
@@ -200,8 +207,7 @@ export function factsOfPlan(
     .put(FIELD_VERDICT, verdictOf(plan, digest));
 }
 
-/** Of what policy hooks want to be done after an event. */
-export function factsOfEvent(kind: string, vm: HookVm, action: HookAction): Value {
+function hookVmToValue(vm: HookVm): Value {
   const about = Value.map()
     .putText(FIELD_NAME, vm.name)
     .putText(FIELD_TENANT, vm.tenant)
@@ -209,6 +215,27 @@ export function factsOfEvent(kind: string, vm: HookVm, action: HookAction): Valu
     .putUint(FIELD_MEMORY, vm.memory)
     .putUint(FIELD_RESTARTS, vm.restarts);
   if (vm.tags.length > 0) about.put(FIELD_TAGS, namesToValue(vm.tags));
+  return about;
+}
+
+/** Of how many copies policy hooks want. */
+export function factsOfScale(facts: HookScale, wanted: i32): Value {
+  const about = hookVmToValue(facts.vm)
+    .putUint(FIELD_COPIES, facts.copies)
+    .putUint(FIELD_MIN, facts.min)
+    .putUint(FIELD_MAX, facts.max)
+    .putUint(FIELD_CPU, facts.cpu)
+    .putUint(FIELD_FREE, facts.free);
+  const verdict = Value.map().putUint(FIELD_COPIES, max(wanted, 0));
+  return begin(EVENT_POLICY)
+    .putText(FIELD_EVENT, FIELD_SCALE)
+    .put(FIELD_VM, about)
+    .put(FIELD_VERDICT, verdict);
+}
+
+/** Of what policy hooks want to be done after an event. */
+export function factsOfEvent(kind: string, vm: HookVm, action: HookAction): Value {
+  const about = hookVmToValue(vm);
   const verdict = Value.map()
     .putText(FIELD_ACTION, action.action)
     .putText(FIELD_VM, action.vm)

@@ -19,6 +19,7 @@ import { uartEvent, uartQueued, uartStart } from "./uart";
 import { upgradeReady, upgradeTick } from "./upgrade";
 import { BUILD, PRODUCT, VERSION } from "./version";
 import { vmsDomainEvent, vmsLinkEvents, vmsTick } from "./vm-watch";
+import { scalingTick } from "./scaling";
 
 /** Links that had more to read than one event's share: bit n is event n. */
 let unfinished: u64 = 0;
@@ -71,7 +72,7 @@ function finish(due: u64): void {
   const time = uptimeMs();
   policyTick(time);
   let next = min(min(vmsTick(time), portsTick(time)), min(min(lineTick(time), shellTick(time)), due));
-  next = min(next, balloonsTick(time));
+  next = min(min(next, balloonsTick(time)), scalingTick(time));
   if (unfinished != 0) next = time;
   lineFlush();
   auditTick(time);

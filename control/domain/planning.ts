@@ -83,6 +83,7 @@ function planVm(vm: Vm): PlanVm {
   const out = planCost(vm);
   describe(out, vm.spec);
   out.up = !vm.ended;
+  out.moved = vm.moved;
   out.frees = vmFrees(vm);
   return out;
 }

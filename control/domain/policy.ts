@@ -39,7 +39,7 @@ let low: bool = false;
 const WATCH_MS: u64 = 200;
 let watchAt: u64 = 0;
 
-function factsOf(spec: VmSpec, restarts: u32): HookVm {
+export function factsOf(spec: VmSpec, restarts: u32): HookVm {
   const facts = new HookVm(spec.name);
   facts.tenant = spec.tenant;
   facts.memory = <i64>spec.memory;
@@ -94,7 +94,7 @@ export function policyTick(now: u64): void {
       vm.restartAt = now + START_PAUSE_MS;
       vmSave(vm);
       emit(EVENT_POLICY, vm.name, text, wanted.facts);
-    } else if (action.action == HOOK_STOP && !vm.ended) {
+    } else if (action.action == HOOK_STOP && !vm.ended && !vm.moved) {
       emit(EVENT_POLICY, vm.name, text, wanted.facts);
       vmStop(vm, true);
     }

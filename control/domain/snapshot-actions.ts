@@ -69,7 +69,7 @@ import { Tenant, tenantFind } from "./tenants";
 import { clean, grouped, mib, quoted } from "./text";
 import { Value } from "./value";
 import { Vm } from "./vm";
-import { sendMessage, tenantAdmit, wrongState } from "./vm-actions";
+import { movedFault, sendMessage, tenantAdmit, wrongState } from "./vm-actions";
 import { shellPages, vmBuild, vmCost, vmForgetLink, vmFrees, vmTearDown } from "./vm-builder";
 import { vmsLinkEvent } from "./vm-watch";
 import { memoryPages, slotHolds, vmAdopt, vmFind, vmForget, vmFreeIndex, vmSave, vmsAll } from "./vms";
@@ -278,6 +278,7 @@ export function snapshotCreate(request: Value): Outcome {
     familyShrink(vm.family);
     return Outcome.fail(fault);
   }
+  if (vm.state == STATE_PAUSED) vm.kept = name;
   vmSave(vm);
   const us = grouped(ticksToUs(stoodStill)) + " us";
   emit(EVENT_VM_SNAPSHOT, vm.name, "snapshot " + quoted(name) + "; it stood still for " + us);
@@ -457,6 +458,8 @@ export function snapshotClone(request: Value): Outcome {
   const spec = copySpec(snapshot.spec);
   spec.name = name;
   spec.tenant = request.getText(FIELD_TENANT, spec.tenant);
+  spec.scaleMin = 0; /* a copy has none of its own */
+  spec.scaleMax = 0;
   for (let i = 0; i < spec.cards.length; i++) spec.cards[i].mac = "";
   const fault = spec.tenant != snapshot.tenant ? tenantFault(spec, snapshot) : null;
   if (fault != null) return Outcome.fail(fault);
@@ -469,6 +472,7 @@ export function snapshotClone(request: Value): Outcome {
 function restoreFault(vm: Vm, snapshot: Snapshot, request: Value): Fault | null {
   const force = request.getBool(FIELD_FORCE);
   const next = "snapshot restore " + snapshot.name + " --force";
+  if (vm.moved) return movedFault(vm);
   if (!vm.ended && !force) return wrongState(vm, "stopped, or --force must be said", next);
   if (!vm.spec.guarded || (force && request.getBool(FIELD_PROTECTED))) return null;
   policyDenied(vm.spec.tenant, DENIED_PROTECTED, vm.name, "restore of a protected VM");

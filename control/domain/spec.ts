@@ -40,6 +40,8 @@ import {
   FIELD_READ_ONLY,
   FIELD_RESERVE,
   FIELD_RESTART,
+  FIELD_SCALE,
+  FIELD_MIN,
   FIELD_RINGS,
   FIELD_SCHEDULING,
   FIELD_SIZE,
@@ -129,6 +131,9 @@ export class VmSpec {
   policy: string = POLICY_NEVER;
   max: u32 = 3;
   window: u32 = 60;
+  /** How many copies of it there are by policy, at least and at most; 0 at most: policy makes none. */
+  scaleMin: u32 = 0;
+  scaleMax: u32 = 0;
 
   toValue(): Value {
     const restart = Value.map()
@@ -147,6 +152,8 @@ export class VmSpec {
     if (this.tenant != TENANT_DEFAULT) value.putText(FIELD_TENANT, this.tenant);
     if (this.tags.length > 0) value.put(FIELD_TAGS, namesToValue(this.tags));
     if (this.guarded) value.putBool(FIELD_PROTECTED, true);
+    if (this.scaleMax > 0)
+      value.put(FIELD_SCALE, Value.map().putUint(FIELD_MIN, this.scaleMin).putUint(FIELD_MAX, this.scaleMax));
     if (this.floor > 0) value.put(FIELD_BALLOON, this.balloonToValue());
     else if (this.balloon > 0) value.putUint(FIELD_BALLOON, this.balloon);
     if (this.firmware != "") value.putText(FIELD_FIRMWARE, this.firmware);
@@ -237,6 +244,7 @@ const VM_FIELDS: string[] = [
   FIELD_PORTS,
   FIELD_RINGS,
   FIELD_START,
+  FIELD_SCALE,
   FIELD_RESTART,
 ].concat(SHARE_FIELDS);
 const BALLOON_FIELDS: string[] = [FIELD_SIZE, FIELD_FLOOR];
@@ -252,6 +260,8 @@ const BOOTS: string[] = [
 ];
 const CARD_FIELDS: string[] = [FIELD_NETWORK, FIELD_MAC];
 const DISK_FIELDS: string[] = [FIELD_IMAGE, FIELD_READ_ONLY, FIELD_CDROM];
+const MAX_COPIES: u64 = 127;
+const SCALE_FIELDS: string[] = [FIELD_MIN, FIELD_MAX];
 const RESTART_FIELDS: string[] = [FIELD_POLICY, FIELD_MAX, FIELD_WINDOW];
 
 /** Names are lower-case letters, digits, "-", "." and "_", beginning with a letter or digit. */
@@ -351,6 +361,18 @@ function readRestart(spec: VmSpec, value: Value): void {
     bad("restart.policy is " + quoted(spec.policy) + ", it must be never, on-failure or always");
   spec.max = <u32>readUint(restart, FIELD_MAX, 0, 1000, 3);
   spec.window = <u32>readUint(restart, FIELD_WINDOW, 1, 86400, 60);
+}
+
+function readScale(spec: VmSpec, value: Value): void {
+  const scale = value.get(FIELD_SCALE);
+  if (scale == null) return;
+  if (scale.kind != Kind.MAP) {
+    bad("scale is not a map of min and max");
+    return;
+  }
+  checkFields(scale, SCALE_FIELDS, " in scale");
+  spec.scaleMin = <u32>readUint(scale, FIELD_MIN, 0, MAX_COPIES, 0);
+  spec.scaleMax = <u32>readUint(scale, FIELD_MAX, 1, MAX_COPIES, 1);
 }
 
 export function readBool(value: Value, field: string, what: string): bool {
@@ -486,7 +508,7 @@ function checkStart(spec: VmSpec): void {
 }
 
 /** What may be changed while a VM runs. */
-const CHANGEABLE: string[] = [FIELD_TAGS, FIELD_PROTECTED, FIELD_RESTART].concat(SHARE_FIELDS);
+const CHANGEABLE: string[] = [FIELD_TAGS, FIELD_PROTECTED, FIELD_RESTART, FIELD_SCALE].concat(SHARE_FIELDS);
 
 const OF_SCHEDULING: string[] = [FIELD_WEIGHT, FIELD_CAP, FIELD_RESERVE, FIELD_PERIOD];
 
@@ -590,6 +612,7 @@ export function readVmSpec(value: Value | null, position: string): SpecResult {
     if (start != null && start.kind != Kind.BOOL) bad("start is neither true nor false");
     spec.start = value.getBool(FIELD_START, true);
     readRestart(spec, value);
+    readScale(spec, value);
   }
   if (problem == "") return new SpecResult(spec, null);
   const object = isName(spec.name) ? spec.name : position;

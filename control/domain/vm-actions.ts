@@ -105,7 +105,15 @@ export function vmCreate(spec: VmSpec): Fault | null {
   return null;
 }
 
+/** The fault for a VM that another host has. */
+export function movedFault(vm: Vm): Fault {
+  const next = "rm " + vm.name + ", or resume " + vm.name + " --force if it does not run there";
+  const text = "VM " + quoted(vm.name) + " has moved to another host";
+  return new Fault(ErrorCode.WRONG_STATE, text, vm.name, next);
+}
+
 export function wrongState(vm: Vm, wanted: string, next: string): Fault {
+  if (vm.moved) return movedFault(vm);
   const text = "VM " + quoted(vm.name) + " is " + vm.state + ", it must be " + wanted;
   return new Fault(ErrorCode.WRONG_STATE, text, vm.name, next);
 }
@@ -157,7 +165,7 @@ export function vmStop(vm: Vm, force: bool): Fault | null {
     vmFinish(vm, STATE_STOPPED, "stopped");
     return null;
   }
-  if (vm.ended) return wrongState(vm, "running", "start " + vm.name);
+  if (vm.ended || vm.moved) return wrongState(vm, "running", "start " + vm.name);
   if (force || vm.state == STATE_STARTING) {
     vmFinish(vm, STATE_STOPPED, "stopped by force");
     emit(EVENT_VM_OFF, vm.name, "stopped by force");
@@ -188,12 +196,15 @@ export function vmPause(vm: Vm): Fault | null {
   return null;
 }
 
-export function vmResume(vm: Vm): Fault | null {
-  if (vm.state != STATE_PAUSED) return wrongState(vm, "paused", "show " + vm.name);
+/** Lets a VM go on. With force also one that has moved: the person says that it does not run elsewhere. */
+export function vmResume(vm: Vm, force: bool = false): Fault | null {
+  const back = vm.moved && force;
+  if (vm.state != STATE_PAUSED && !back) return wrongState(vm, "paused", "show " + vm.name);
   if (domainResume(vmSlot(vm.index, VmSlot.DOMAIN)) < 0) return refused(vm, "resume");
-  vm.enter(STATE_RUNNING, "resumed");
+  const text = back ? "taken back: it had moved to another host" : "resumed";
+  vm.enter(STATE_RUNNING, text);
   vmSave(vm);
-  emit(EVENT_VM_RESUMED, vm.name, "resumed");
+  emit(EVENT_VM_RESUMED, vm.name, text);
   return null;
 }
 
@@ -228,15 +239,15 @@ function refused(vm: Vm, what: string): Fault {
 
 /** Starts a VM again from nothing. */
 export function vmReset(vm: Vm): Fault | null {
-  if (vm.ended) return wrongState(vm, "running or paused", "start " + vm.name);
+  if (vm.ended || vm.moved) return wrongState(vm, "running or paused", "start " + vm.name);
   emit(EVENT_VM_RESET, vm.name, "reset by the administrator");
   vmTearDown(vm);
   return vmLaunch(vm, "loading after a reset");
 }
 
-/** Forgets a VM; it must have ended, unless `force`. */
+/** Forgets a VM; it must have ended, or moved, unless `force`. */
 export function vmRemove(vm: Vm, force: bool): Fault | null {
-  if (!vm.ended && !force) return wrongState(vm, "stopped or crashed", "stop " + vm.name);
+  if (!vm.ended && !vm.moved && !force) return wrongState(vm, "stopped or crashed", "stop " + vm.name);
   vmTearDown(vm);
   vmForgetLink(vm);
   disksForget(vm.index);

@@ -13,6 +13,7 @@ import {
   STATE_STARTING,
   STATE_RUNNING,
   STATE_CRASHED,
+  STATE_MOVED,
   POLICY_ON_FAILURE,
   POLICY_ALWAYS,
   EVENT_VM_RUNNING,
@@ -57,8 +58,9 @@ const domainPage: usize = memory.data(128, 16);
 
 /** A VM has ended by itself: tears it down and does what its restart policy says. */
 function ended(vm: Vm, kind: string, reason: string, failure: bool): void {
-  vmFinish(vm, failure ? STATE_CRASHED : STATE_STOPPED, reason);
+  vmFinish(vm, vm.moved ? STATE_MOVED : failure ? STATE_CRASHED : STATE_STOPPED, reason);
   emit(kind, vm.name, reason);
+  if (vm.moved) return;
   const wanted = vm.spec.policy == POLICY_ALWAYS || (failure && vm.spec.policy == POLICY_ON_FAILURE);
   if (!wanted || vm.stopping) return;
   const now = uptimeMs();

@@ -2,6 +2,7 @@
 
 import {
   FIELD_HELD,
+  FIELD_KEPT,
   FIELD_LAST_EXIT,
   FIELD_MEMORY,
   FIELD_NAME,
@@ -16,6 +17,7 @@ import {
   FIELD_TENANT,
   FIELD_VCPUS,
   STATE_CRASHED,
+  STATE_MOVED,
   STATE_PAUSED,
   STATE_RUNNING,
   STATE_STARTING,
@@ -74,6 +76,8 @@ export class Vm {
   alive: bool = false;
   /** Those that descend from one VM by snapshots may share memory; 0: it shares none. */
   family: u32 = 0;
+  /** The newest snapshot since which it has stood still; "": it has run since, or there is none. */
+  kept: string = "";
   /** Whether its disks and flash memory hold what their images hold, or what it has made of that. */
   disksFilled: bool = false;
   /** The places of its network cards, as many as in its specification once it is created. */
@@ -98,6 +102,9 @@ export class Vm {
   /** What of that the host holds back since it lacks memory, and when that changed: balloons.ts. */
   held: u64 = 0;
   heldAt: u64 = 0;
+  /** Of a copy that policy makes: its run time when that was looked at last, and when it was asked to power off. */
+  scaleRun: u64 = 0;
+  pressedAt: u64 = 0;
   /** When it was restarted by policy, within the window. */
   restarts: u64[] = [];
   restartCount: u32 = 0;
@@ -136,6 +143,7 @@ export class Vm {
   enter(state: string, reason: string): void {
     changed = true;
     if (this.state != state) this.since = uptimeMs();
+    if (state != STATE_PAUSED && state != STATE_MOVED) this.kept = "";
     this.state = state;
     this.reason = reason;
   }
@@ -145,6 +153,11 @@ export class Vm {
     if (this.spec.floor == 0) return this.target;
     const least = min(this.spec.floor, this.target);
     return this.target > least + this.held ? this.target - this.held : least;
+  }
+
+  /** Whether another host has it: then nothing starts it here. */
+  get moved(): bool {
+    return this.state == STATE_MOVED;
   }
 
   get ended(): bool {
@@ -184,6 +197,7 @@ export class Vm {
       .putText(FIELD_LAST_EXIT, this.lastExit)
       .putUint(FIELD_RESTARTS, this.restartCount)
       .putUint("family", this.family)
+      .putText(FIELD_KEPT, this.kept)
       .putBool("disksFilled", this.disksFilled)
       .putBool("stopping", this.stopping)
       .putBool("due", this.restartAt != 0);
@@ -204,7 +218,11 @@ export function vmOfStash(value: Value, index: u32): Vm | null {
   }
   const state = value.getText(FIELD_STATE);
   const known =
-    state == STATE_STARTING || state == STATE_RUNNING || state == STATE_PAUSED || state == STATE_CRASHED;
+    state == STATE_STARTING ||
+    state == STATE_RUNNING ||
+    state == STATE_PAUSED ||
+    state == STATE_CRASHED ||
+    state == STATE_MOVED;
   vm.state = known ? state : STATE_STOPPED;
   vm.reason = clean(value.getText(FIELD_REASON));
   vm.since = value.getUint("since");
@@ -213,6 +231,7 @@ export function vmOfStash(value: Value, index: u32): Vm | null {
   vm.lastExit = clean(value.getText(FIELD_LAST_EXIT));
   vm.restartCount = <u32>value.getUint(FIELD_RESTARTS);
   vm.family = <u32>value.getUint("family");
+  vm.kept = clean(value.getText(FIELD_KEPT));
   vm.disksFilled = value.getBool("disksFilled");
   vm.stopping = value.getBool("stopping");
   vm.restartAt = value.getBool("due") ? 1 : 0;

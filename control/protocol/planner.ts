@@ -21,6 +21,7 @@ import {
   FIELD_PROTECTED,
   FIELD_RESERVE,
   FIELD_RESTART,
+  FIELD_SCALE,
   FIELD_SCHEDULING,
   FIELD_START,
   FIELD_TAGS,
@@ -46,9 +47,14 @@ const MAX_SHOWN: i32 = 48;
 const MAX_REASON: i32 = 200;
 
 /** What changes while a VM runs. */
-const LIVE_FIELDS: string[] = [FIELD_TAGS, FIELD_PROTECTED, FIELD_RESTART, FIELD_BALLOON, FIELD_START].concat(
-  SHARE_FIELDS,
-);
+const LIVE_FIELDS: string[] = [
+  FIELD_TAGS,
+  FIELD_PROTECTED,
+  FIELD_RESTART,
+  FIELD_SCALE,
+  FIELD_BALLOON,
+  FIELD_START,
+].concat(SHARE_FIELDS);
 
 /** Why a specification cannot be. `next` is a command of the shell and of the tool. */
 export class Refusal {
@@ -94,6 +100,8 @@ export class PlanVm {
   start: boolean = true;
   /** There is: it is up. */
   up: boolean = false;
+  /** There is, up, but it stands still: another host has it, and nothing but its removal is possible here. */
+  moved: boolean = false;
   /** Its specification: names of fields, and the value of each as text. */
   fields: string[] = [];
   texts: string[] = [];
@@ -474,6 +482,7 @@ function planKept(have: PlanHost, want: PlanHost, plan: Plan, action: string): v
     if (action == ACTION_START && vm.start && !old.up && does != ACTION_REPLACE)
       plan.steps.push(new Step(ACTION_START, vm.name, "it is not running", false));
     if (does != action) continue;
+    if (old.moved) refuseMoved(plan, old.name);
     const ends = old.up && does != ACTION_CHANGE;
     plan.steps.push(new Step(does, vm.name, reasonFor(old, vm, fields, does), ends));
     if (old.guarded && does != ACTION_CHANGE) guarded(plan, old, "end it");
@@ -495,16 +504,34 @@ function reasonFor(have: PlanVm, want: PlanVm, fields: string[], action: string)
   return text;
 }
 
+function refuseMoved(plan: Plan, name: string): void {
+  const text = "VM " + quote(name) + " has moved to another host: it cannot be changed here";
+  const next = "rm " + name + ", or resume " + name + " --force if it does not run there";
+  plan.refuse(ErrorCode.WRONG_STATE, text, name, next);
+}
+
 function guarded(plan: Plan, vm: PlanVm, what: string): void {
   const text = "VM " + quote(vm.name) + " is protected, and this would " + what;
   plan.deny(DENIED_PROTECTED, vm.tenant, text, vm.name, "set " + vm.name + " protected=no");
 }
 
+/** Whether a VM is a copy, NAME-N, of one of a specification for which the policy makes copies. */
+function isCopy(name: string, want: PlanHost): boolean {
+  const at = name.lastIndexOf("-");
+  if (at <= 0 || at + 1 >= name.length || name.charCodeAt(at + 1) == 0x30) return false;
+  for (let i = at + 1; i < name.length; i++)
+    if (name.charCodeAt(i) < 0x30 || name.charCodeAt(i) > 0x39) return false;
+  const original = findVm(want.vms, name.substring(0, at));
+  return original != null && original.get(FIELD_SCALE) != "none";
+}
+
 function planRemoved(have: PlanHost, want: PlanHost, plan: Plan): void {
   for (let i = 0; i < have.vms.length; i++) {
     const vm = item(have.vms, i);
-    if (findVm(want.vms, vm.name) != null) continue;
-    const reason = "it is not in the specification" + (vm.up ? "; it runs, and is ended" : "");
+    if (findVm(want.vms, vm.name) != null || isCopy(vm.name, want)) continue;
+    const reason =
+      "it is not in the specification" +
+      (vm.moved ? "; it has moved" : vm.up ? "; it runs, and is ended" : "");
     plan.steps.push(new Step(ACTION_REMOVE, vm.name, reason, vm.up));
     if (vm.guarded) guarded(plan, vm, "remove it");
   }

@@ -133,6 +133,7 @@ export const OP_SNAPSHOT_READ: string = "snapshot.read";
 export const OP_SNAPSHOT_BEGIN: string = "snapshot.begin";
 export const OP_SNAPSHOT_WRITE: string = "snapshot.write";
 export const OP_SNAPSHOT_END: string = "snapshot.end";
+export const OP_HANDOVER: string = "vm.handover";
 export const OP_TEST_TRAP: string = "test.trap";
 export const OP_TEST_TRAP_MODEL: string = "test.trapModel";
 export const OP_TEST_REBORN: string = "test.reborn";
@@ -272,6 +273,10 @@ export const FIELD_START: string = "start";
 export const FIELD_RESTART: string = "restart";
 export const FIELD_POLICY: string = "policy";
 export const FIELD_MAX: string = "max";
+/** How many copies of a VM there are, by policy: at least and at most. */
+export const FIELD_SCALE: string = "scale";
+export const FIELD_MIN: string = "min";
+export const FIELD_COPIES: string = "copies";
 export const FIELD_WINDOW: string = "window";
 export const FIELD_RESTARTS: string = "restarts";
 export const FIELD_LAST_EXIT: string = "lastExit";
@@ -356,10 +361,14 @@ export const FIELD_PAUSE_US: string = "pauseUs";
 export const FIELD_NEEDS: string = "needs";
 
 /* Snapshots. */
+export const FIELD_SNAPSHOT: string = "snapshot";
 export const FIELD_SNAPSHOTS: string = "snapshots";
 export const FIELD_NOTE: string = "note";
 /** The VM runs on without the promise that each of its pages finds memory when it writes. */
 export const FIELD_OVERCOMMIT: string = "overcommit";
+/** The snapshot that a VM that stands still has not run since. */
+export const FIELD_KEPT: string = "kept";
+export const FIELD_MOVED: string = "moved";
 export const FIELD_PAUSED: string = "paused";
 /** Unix seconds. */
 export const FIELD_CREATED: string = "created";
@@ -476,6 +485,8 @@ export const STATE_STARTING: string = "starting";
 export const STATE_RUNNING: string = "running";
 export const STATE_PAUSED: string = "paused";
 export const STATE_CRASHED: string = "crashed";
+/** Another host has it: it stands still here until it is removed, or taken back by force. */
+export const STATE_MOVED: string = "moved";
 
 /* Restart policies of a VM. */
 export const POLICY_NEVER: string = "never";
@@ -514,6 +525,7 @@ export const EVENT_VM_REMOVED: string = "vm-removed";
 export const EVENT_VM_SNAPSHOT: string = "vm-snapshot";
 export const EVENT_VM_RESTORED: string = "vm-restored";
 export const EVENT_VM_CLONED: string = "vm-cloned";
+export const EVENT_VM_MOVED: string = "vm-moved";
 export const EVENT_SNAPSHOT_REMOVED: string = "snapshot-removed";
 export const EVENT_SNAPSHOT_IMPORTED: string = "snapshot-imported";
 export const EVENT_VM_FAILED: string = "vm-failed";

@@ -17,6 +17,8 @@ interface FakeVm {
   reason: string;
   output: Buffer;
   typed: string;
+  /** The snapshot since which it has stood still. */
+  kept?: string;
 }
 
 interface Refusal {
@@ -73,6 +75,10 @@ export class FakeHost {
   kernelLog = Buffer.from("plinth: kernel log\n");
   /** Called with what a VM is sent; the default echoes nothing. */
   onTyped: (vm: string, text: string) => void = () => undefined;
+  /** Called with each request: "lost": the line is cut before it is heard, "unanswered": before it is answered. */
+  onRequest: (op: string) => "lost" | "unanswered" | undefined = () => undefined;
+  /** Nobody reaches it. */
+  isCut = false;
   /** Called after `stop` pressed the power button. */
   onPowerButton: (vm: string) => void = () => undefined;
   readonly folder = mkdtempSync(join(tmpdir(), "plinth-"));
@@ -90,6 +96,10 @@ export class FakeHost {
 
   static async start(): Promise<FakeHost> {
     const host = new FakeHost();
+    host.snapshots.onKept = (name, snapshot) => {
+      const vm = host.vms.get(name);
+      if (vm?.state === schema.STATE_PAUSED) vm.kept = snapshot;
+    };
     host.snapshots.onVm = (name, state) => void host.add(name, state);
     await new Promise<void>((resolve) => host.server.listen(host.path, resolve));
     return host;
@@ -137,6 +147,12 @@ export class FakeHost {
     this.raw(Buffer.from("control: restarted\r\nplinth> "));
   }
 
+  /** Every line is cut, and nobody gets a new one. */
+  cut(): void {
+    this.isCut = true;
+    this.hangUp();
+  }
+
   /** Every line is cut. */
   hangUp(): void {
     for (const client of this.clients) client.destroy();
@@ -167,6 +183,7 @@ export class FakeHost {
   }
 
   private accept(socket: Socket): void {
+    if (this.isCut) return void socket.destroy();
     this.clients.add(socket);
     const reader = new FrameReader({
       message: (message) => this.request(message, socket),
@@ -184,7 +201,11 @@ export class FakeHost {
 
   private request(message: Message, socket: Socket): void {
     const op = String(message.op);
+    if (this.isCut) return;
     this.requests.push(message);
+    const fate = this.onRequest(op);
+    if (fate === "unanswered") this.answer(op, message);
+    if (fate !== undefined) return this.cut();
     if (this.faults.hangUpOn === op) return void socket.destroy();
     const drops = this.faults.drop[op] ?? 0;
     if (drops > 0) {
@@ -272,7 +293,7 @@ export class FakeHost {
     const moves: Record<string, [string[], string]> = {
       start: [["stopped", "crashed"], "running"],
       pause: [["running"], "paused"],
-      resume: [["paused"], "running"],
+      resume: [message.force ? ["paused", "moved"] : ["paused"], "running"],
       reset: [["running", "paused"], "running"],
     };
     const move = moves[op];
@@ -292,8 +313,15 @@ export class FakeHost {
         if (message.force) return this.move(vm, op, ["running", "paused", "starting"], "stopped");
         setTimeout(() => this.onPowerButton(name), 20);
         return row(vm);
+      case schema.OP_HANDOVER:
+        if (vm.state === "moved" && vm.kept === message.snapshot) return row(vm);
+        if (vm.state !== "paused") throw refusal(4, `${name} is ${vm.state}`, name, `plinth show ${name}`);
+        if (vm.kept !== message.snapshot)
+          throw refusal(4, `${name} has run since`, name, `plinth show ${name}`);
+        vm.state = "moved";
+        return row(vm);
       case schema.OP_RM:
-        if (vm.state !== "stopped" && vm.state !== "crashed" && !message.force) {
+        if (!["stopped", "crashed", "moved"].includes(vm.state) && !message.force) {
           throw refusal(4, `${name} is ${vm.state}`, name, `plinth stop ${name}`);
         }
         this.vms.delete(name);
@@ -344,6 +372,7 @@ export class FakeHost {
     if (!from.includes(vm.state))
       throw refusal(4, `cannot ${op} ${name}: it is ${vm.state}`, name, `plinth show ${name}`);
     vm.state = to;
+    vm.kept = "";
     if (op === "start" || op === "reset") {
       vm.output = Buffer.alloc(0);
       this.attached.delete(name);

@@ -45,6 +45,8 @@ export class FakeSnapshots {
   readonly asked: Record<string, number> = {};
   /** Called when a VM is made of a snapshot. */
   onVm: (name: string, state: string) => void = () => undefined;
+  /** Called when a snapshot of a VM is made. */
+  onKept: (vm: string, name: string) => void = () => undefined;
   /** Called before each operation. */
   onAsk: (op: string) => void = () => undefined;
 
@@ -189,6 +191,7 @@ export class FakeSnapshots {
       pauseTicks: 1000,
     };
     this.all.set(name, { document, objects: copy(objects), state: schema.STATE_COMPLETE, base: "" });
+    this.onKept(vm, name);
     return this.row(name);
   }
 

@@ -95,6 +95,24 @@ test("with policy hooks: by those, and not by others", async () => {
   const all = await decisions(rig);
   assert.equal(said(all, labHooks()), ["create 0: ", "apply 6: ", "apply 6: "]);
   assert.match(said(all)[0]!, /it was decided with the policy hooks 'lab'/);
+  const scaled = new Rig({ wasm: lab });
+  const scale = { min: 1, max: 2 };
+  assert.is(scaled.apply(spec(vmSpec("s", { tenant: "lab", memory: 8 * MIB, scale })))["ok"], true);
+  scaled.wait(1200);
+  scaled.ok("status");
+  scaled.wait(200);
+  const copies = (await decisions(scaled)).filter(({ record }) => record.object === "s");
+  assert.equal(said(copies, labHooks()), ["policy 0: "]);
+  class More extends Hooks {
+    override name(): string {
+      return "lab";
+    }
+
+    override scale(): number {
+      return 7;
+    }
+  }
+  assert.match(said(copies, new More())[0]!, /the host wanted 0 copies; it should have wanted 7/);
   class Other extends Hooks {
     override name(): string {
       return "lab";

@@ -130,7 +130,7 @@ test("a VM moves to another host, and back", async ({ host, other, run }) => {
   write(host, 5 * MIB, "moved");
   assert.match((await done(run(`migrate a --to ${other.path} --dry-run`))).stderr, /^a can go on on /);
   const there = await done(run(`migrate a --to ${other.path}`));
-  assert.match(there.stderr, /^a is on .*: .* in \d rounds, it stood still for /);
+  assert.match(there.stderr, /^a is on .*: .* in \d rounds, it stood still for /m);
   assert.is((await run("show a")).code, 3);
   assert.is(JSON.parse((await done(run("show a --json", other))).stdout).state, "running");
   assert.is(read(other, "vm/a", 5 * MIB, 5), "moved");
@@ -161,6 +161,35 @@ test("a VM that writes all the time is whole on the other host", async ({ host, 
   }
 });
 
+test("the other host is lost when the VM is to go on there: a person says which has it", async ({
+  host,
+  other,
+  run,
+}) => {
+  write(host, 5 * MIB, "moved");
+  other.onAsked = (op) => {
+    if (op === "resume") other.cut();
+  };
+  const { code, stderr } = await run(`migrate a --to ${other.path} --timeout 1s`);
+  assert.is(code, 5, stderr);
+  assert.match(
+    stderr,
+    /a was given up here, and nobody knows whether it runs on .*; to finish: plinth resume a, on /,
+  );
+  const show = async (): Promise<unknown> => JSON.parse((await done(run("show a --json"))).stdout).state;
+  assert.is(await show(), "moved");
+  await run("test trap");
+  assert.is(await show(), "moved", "also for the next control domain");
+  for (const line of ["start a", "resume a", "reset a --force", "set a tags=x"]) {
+    const refused = await run(line);
+    assert.is(refused.code, 4, line);
+    assert.match(refused.stderr, /has moved to another host\nnext: plinth rm a, or resume a --force/, line);
+  }
+  assert.match((await done(run("resume a --force"))).stderr, /^a: running/);
+  assert.is(read(host, "vm/a", 5 * MIB, 5), "moved");
+  assert.is(host.rig.kernel.traps.length, 1, "the one that was asked for");
+});
+
 test("the other host is lost at each step: the VM runs on here", async ({ run }) => {
   for (const [op, count] of [
     ["snapshot.begin", 2],
@@ -178,7 +207,11 @@ test("the other host is lost at each step: the VM runs on here", async ({ run })
     const { code, stderr } = await run(`migrate a --to ${lost.path} --timeout 2s`);
     await lost.stop();
     assert.is(code, 5, `${op}: ${stderr}`);
-    assert.match(stderr, /a was not moved: .*left to do: plinth snapshot rm moving-/, `${op}: ${stderr}`);
+    assert.match(
+      stderr,
+      /a was not moved: .*left to do: (plinth rm a --force, on .*; )?plinth snapshot rm moving-/,
+      `${op}: ${stderr}`,
+    );
     assert.is(JSON.parse((await done(run("show a --json"))).stdout).state, "running", op);
     assert.equal(JSON.parse((await done(run("snapshot ls --json"))).stdout).snapshots, [], op);
   }

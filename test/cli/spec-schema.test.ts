@@ -45,6 +45,7 @@ function full(): Fields {
         rings: "split",
         start: true,
         restart: { policy: "always", max: 3, window: 60 },
+        scale: { min: 0, max: 3 },
       },
       { name: "b", memory: "16M", balloon: { floor: "16M" }, firmware: "linux", boot: "auto" },
       { name: "c", profile: "small", vcpus: 1 },

@@ -205,7 +205,7 @@ function banner({ out, args }: Context, row: VmRow | undefined): void {
   out.talk(`console of ${vm}${how}; leave with ~. at the start of a line, or with Ctrl-]`);
   if (!row || row.state === schema.STATE_RUNNING || row.state === schema.STATE_STARTING) return;
   out.talk(
-    `${vm} is ${row.state}; next: plinth ${row.state === schema.STATE_PAUSED ? "resume" : "start"} ${vm}`,
+    `${vm} is ${row.state}; next: plinth ${row.state === schema.STATE_PAUSED ? "resume" : row.state === schema.STATE_MOVED ? "rm" : "start"} ${vm}`,
   );
 }
 

@@ -198,9 +198,18 @@ export const pause = onEach(
   (client, vm) => client.pause(vm),
 );
 
-export const resume = onEach("resume", schema.STATE_RUNNING, "let a paused VM go on", [], (client, vm) =>
-  client.resume(vm),
-);
+export const resume: Command = {
+  ...onEach(
+    "resume",
+    schema.STATE_RUNNING,
+    "let a paused VM go on",
+    [{ ...FORCE, summary: "also one that has moved to another host, if it does not run there" }],
+    (client, vm, { args }) => client.resume(vm, args.has("force")),
+  ),
+  details:
+    "A VM that 'plinth migrate' has given up here is 'moved' until it is removed. If it was lost there, --force takes it back.",
+  examples: ["plinth resume a", "plinth resume a --force"],
+};
 
 export const balloon: Command = {
   name: "balloon",
@@ -230,7 +239,7 @@ export const rm: Command = {
   ...onEach(
     "rm",
     GONE,
-    "remove a VM that is stopped or crashed",
+    "remove a VM that is stopped or crashed, or has moved",
     [{ ...FORCE, summary: "end it first if it runs" }, PROTECTED],
     (client, vm, { args }) => client.remove(vm, args.has("force"), args.has("protected")),
   ),

@@ -32,7 +32,8 @@ export const migrate: Command = {
     "The other host says first what it lacks. Then the VM is copied while it runs, round by round what it has written",
     "meanwhile, until little is left; for that it is paused. If it writes faster than is copied, it gets less of its CPUs",
     "for a while. Until the other host has all of it, whatever fails, or Ctrl-C, leaves it running here. Then it is given",
-    "up here, and after that it goes on there: it never runs on both.",
+    "up here ('moved'), goes on there, and is removed here: it never runs on both. Only when a host is lost in between has",
+    "a person to say which: the message has the commands.",
   ].join("\n"),
   examples: [
     "plinth migrate a --to tcp:other:7000 --dry-run",
@@ -67,6 +68,7 @@ export const migrate: Command = {
       if (out.json) return out.object({ ...done, to: to.text });
       const how = `${formatSize(done.bytes)} in ${counted(done.rounds.length, "round")}`;
       out.talk(`${vm} is on ${to.text}: ${how}, it stood still for ${formatTime(done.pauseMs)}`);
+      if (done.left.length > 0) out.talk(`left to do: ${done.left.join("; ")}`);
     } finally {
       await from.close();
       await to?.close();

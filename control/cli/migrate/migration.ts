@@ -1,8 +1,9 @@
 // Moves a running VM to another host. Until the other host has all of it, whatever fails leaves the VM running here;
 // the VM here is given up before the one there may run, so they never both do.
 //
-//   check -> copy, round by round -> pause -> the rest -> [there: paused] -> [here: removed] -> [there: resumed]
-//            any failure: take back all of it                             | from here on only forward
+//   check -> copy, round by round -> pause -> the rest -> [there: paused] -> [here: moved] -> [there: resumed] -> [here: removed]
+//            any failure: take back all of it                           | the host there says no: take back;
+//                                                                       | it is lost: a person has to say which
 
 import { randomInt } from "node:crypto";
 import * as schema from "../../protocol/schema";
@@ -31,6 +32,8 @@ export interface Migrated {
   bytes: number;
   /** How long it stood still. */
   pauseMs: number;
+  /** Commands for what could not be cleared away. */
+  left: string[];
 }
 
 /** What it would take. */
@@ -67,6 +70,10 @@ export class Migration {
   private brakes = 0;
   private cap: number | undefined;
   private wasRunning = true;
+  private isProtected = false;
+  private isDry = false;
+  /** Commands for what could not be taken back or cleared away. */
+  private readonly left: string[] = [];
 
   constructor(options: MigrationOptions) {
     this.options = options;
@@ -75,6 +82,7 @@ export class Migration {
   /** Only looks: whether the other host could take it, and how long it would last. */
   async forecast(): Promise<Forecast> {
     const { vm, from } = this.options;
+    this.isDry = true;
     try {
       const { name, document } = await this.check();
       const ranges = await findRanges(from.client, name, document.objects);
@@ -99,12 +107,39 @@ export class Migration {
     } finally {
       this.interrupt.stop();
     }
+    const { vm, from } = this.options;
     const pauseMs = this.wasRunning ? Date.now() - this.pausedAt : 0;
+    // Not to be taken back any more: what is said before that holds until here.
+    this.say(this.rmHere, ...this.rmSnapshots);
+    await this.attempt(this.rmHere, () => from.insist((client) => client.remove(vm, true, true)));
     await this.dropSteps();
     // The VM there shares its pages with the snapshot, which nobody needs any more.
-    await this.options.to.client.removeSnapshot(this.incoming).catch(() => undefined);
+    await this.dropIncoming();
     const pages = this.rounds.reduce((sum, round) => sum + round.pages, 0);
-    return { vm: this.options.vm, rounds: this.rounds, bytes: pages * PAGE_SIZE, pauseMs };
+    return { vm, rounds: this.rounds, bytes: pages * PAGE_SIZE, pauseMs, left: this.left };
+  }
+
+  /** The command that removes the VM here, whatever it is. */
+  private get rmHere(): string {
+    return `plinth rm ${this.options.vm} --force${this.isProtected ? " --protected" : ""}`;
+  }
+
+  private get rmThere(): string {
+    return `${this.rmHere}, on ${this.options.to.text}`;
+  }
+
+  /** Does what may be done twice; what fails is left to do. What is not there any more was done. */
+  private async attempt(command: string, act: () => Promise<unknown>): Promise<void> {
+    await act().catch((problem: unknown) => {
+      if (toPlinthError(problem).code !== ErrorCode.NOT_FOUND) this.left.push(command);
+    });
+  }
+
+  private dropIncoming(): Promise<void> {
+    const { to } = this.options;
+    return this.attempt(`plinth snapshot rm ${this.incoming}, on ${to.text}`, () =>
+      to.insist((client) => client.removeSnapshot(this.incoming)),
+    );
   }
 
   private get incoming(): string {
@@ -130,6 +165,8 @@ export class Migration {
         "plinth export",
       );
     this.cap = details.spec.cap;
+    this.isProtected = details.spec.protected === true;
+    if (!this.isDry) this.say(...this.rmSnapshots);
     const step = await this.takeSnapshot();
     await to.client.checkSnapshot(step.document.raw);
     return step;
@@ -137,7 +174,8 @@ export class Migration {
 
   private async takeSnapshot(): Promise<Step> {
     const { vm, from } = this.options;
-    const name = `${this.incoming}-${++this.made}`;
+    // There are two at most, so two names do: whoever finds them knows which.
+    const name = `${this.incoming}-${(this.made++ % 2) + 1}`;
     const known = { name, document: undefined as unknown as SnapshotDocument };
     // Noted before it is made: if the answer is lost, it is removed all the same.
     this.steps.push(known);
@@ -171,6 +209,7 @@ export class Migration {
     }
     this.stopIfAsked();
     if (this.wasRunning) {
+      this.say(`plinth resume ${vm}`, ...this.faster, ...this.rmSnapshots);
       this.hasPaused = true;
       await from.client.pause(vm);
     }
@@ -178,6 +217,12 @@ export class Migration {
     await this.copyRound(await this.dirtyNow(objects));
     await to.client.endSnapshot(this.incoming);
     this.stopIfAsked();
+  }
+
+  /** Tells, before it matters, what a person has to do if this program does not come to its end. */
+  private say(...commands: string[]): void {
+    const { vm, out } = this.options;
+    out.talk(`moving ${vm}; if this program is ended now: ${commands.join("; ")}`);
   }
 
   private route(name: string): Route {
@@ -234,6 +279,7 @@ export class Migration {
     try {
       await from.client.set(vm, { cap });
       out.talk(`${vm} writes as fast as is copied: it gets ${cap} % of its CPUs for a while`);
+      this.say(...this.faster, ...this.rmSnapshots);
     } catch (error) {
       if (isLost(error)) throw error;
       // One with CPUs of its own cannot be slowed down: it stands still for longer.
@@ -243,31 +289,20 @@ export class Migration {
 
   /** It failed, and the VM goes on here. */
   private async takeBack(error: unknown): Promise<never> {
-    const { vm, from, to } = this.options;
+    const { vm, from } = this.options;
     const cause = toPlinthError(error);
-    const left: string[] = [];
-    const attempt = async (what: string, act: () => Promise<unknown>): Promise<void> => {
-      await act().catch((problem: unknown) => {
-        const { code } = toPlinthError(problem);
-        if (code !== ErrorCode.NOT_FOUND) left.push(what);
-      });
-    };
     if (this.hasPaused)
-      await attempt(`${vm} may be paused: plinth resume ${vm}`, () =>
+      await this.attempt(`plinth resume ${vm} --force`, () =>
         from.insist(async (client) => {
           const row = (await client.list()).find(({ name }) => name === vm);
-          if (row?.state === schema.STATE_PAUSED) await client.resume(vm);
+          if (row?.state === schema.STATE_PAUSED || row?.state === schema.STATE_MOVED)
+            await client.resume(vm, true);
         }),
       );
-    if (this.brakes > 0)
-      await attempt(`its cap is lower: plinth set ${vm} cap=${this.cap ?? UNCAPPED}`, () =>
-        this.restoreCap(),
-      );
+    for (const command of this.faster) await this.attempt(command, () => this.restoreCap());
     await this.dropSteps();
-    if (this.hasBegun)
-      await attempt(`plinth snapshot rm ${this.incoming}, on ${to.text}`, () =>
-        to.insist((client) => client.removeSnapshot(this.incoming)),
-      );
+    if (this.hasBegun) await this.dropIncoming();
+    const { left } = this;
     const rest = left.length > 0 ? `; left to do: ${left.join("; ")}` : "";
     const state = this.hasPaused || this.wasRunning ? "runs on here" : "is here as it was";
     throw new PlinthError({
@@ -284,7 +319,8 @@ export class Migration {
 
   /** The other host has all of it. */
   private async handOver(): Promise<void> {
-    const { vm, to } = this.options;
+    const { vm, to, out } = this.options;
+    out.talk(`handing ${vm} over; if this program is ended now: ${this.undo}`);
     try {
       await this.restoreThere();
     } catch (error) {
@@ -292,7 +328,7 @@ export class Migration {
       await this.takeBack(error);
     }
     await this.giveUpHere();
-    // From here on there is only the one there.
+    out.talk(`${vm} is given up here; if this program is ended now: ${this.finish}; or: ${this.undo}`);
     if (!this.wasRunning) return;
     try {
       await to.insist(async (client) => {
@@ -300,14 +336,47 @@ export class Migration {
         if (row?.state !== schema.STATE_RUNNING) await client.resume(vm);
       });
     } catch (error) {
-      const { code, message } = toPlinthError(error);
-      throw new PlinthError({
-        code,
-        message: `${vm} is on ${to.text}, whole but paused: ${message}`,
-        object: vm,
-        next: `plinth resume ${vm}, on ${to.text}`,
-      });
+      // It said no: it does not run there, and goes on here once it is gone there.
+      if (!isLost(error) && (await this.removeThere())) await this.takeBack(error);
+      throw this.undecided(
+        `${vm} was given up here, and nobody knows whether it runs on ${to.text}: ${toPlinthError(error).message}`,
+      );
     }
+  }
+
+  /** Commands after which the other host has it. */
+  private get finish(): string {
+    const { vm, to } = this.options;
+    const resume = this.wasRunning ? [`plinth resume ${vm}, on ${to.text}`] : [];
+    return [...resume, this.rmHere, ...this.rmSnapshots].join("; ");
+  }
+
+  /** What gives it the share of its CPUs back that it had. */
+  private get faster(): string[] {
+    return this.brakes > 0 ? [`plinth set ${this.options.vm} cap=${this.cap ?? UNCAPPED}`] : [];
+  }
+
+  private get rmSnapshots(): string[] {
+    const { to } = this.options;
+    const here = [1, 2].map((n) => `plinth snapshot rm ${this.incoming}-${n}`);
+    return [...here, `plinth snapshot rm ${this.incoming}, on ${to.text}`];
+  }
+
+  /** Commands after which this host has it. */
+  private get undo(): string {
+    const resume = `plinth resume ${this.options.vm} --force`;
+    return [this.rmThere, resume, ...this.faster, ...this.rmSnapshots].join("; ");
+  }
+
+  /** A person has to look. */
+  private undecided(message: string): PlinthError {
+    const { vm, to } = this.options;
+    return new PlinthError({
+      code: ErrorCode.UNREACHABLE,
+      message: `${message}; to finish: ${this.finish}; or, to take it back: ${this.undo}`,
+      object: vm,
+      next: `plinth show ${vm}, on ${to.text}`,
+    });
   }
 
   /** It is made there, and does not run. */
@@ -320,41 +389,26 @@ export class Migration {
     }
   }
 
-  /** It has to be gone there before it goes on here. */
-  private async removeThere(): Promise<void> {
+  /** It has to be gone there before it goes on here; false: nobody knows whether it is. */
+  private async removeThere(): Promise<boolean> {
     const { vm, to } = this.options;
-    try {
-      if ((await to.stateOf(vm)) !== undefined) await to.insist((client) => client.remove(vm, true, true));
-    } catch (error) {
-      if (toPlinthError(error).code === ErrorCode.NOT_FOUND) return;
-      // It is paused there at most, and stays so: here it may go on.
-      this.options.out.talk(`${vm} may be on ${to.text}, paused; next: plinth rm ${vm} --force, there`);
-    }
+    const before = this.left.length;
+    await this.attempt(this.rmThere, () => to.insist((client) => client.remove(vm, true, true)));
+    return this.left.length === before;
   }
 
+  /** From then on nothing here lets it run, unless somebody says so by force. */
   private async giveUpHere(): Promise<void> {
-    const { vm, from, to } = this.options;
+    const { vm, from } = this.options;
+    const { name } = this.steps[this.steps.length - 1]!;
     try {
-      const state = await from.stateOf(vm);
-      if (state !== schema.STATE_PAUSED)
-        throw wrongState(
-          vm,
-          `somebody has changed it meanwhile: it is ${oneLine(state ?? "gone")}`,
-          `plinth show ${vm}`,
-        );
-      await from.client.remove(vm, true, true);
+      await from.insist((client) => client.handOver(vm, name));
     } catch (error) {
-      const state = await from.stateOf(vm).catch(() => "unknown");
-      if (state === undefined && isLost(error)) return;
-      if (state === "unknown") {
-        const { message } = toPlinthError(error);
-        throw new PlinthError({
-          code: ErrorCode.UNREACHABLE,
-          message: `${vm} stands still on both hosts, whole on each: nobody knows whether it was given up here: ${message}`,
-          object: vm,
-          next: `plinth ls; if ${vm} is there, plinth rm ${vm} --force; then plinth resume ${vm}, on ${to.text}`,
-        });
-      }
+      if (isLost(error))
+        throw this.undecided(
+          `${vm} stands still on both hosts, whole on each, and nobody knows whether it was given up here: ${toPlinthError(error).message}`,
+        );
+      // It is paused there at most, and stays so: here it may go on.
       await this.removeThere();
       await this.takeBack(error);
     }
@@ -363,7 +417,9 @@ export class Migration {
   /** Removes the snapshots that were made here. */
   private async dropSteps(): Promise<void> {
     for (const { name } of this.steps.splice(0))
-      await this.options.from.insist((client) => client.removeSnapshot(name)).catch(() => undefined);
+      await this.attempt(`plinth snapshot rm ${name}`, () =>
+        this.options.from.insist((client) => client.removeSnapshot(name)),
+      );
   }
 
   private stopIfAsked(): void {

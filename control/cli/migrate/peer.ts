@@ -44,7 +44,7 @@ export class Peer {
       } catch (error) {
         if (!isLost(error) || call === CALLS) throw error;
       }
-      await new Promise((resolve) => setTimeout(resolve, PAUSE));
+      await new Promise((resolve) => setTimeout(resolve, Math.min(PAUSE, this.timeout)));
       await this.client.close();
       this.client = await connect(this.address, { timeout: this.timeout }).catch(() => this.client);
     }

@@ -30,6 +30,8 @@ export interface DownloadOptions {
   as: string;
   /** A snapshot of the repository, that is on the host too: only what differs is asked for and said. */
   base: string | undefined;
+  /** A snapshot of the repository on which the manifest rests instead of that, null: it rests on none. */
+  rests?: string | null;
 }
 
 export interface Downloaded {
@@ -87,7 +89,12 @@ class Download {
       const sent = await this.readMissing(partial.maps);
       const { host } = await client.status();
       const origin = { host, plinth: VERSION, exported: Math.floor(Date.now() / 1000) };
-      const manifest = repository.save(as, { document: document.raw, origin, maps: partial.maps, base });
+      const manifest = repository.save(as, {
+        document: document.raw,
+        origin,
+        maps: partial.maps,
+        base: this.foundation,
+      });
       if (!isComplete(manifest, repository))
         throw repository.pages.missing(`pages of ${as}, which were there before`);
       partial.remove();
@@ -98,11 +105,17 @@ class Download {
     }
   }
 
+  /** What the manifest says only the differences from. */
+  private get foundation(): Manifest | undefined {
+    const { rests, repository } = this.options;
+    if (rests === undefined) return this.base;
+    const manifest = rests === null ? undefined : repository.read(rests);
+    return manifest && shapeOf(manifest.document) === shapeOf(this.document) ? manifest : undefined;
+  }
+
   /** The base's name on the host, if it is the same snapshot there, with the same objects. */
   private async baseOnHost(base: Manifest): Promise<string | undefined> {
-    const shape = (of: SnapshotDocument): string =>
-      of.objects.map(({ kind, pages }) => `${kind} ${pages}`).join();
-    if (shape(base.document) !== shape(this.document))
+    if (shapeOf(base.document) !== shapeOf(this.document))
       throw bad(base.document.name, `it has other objects than ${this.document.name}`);
     for (const row of await this.options.client.snapshots()) {
       if (row.state !== schema.STATE_COMPLETE || row.vm !== base.document.vm) continue;
@@ -231,6 +244,11 @@ class RangeReader {
       })
       .filter(({ count }) => count > 0);
   }
+}
+
+/** Which objects it has, and how large they are: only of the same is there a difference. */
+export function shapeOf(of: Pick<SnapshotDocument, "objects">): string {
+  return of.objects.map(({ kind, pages }) => `${kind} ${pages}`).join();
 }
 
 function copyPages(from: PageMap, to: PageMap, first: number, end: number): void {

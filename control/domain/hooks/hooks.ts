@@ -22,6 +22,20 @@ export class HookVm {
   constructor(public name: string) {}
 }
 
+/** A VM of which there are copies by policy, and how these do. */
+export class HookScale {
+  /** How many there are, and how many there are at least and at most. */
+  copies: i32 = 0;
+  min: i32 = 0;
+  max: i32 = 0;
+  /** How much of their vCPUs they have used since they were asked for last, in percent, on average. */
+  cpu: i32 = 0;
+  /** Bytes of the host that are free. */
+  free: i64 = 0;
+
+  constructor(public vm: HookVm) {}
+}
+
 /** What an event asks for. */
 export class HookAction {
   /** HOOK_START or HOOK_STOP. */
@@ -50,6 +64,14 @@ export class Hooks {
   /** The CPUs of the host on which a VM may run, of 0 to cpus - 1; none: on any. Asked when it starts. */
   place(_vm: HookVm, _cpus: i32): i32[] {
     return [];
+  }
+
+  /**
+   * How many copies there are to be of a VM whose specification has `scale`. Asked once a second; what is below its min or
+   * above its max is taken as that, and there is one more or one less at a time.
+   */
+  scale(facts: HookScale): i32 {
+    return facts.copies;
   }
 
   /** What is to be done after an event (EVENT_ in schema.ts), of a VM or with "" of the host; null: nothing. */

@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { HookVm } from "../../../control/domain/hooks/hooks";
+import { HookScale, HookVm } from "../../../control/domain/hooks/hooks";
 import { hooks } from "../../../control/domain/hooks/lab";
 import type { Message } from "../../../control/protocol/node/cbor";
 import { hostSpec, MIB, Rig, type RigOptions, vmSpec } from "./rig";
@@ -30,6 +30,18 @@ test("the example admits, places and starts again", () => {
   );
   assert.is(policy.onEvent("vm-ended", vm({ tenant: "lab", restarts: 3 })), null);
   assert.is(policy.onEvent("vm-off", vm({ tenant: "lab" })), null);
+});
+
+test("the example has as many copies as have something to do", () => {
+  const policy = hooks();
+  const asked = (fields: Partial<HookScale>, tenant = "lab"): number =>
+    policy.scale(Object.assign(new HookScale(vm({ tenant, memory: MIB })), { free: GIB, ...fields }));
+  assert.is(asked({ copies: 2, cpu: 71 }), 3);
+  assert.is(asked({ copies: 2, cpu: 71, free: MIB }), 2, "there is no memory for another");
+  assert.is(asked({ copies: 2, cpu: 70 }), 2);
+  assert.is(asked({ copies: 2, cpu: 20 }), 2);
+  assert.is(asked({ copies: 2, cpu: 19 }), 1);
+  assert.is(asked({ copies: 2, cpu: 99 }, "web"), 2);
 });
 
 const tenants = [{ name: "lab" }, { name: "default" }];
@@ -78,6 +90,51 @@ test("a hook starts a VM that crashed, three times", () => {
   rig.ok("console.write", { vm: "a", data: "ended\r" });
   rig.kernel.advance(5000);
   assert.is(rig.state("a"), "crashed");
+});
+
+test("copies come up to the least, stay below the most, and go by the power button", () => {
+  const scale = (min: number, max: number): Message => ({ scale: { min, max } });
+  const rig = rigOf({ spec: spec(vmSpec("a", { tenant: "lab", memory: 8 * MIB, ...scale(2, 3) })) });
+  const copies = (): unknown[] => (rig.ok("ls")["vms"] as Message[]).map(({ name }) => name);
+  rig.wait(1100);
+  assert.equal(copies(), ["a", "a-1"], "one at a time");
+  rig.wait(5000);
+  assert.equal(copies(), ["a", "a-1", "a-2"], "they have nothing to do: no more than the least");
+  assert.match(rig.command("audit 20"), /policy +a: scale: made a-2; 1 copies use 0 % of their vCPUs/);
+  assert.equal((rig.ok("show", { vm: "a" })["spec"] as Message)["scale"], { min: 2, max: 3 });
+  assert.is((rig.ok("show", { vm: "a-1" })["spec"] as Message)["scale"], undefined);
+  // A specification that has the VM leaves its copies alone.
+  const same = spec(vmSpec("a", { tenant: "lab", memory: 8 * MIB, ...scale(2, 3) }));
+  assert.equal(rig.plan(rig.draft(same)).steps, []);
+  // A lower bound: the newest goes first.
+  rig.ok("set", { vm: "a", spec: { scale: { min: 0, max: 1 } } });
+  rig.wait(1100);
+  assert.match(rig.command("events 9"), /policy +a-2: scale: power button pressed/);
+  rig.wait(3000);
+  rig.wait(3000);
+  assert.equal(copies(), ["a"], "below 20 % the example wants none");
+  assert.equal(rig.kernel.traps, []);
+});
+
+test("a copy that does not listen to its power button is ended", () => {
+  const rig = rigOf({
+    spec: spec(vmSpec("a", { tenant: "lab", memory: 8 * MIB, scale: { min: 1, max: 1 } })),
+  });
+  rig.wait(1100);
+  rig.ok("console.write", { vm: "a-1", data: "ignore\r" });
+  rig.ok("set", { vm: "a", spec: { scale: { min: 0, max: 1 } } });
+  for (let n = 0; n < 6; n++) rig.wait(1100);
+  assert.is(rig.state("a-1"), "none");
+});
+
+test("what hinders a copy is said once", () => {
+  const rig = new Rig({
+    spec: hostSpec([vmSpec("a", { memory: 96 * MIB, scale: { min: 1, max: 2 } })]),
+    memory: 128 * MIB,
+  });
+  for (let n = 0; n < 5; n++) rig.wait(1100);
+  assert.is(rig.command("events 20").split("scale: no more: ").length - 1, 1);
+  assert.is(rig.state("a"), "running");
 });
 
 test("low memory is told once, and again after there was enough", () => {

@@ -45,7 +45,7 @@ test("a clone goes on from where the VM was, and both go their own way", () => {
   // What was typed of a line is in the device model's own memory.
   type(rig, "c", "p me\r");
   type(rig, "a", "lo\r");
-  assert.match(log(rig, "c"), /model up: name=a\r\nhelp me\r\nyou said: help me\r\n/);
+  assert.match(log(rig, "c"), /model up: name=a\r\nhelreborn as c\r\np me\r\nyou said: help me\r\n/);
   assert.match(log(rig, "a"), /hello\r\nyou said: hello\r\n/);
   assert.equal(rig.kernel.traps, []);
   assert.ok(kinds(rig).includes("vm-snapshot"));

@@ -89,10 +89,7 @@ async function sizeRows([mib, hostMib, overcommit]: (typeof SIZES)[0]): Promise<
     await work(host);
     const back = await costOf(host, () => client.restoreSnapshot("first", { force: true, overcommit }));
     await host.type("linux", "echo back $?", "^back 0");
-    return [
-      ...rows,
-      { what: "... and of going back to the first", measured: inMillions(back), budget },
-    ];
+    return [...rows, { what: "... and of going back to the first", measured: inMillions(back), budget }];
   } finally {
     await host.stop();
   }

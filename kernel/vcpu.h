@@ -90,9 +90,9 @@ struct vcpu {
 
     u64 tsc_offset;
     u64 misc_enable;
-    u64 clock, steal; /* MSRs of the KVM clock: system time, steal time */
-    u64 ready_since;  /* TSC; 0: it does not wait for a CPU */
-    u64 stolen;       /* ticks in which it was ready, and did not run */
+    u64 clock, steal;  /* MSRs of the KVM clock: system time, steal time */
+    u64 ready_since;   /* TSC; 0: it does not wait for a CPU */
+    u64 stolen;        /* ticks in which it was ready, and did not run */
     u64 stolen_before; /* of the one that it is a copy of */
     u64 stolen_told;
     u32 steal_version;

@@ -172,8 +172,8 @@ struct vmcs64 { /* 64-bit and natural-width fields */
 #define ENTRY_LOAD_EFER    (1u << 15)
 
 /* EPT pointer */
-#define EPTP_WRITE_BACK     6ull
-#define EPTP_WALK_4         (3ull << 3)
+#define EPTP_WRITE_BACK 6ull
+#define EPTP_WALK_4     (3ull << 3)
 
 #define PENDING_DEBUG_BS (1ull << 14)
 #define ACCESS_LONG      0x2000u /* segment access rights: 64-bit code */

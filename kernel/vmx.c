@@ -306,8 +306,8 @@ static void invvpid_single(u16 vpid) {
     assert(done);
 }
 
-/* Accessed and dirty bits stay off: with them each walk of a guest's own tables is a write, and would
-   copy those of a clone. */
+/* Accessed and dirty bits stay off: with them each walk of a guest's own tables is a write, and
+   would copy those of a clone. */
 static u64 ept_pointer(const struct ept *ept) {
     return hpa_of(ept->root).v | EPTP_WRITE_BACK | EPTP_WALK_4;
 }

@@ -291,7 +291,8 @@ static void test_copy(void) {
     to_control();
     check(call(HC_CHANNEL_SIGNAL, B + LINK) == STATUS_OK && model->events >> EVENT_LINK & 1,
           "its link is bound");
-    check(vcpu->stolen_before >= 4711 && vcpu->stolen < 4711, "time that was stolen counts, as another one's");
+    check(vcpu->stolen_before >= 4711 && vcpu->stolen < 4711,
+          "time that was stolen counts, as another one's");
     check(call(HC_DOMAIN_PAUSE, B + VM, 1) == STATUS_OK &&
               load_part(B + VM_VCPU, 0, saved.parts[0][0], saved.bytes[0][0]) == STATUS_BAD_STATE &&
               load_domain(B + VM, &saved.domains[0], 2) == STATUS_BAD_STATE,

@@ -13,7 +13,7 @@
 #define CHANNEL2 107u
 #define TIMER    108u
 #define EMPTY    200u
-#define NO_SLOT  5000u /* beyond the table */
+#define NO_SLOT  9000u /* beyond the table */
 
 static u64 free_at_start;
 
@@ -83,7 +83,7 @@ static const struct row rows[] = {
     {"MEM_CREATE: taken", STATUS_IN_USE, HC_MEM_CREATE, {MEMORY, 70}},
     {"MEM_CREATE: taken by a domain", STATUS_IN_USE, HC_MEM_CREATE, {MODEL, 1}},
     {"MEM_CREATE: more than there is", STATUS_NO_MEMORY, HC_MEM_CREATE, {EMPTY, 1 << 20}},
-    {"MEM_CREATE: one slot twice", STATUS_BAD_ARGUMENT, HC_MEM_CREATE, {CAP_MEMORY, 1, CAP_SELF}},
+    {"MEM_CREATE: one slot twice", STATUS_IN_USE, HC_MEM_CREATE, {CAP_MEMORY, 1, CAP_SELF}},
     {"MEM_CREATE: 2^64 - 1 pages", STATUS_NO_MEMORY, HC_MEM_CREATE, {EMPTY, ~0ull}},
     {"MEM_CLONE: taken", STATUS_IN_USE, HC_MEM_CLONE, {MODEL, MEMORY}},
     {"MEM_CLONE: no memory", STATUS_BAD_CAP, HC_MEM_CLONE, {EMPTY, VM}},

@@ -1,5 +1,5 @@
-// A running VM moves to another host, and what it prints goes on without a gap; then it goes back as a snapshot in a
-// repository.
+// A running VM moves to another host, which has another image of the device model, and what it prints goes on without a
+// gap: it brings its own. Then it goes back as a snapshot in a repository.
 // rigs: AMD-V
 
 import { mkdirSync, rmSync } from "node:fs";
@@ -23,7 +23,7 @@ test.before(async () => {
   rmSync(HOME, { recursive: true, force: true });
   mkdirSync(HOME, { recursive: true });
   here = await Host.boot("migrate-here", ISO);
-  there = await Host.boot("migrate-there", ISO);
+  there = await Host.boot("migrate-there", join("build", "other-model.iso"));
 });
 test.after(async () => {
   await here?.stop();

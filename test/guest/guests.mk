@@ -53,6 +53,14 @@ $(BUILD)/upgrade.iso: $(HOST_PARTS) $(GUEST_OUT)/spec.cbor $(GUEST_OUT)/ticker $
 		$(BUILD)/components/image-late.bin
 	@$(MAKE_IMAGE) $(filter-out $<,$^)
 
+# A host with another image of the device model, which is as good.
+$(GUEST_OUT)/model-next: $(BUILD)/device-model.bin
+	@mkdir -p $(@D)
+	@{ cat $<; echo next; } > $@
+
+$(BUILD)/other-model.iso: $(filter-out %/device-model.bin,$(HOST_PARTS)) $(GUEST_OUT)/model-next $(GUEST_OUT)/spec.cbor
+	@$(MAKE_IMAGE) $(patsubst %/model-next,device-model=%/model-next,$(filter-out $<,$^))
+
 $(BUILD)/bad-entry.iso: $(filter-out %/device-model.bin,$(HOST_PARTS)) $(BUILD)/components/bad-entry.bin $(GUEST_OUT)/spec.cbor
 	@$(MAKE_IMAGE) $(patsubst %/bad-entry.bin,device-model=%/bad-entry.bin,$(filter-out $<,$^))
 
@@ -67,5 +75,5 @@ $(BUILD)/guests-apicv-%.iso: $(HOST_PARTS) $(GUEST_OUT)/spec.cbor $(CPU_IMAGES)
 
 do-test: $(BUILD)/guests-apicv-off.iso $(BUILD)/guests-apicv-registers.iso $(BUILD)/guests-apicv-on.iso
 do-test: $(BUILD)/guests.iso $(BUILD)/chips.iso $(BUILD)/time.iso $(BUILD)/bad-entry.iso $(BUILD)/isolation.iso
-do-test: $(BUILD)/upgrade.iso $(BUILD)/components/image-traps.bin
+do-test: $(BUILD)/upgrade.iso $(BUILD)/other-model.iso $(BUILD)/components/image-traps.bin
 do-test-long: $(BUILD)/guests.iso $(BUILD)/upgrade.iso

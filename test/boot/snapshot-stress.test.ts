@@ -1,6 +1,6 @@
-// A VM under stress is kept while it works, and goes back, a dozen times.
+// A VM under stress is kept while it works, and goes back.
 // rigs: VT-x, AMD-V
 
 import { snapshotStress } from "./snapshot-stress";
 
-snapshotStress(12, 30);
+snapshotStress(6, 20);

@@ -75,5 +75,5 @@ $(BUILD)/guests-apicv-%.iso: $(HOST_PARTS) $(GUEST_OUT)/spec.cbor $(CPU_IMAGES)
 
 do-test: $(BUILD)/guests-apicv-off.iso $(BUILD)/guests-apicv-registers.iso $(BUILD)/guests-apicv-on.iso
 do-test: $(BUILD)/guests.iso $(BUILD)/chips.iso $(BUILD)/time.iso $(BUILD)/bad-entry.iso $(BUILD)/isolation.iso
-do-test: $(BUILD)/upgrade.iso $(BUILD)/other-model.iso $(BUILD)/components/image-traps.bin
-do-test-long: $(BUILD)/guests.iso $(BUILD)/upgrade.iso
+do-test: $(BUILD)/upgrade.iso $(BUILD)/components/image-traps.bin
+do-test-long: $(BUILD)/guests.iso $(BUILD)/upgrade.iso $(BUILD)/other-model.iso

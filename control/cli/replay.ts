@@ -161,6 +161,9 @@ function difference(facts: Message, plan: Plan, record: AuditRecord): string {
   return "";
 }
 
+/** A VM that is made from a snapshot is admitted as a new one. */
+const FROM_SNAPSHOT = [schema.OP_SNAPSHOT_CLONE, schema.OP_SNAPSHOT_RESTORE];
+
 /** Decides a record again from what it rested on (null: that is gone). */
 export function replayRecord(record: AuditRecord, bytes: Uint8Array | null, hooks: Hooks): Replay {
   const { seq } = record;
@@ -171,7 +174,8 @@ export function replayRecord(record: AuditRecord, bytes: Uint8Array | null, hook
   if (!hash.equals(record.facts[2])) return wrong("what it rested on is not what the record has the hash of");
   const facts = cborDecode(bytes);
   if (facts === null) return wrong("what it rested on cannot be read");
-  if (facts.op !== record.kind) return wrong(`it rests on facts for '${text(facts.op)}'`);
+  const kind = FROM_SNAPSHOT.includes(record.kind) ? schema.OP_CREATE : record.kind;
+  if (facts.op !== kind) return wrong(`it rests on facts for '${text(facts.op)}'`);
   if (facts.hooks !== hooks.name())
     return skip(`it was decided with the policy hooks '${text(facts.hooks)}'`);
   if (facts.op === schema.EVENT_POLICY) return wrong(actionDifference(facts, hooks));

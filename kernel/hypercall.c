@@ -393,6 +393,7 @@ static u32 hc_mem_diff(struct call *c) {
     const struct memory *memory, *base = NULL;
     struct page_ranges *out = c->domain->comm;
     u64 page = c->a[2];
+    TRY(get_root(c)); /* long, with the kernel lock: not for everybody */
     TRY(cap_get(c->domain, c->a[0], OBJECT_MEMORY, RIGHT_READ, &cap));
     memory = memory_of(cap->object);
     if (c->a[1]) {

@@ -132,6 +132,7 @@ export const snapshotHandlers: Partial<Record<Hypercall, Handler>> = {
   },
 
   [Hypercall.MEM_DIFF]: (call, slot, baseSlot, from) => {
+    needRoot(call.caller);
     const memory = call.caller.object(slot, "memory", Right.READ);
     const base = baseSlot ? call.caller.object(baseSlot, "memory", Right.READ) : undefined;
     refuseIf((base !== undefined && base.pages !== memory.pages) || from > memory.pages, Status.BAD_ARGUMENT);

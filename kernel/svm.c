@@ -426,10 +426,16 @@ bool guest_cr_access(struct vcpu *vcpu) {
     return true;
 }
 
+/* QEMU loses the host's CR0 at an exit with LME, without PAE and paging: so PAE is set with LME. */
+static void put_efer(struct vmcb *b, u64 value) {
+    b->efer = value | EFER_SVME;
+    if (value & EFER_LME) b->cr4 |= CR4_PAE;
+}
+
 bool guest_efer_write(struct vcpu *vcpu, u64 value) {
     struct vmcb *b = vcpu->vmcb;
     if (value & ~EFER_KNOWN || ((value ^ b->efer) & EFER_LME && (b->cr0 & CR0_PG))) return false;
-    b->efer = (value & ~EFER_LMA) | (b->efer & EFER_LMA) | EFER_SVME;
+    put_efer(b, (value & ~EFER_LMA) | (b->efer & EFER_LMA));
     b->clean &= ~CLEAN_CR;
     return true;
 }
@@ -450,7 +456,7 @@ void guest_state_write(struct vcpu *vcpu, const struct vcpu_state *state) {
     put_cr4(b, state->cr4 & (vm ? vm_cr4 : COMPONENT_CR4));
     b->cr3 = state->cr3;
     b->cr2 = state->cr2;
-    b->efer = (state->efer & EFER_KNOWN & ~EFER_LMA) | EFER_SVME;
+    put_efer(b, state->efer & EFER_KNOWN & ~EFER_LMA);
     if ((b->efer & EFER_LME) && (b->cr0 & CR0_PG)) b->efer |= EFER_LMA;
     for (unsigned s = SEGMENT_ES; s <= SEGMENT_IDTR; s++) {
         u32 access = segments[s].access & SEGMENT_ACCESS_UNUSABLE ? 0 : segments[s].access;

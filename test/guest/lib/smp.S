@@ -19,12 +19,13 @@ ap_begin:
     lgdtl ap_pointer - ap_begin
     mov ap_cr3 - ap_begin, %eax
     mov %eax, %cr3
-    mov $CR4_PAE, %eax
-    mov %eax, %cr4
     mov $MSR_EFER, %ecx
     rdmsr
     or $EFER_LME, %eax
     wrmsr
+    cpuid                       /* an exit with LME, and without PAE */
+    mov $CR4_PAE, %eax
+    mov %eax, %cr4
     mov $CR0_PE_PG, %eax
     mov %eax, %cr0
     ljmpl $0x08, $ap_long

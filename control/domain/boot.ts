@@ -1,10 +1,10 @@
 // From power-on to the prompt: the host specification and its VMs. After a restart: finding everything again.
 
-import { CAP_SELF, Failure, ObjectType, PAGE_SIZE, Right, DomainState, VcpuState } from "../gen/abi";
+import { CAP_SELF, Failure, ObjectType, PAGE_SIZE, DomainState, VcpuState } from "../gen/abi";
 import { CapInfo, DomainInfo, VcpuInfo } from "../gen/layout";
 import { capInfo, domainInfo, log, vcpuInfo } from "../lib/binding";
 import { Refusal } from "../protocol/planner";
-import { LINK_CONFIG_MAX, readConfig } from "../lib/link";
+import { readConfig } from "../lib/link";
 import {
   BOOT_AUTO,
   CONSOLE_SERIAL,
@@ -51,11 +51,10 @@ import { policyDenied, rulesSet } from "./rules";
 import { tenantsSet } from "./tenants";
 import { clean, counted, fieldText, grouped, quoted } from "./text";
 import { upgradeFresh, upgradeRestore } from "./upgrade";
-import { Value } from "./value";
 import { Vm } from "./vm";
 import { vmAttachLink, vmCost, vmForgetLink, vmTearDown } from "./vm-builder";
 import { vmCreate, vmStartSoon } from "./vm-actions";
-import { failureName, vmsDomainEvent, vmsLinkEvent, lastWords } from "./vm-watch";
+import { failureName, lastWords, vmReadLink, vmsDomainEvent } from "./vm-watch";
 import {
   hostNameSet,
   hostSave,
@@ -172,7 +171,7 @@ export function bootAgain(): string {
     hostSave(); /* as this component can read it */
   }
   for (let i = 0; i < count; i++) vmSave(vmsAll()[i]);
-  for (let i = 0; i < count && i < vmsAll().length; i++) vmsLinkEvent(vmsAll()[i].index);
+  for (let i = 0; i < count && i < vmsAll().length; i++) vmReadLink(vmsAll()[i]);
   vmsDomainEvent();
   return text;
 }

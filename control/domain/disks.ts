@@ -4,7 +4,7 @@
 // A disk survives resets and stops of its VM. Its first device model copies the image to it; until that
 // one has said that it is ready, the next one copies again.
 
-import { PAGE_SIZE, Right } from "../gen/abi";
+import { Right } from "../gen/abi";
 import { capDrop, memClone, memCreate, memMap } from "../lib/binding";
 import {
   ErrorCode,

@@ -10,6 +10,7 @@ import {
   FIELD_NOTE,
   FIELD_VM,
   REASON_UNHEARD,
+  SCALE_SNAPSHOT,
   STATE_PAUSED,
   STATE_RUNNING,
   STATE_STARTING,
@@ -101,7 +102,7 @@ function scale(vm: Vm, elapsed: u64, now: u64): void {
 }
 
 function more(vm: Vm, n: i32, facts: HookScale, asked: i32): void {
-  const snapshot = "scale." + vm.name;
+  const snapshot = SCALE_SNAPSHOT + vm.name;
   const name = vm.name + "-" + n.toString();
   let fault: Fault | null = null;
   if (snapshotFind(snapshot) == null) {

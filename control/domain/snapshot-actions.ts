@@ -1,7 +1,7 @@
 // What an administrator does with snapshots: a VM as it is now is kept; a VM goes back to one; a new VM goes on from one.
 
-import { PAGE_SIZE, Role, Status } from "../gen/abi";
-import { domainCreate, domainPause, domainResume, memClone, memCreate, now } from "../lib/binding";
+import { PAGE_SIZE, Status } from "../gen/abi";
+import { domainPause, domainResume, memCreate, now } from "../lib/binding";
 import { mayShare, SHARE_CACHES } from "../protocol/rules";
 import {
   DENIED_CACHES,
@@ -56,6 +56,7 @@ import {
   noSuchSnapshot,
   Snapshot,
   snapshotAdopt,
+  snapshotDomain,
   snapshotDrop,
   snapshotFind,
   snapshotForget,
@@ -63,20 +64,18 @@ import {
   snapshotFreeIndex,
   snapshotsAll,
   snapshotSave,
+  snapshotShare,
 } from "./snapshots";
 import { isName, readVmSpec, VmSpec } from "./spec";
 import { Tenant, tenantFind } from "./tenants";
 import { clean, grouped, mib, quoted } from "./text";
 import { Value } from "./value";
 import { Vm } from "./vm";
-import { movedFault, sendMessage, tenantAdmit, wrongState } from "./vm-actions";
+import { movedFault, NewVm, sendMessage, wrongState } from "./vm-actions";
 import { shellPages, vmBuild, vmCost, vmForgetLink, vmFrees, vmTearDown } from "./vm-builder";
-import { vmsLinkEvent } from "./vm-watch";
-import { memoryPages, slotHolds, vmAdopt, vmFind, vmForget, vmFreeIndex, vmSave, vmsAll } from "./vms";
+import { vmReadLink } from "./vm-watch";
+import { memoryPages, slotHolds, vmAdopt, vmFind, vmForget, vmSave, vmsAll } from "./vms";
 
-const CAP_SLOTS: u32 = 16;
-/** The first slot of a snapshot's domain for what it pays for. */
-const OWN_SLOTS: u32 = 2;
 const RECORD_PAGES: u64 = 2;
 /** Of a snapshot's domain: itself, and tables of what is small. */
 const QUOTA_BESIDE: u64 = 48;
@@ -167,11 +166,10 @@ function cloneObjects(vm: Vm, index: u32): i64 {
     from.push(VmSlot.DISK + n);
     to.push(SnapshotSlot.DISK + n);
   }
-  const payer = snapshotSlot(index, SnapshotSlot.DOMAIN);
   for (let n = 0; n < from.length; n++) {
     const slot = vmSlot(vm.index, from[n]);
     if (!slotHolds(slot)) continue;
-    const status = memClone(snapshotSlot(index, to[n]), slot, payer, OWN_SLOTS + to[n]);
+    const status = snapshotShare(index, to[n], slot);
     if (status < 0) return status;
   }
   return 0;
@@ -201,11 +199,11 @@ function take(vm: Vm, index: u32, name: string, overcommit: bool): Fault | null 
 /** What is done while the VM stands still, and nothing else. */
 function takeStill(vm: Vm, index: u32, name: string, overcommit: bool, writer: StateWriter): Fault | null {
   const running = vm.state == STATE_RUNNING;
-  vmsLinkEvent(vm.index); /* what its device model has said is not said again by a copy */
+  vmReadLink(vm); /* what its device model has said is not said again by a copy */
   const gone = new Fault(ErrorCode.WRONG_STATE, subject(name) + "its VM has just ended", name, "ls");
   const begun = now();
   if (!vm.alive || !freeze(vm)) return gone;
-  vmsLinkEvent(vm.index);
+  vmReadLink(vm);
   if (!vm.alive) return gone;
   let what = "copying its memory";
   let status = cloneObjects(vm, index);
@@ -252,14 +250,7 @@ export function snapshotCreate(request: Value): Outcome {
   if (fault != null) return Outcome.fail(fault);
   const index = <u32>snapshotFreeIndex();
   const document = documentOf(vm, name, clean(request.getText(FIELD_NOTE), Specification.MAX_NOTE));
-  const quota = snapshotQuota(vm.spec, diskOwnPages(vm));
-  let status = domainCreate(
-    snapshotSlot(index, SnapshotSlot.DOMAIN),
-    Role.VM,
-    quota,
-    CAP_SLOTS,
-    "snapshot/" + name,
-  );
+  let status = snapshotDomain(index, name, snapshotQuota(vm.spec, diskOwnPages(vm)));
   if (status >= 0) status = memCreate(snapshotSlot(index, SnapshotSlot.STATE), statePages(vm.spec.vcpus));
   if (status < 0) fault = createFault(vm, name, "making it", status);
   else fault = take(vm, index, name, overcommit);
@@ -398,33 +389,17 @@ function sendReborn(vm: Vm, clone: bool): bool {
   );
 }
 
-/** A new VM that is to go on from a snapshot: what its tenant and the host say to that. */
-function adoptNew(spec: VmSpec, snapshot: Snapshot, overcommit: bool): Outcome {
-  const index = vmFreeIndex();
-  const what = "VM " + quoted(spec.name) + ": ";
-  if (vmFind(spec.name) != null) {
-    const text = what + "there is one of that name";
-    return Outcome.fail(new Fault(ErrorCode.WRONG_STATE, text, spec.name, "show " + spec.name));
-  }
-  if (index < 0) {
-    const text = what + "there are " + vmsAll().length.toString() + " VMs, no more are possible";
-    return Outcome.fail(new Fault(ErrorCode.FAILED, text, spec.name, "rm NAME"));
-  }
-  const vm = new Vm(<u32>index, spec);
-  vm.cost = vmCost(vm);
-  let fault = tenantAdmit(vm);
-  if (fault == null) networksAgain(vm, sidesOf(snapshot.document));
-  if (fault == null) fault = reviveAdmit(vm, snapshot, overcommit, 0);
+/** A new VM that goes on from a snapshot. */
+function begin(spec: VmSpec, snapshot: Snapshot, request: Value, clone: bool): Outcome {
+  const made = new NewVm(spec);
+  let fault = made.fault;
+  if (fault != null) return Outcome.fail(fault);
+  const vm = made.vm!;
+  networksAgain(vm, sidesOf(snapshot.document));
+  fault = reviveAdmit(vm, snapshot, request.getBool(FIELD_OVERCOMMIT), 0);
   if (fault != null) return Outcome.fail(fault);
   vmAdopt(vm);
-  return Outcome.of(Value.map());
-}
-
-function begin(spec: VmSpec, snapshot: Snapshot, request: Value, clone: bool): Outcome {
-  const adopted = adoptNew(spec, snapshot, request.getBool(FIELD_OVERCOMMIT));
-  if (adopted.fault != null) return adopted;
-  const vm = vmFind(spec.name)!;
-  const fault = revive(vm, snapshot, request, clone);
+  fault = revive(vm, snapshot, request, clone);
   if (fault == null) return Outcome.of(vm.toRow());
   vmForget(vm);
   return Outcome.fail(fault);

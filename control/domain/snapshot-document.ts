@@ -16,7 +16,6 @@ import {
   FIELD_NAME,
   FIELD_NETWORK,
   FIELD_NOTE,
-  FIELD_OBJECTS,
   FIELD_PAGES,
   FIELD_SPEC,
   FIELD_TARGET,
@@ -36,9 +35,9 @@ import { featureNames } from "./cpuid-names";
 import { policyBuild, policyRows } from "./cpuid";
 import { findModule, info } from "./host";
 import { GPA_MODULE, SnapshotSlot, snapshotSlot, VmSlot, vmSlot } from "./slots";
-import { KINDS, Snapshot } from "./snapshots";
+import { KINDS } from "./snapshots";
 import { vmCpuid } from "./snapshot-state";
-import { namesToValue, VmSpec } from "./spec";
+import { namesToValue } from "./spec";
 import { hex } from "./text";
 import { Value } from "./value";
 import { Vm } from "./vm";

@@ -1,8 +1,8 @@
 // Snapshots to and from other hosts, page by page: what a program reads of one, and writes of one that comes.
 
-import { ABI_VERSION, PAGE_SIZE, PageRangesAt, Role } from "../gen/abi";
+import { ABI_VERSION, PAGE_SIZE, PageRangesAt } from "../gen/abi";
 import { PageRanges } from "../gen/layout";
-import { domainCreate, memClone, memCreate, memDiff } from "../lib/binding";
+import { memCreate, memDiff } from "../lib/binding";
 import { sha256, SHA256_SIZE } from "../lib/sha256";
 import {
   ErrorCode,
@@ -57,10 +57,12 @@ import {
   noSuchSnapshot,
   Snapshot,
   snapshotAdopt,
+  snapshotDomain,
   snapshotFind,
   snapshotForget,
   snapshotFreeIndex,
   snapshotSave,
+  snapshotShare,
 } from "./snapshots";
 import { knownFields, readVmSpec, VmSpec } from "./spec";
 import { noSuchTenant, tenantFind } from "./tenants";
@@ -70,8 +72,6 @@ import { Vm } from "./vm";
 import { linkPages, MODEL_IMAGE, MODEL_RAM_PAGES } from "./vm-builder";
 import { memoryPages } from "./vms";
 
-const CAP_SLOTS: u32 = 16;
-const OWN_SLOTS: u32 = 2;
 /** With less free than so many pages nothing is written: it may need a frame for each table, too. */
 const RESERVE_PAGES: u64 = 64;
 /** A TSC that differs by this part of itself is the same. */
@@ -300,7 +300,7 @@ function makeObjects(snapshot: Snapshot, base: Snapshot | null): bool {
     const from = base != null ? snapshotSlot(base.index, at) : 0;
     const status =
       from != 0 && memoryPages(from) == pages
-        ? memClone(snapshot.slot(at), from, domain, OWN_SLOTS + at)
+        ? snapshotShare(snapshot.index, at, from)
         : memCreate(snapshot.slot(at), pages, KINDS[i] == OBJECT_MEMORY ? domain : 0);
     if (status < 0) return false;
   }
@@ -364,12 +364,9 @@ function beginFault(snapshot: Snapshot, base: Snapshot | null): Fault | null {
 }
 
 function make(snapshot: Snapshot, base: Snapshot | null): Outcome {
-  const domain = snapshot.slot(SnapshotSlot.DOMAIN);
   const quota = snapshotQuota(snapshot.spec, MAX_DISKS * (DISK_MAX / PAGE_SIZE));
   snapshot.family = base != null ? base.family : 0;
-  const made =
-    domainCreate(domain, Role.VM, quota, CAP_SLOTS, "snapshot/" + snapshot.name) >= 0 &&
-    makeObjects(snapshot, base);
+  const made = snapshotDomain(snapshot.index, snapshot.name, quota) >= 0 && makeObjects(snapshot, base);
   if (made) snapshotAdopt(snapshot);
   if (!made || !snapshotSave(snapshot)) {
     snapshotForget(snapshot);

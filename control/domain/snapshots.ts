@@ -3,8 +3,8 @@
 //
 //   record   u32 length, u32 crc-32c of the CBOR, CBOR: document, state, cost, family
 
-import { PAGE_SIZE } from "../gen/abi";
-import { capDrop, domainDestroy, memCreate } from "../lib/binding";
+import { Role } from "../gen/abi";
+import { capDrop, domainCreate, domainDestroy, memClone, memCreate } from "../lib/binding";
 import { CborWriter } from "../lib/cbor";
 import { crc32c } from "../lib/crc32c";
 import {
@@ -33,7 +33,6 @@ import {
   OBJECT_STATE,
   STATE_COMPLETE,
   STATE_INCOMING,
-  TENANT_DEFAULT,
 } from "../protocol/schema";
 import { decode, encode } from "./codec";
 import { Fault } from "./outcome";
@@ -192,6 +191,27 @@ export function snapshotSave(snapshot: Snapshot): bool {
   store<u32>(record, writer.length);
   store<u32>(record + 4, crc32c(record + RECORD_HEADER, writer.length));
   return windowWrite(slot, 0, record, writer.length + RECORD_HEADER);
+}
+
+const CAP_SLOTS: u32 = 16;
+/** The first slot of a snapshot's domain for what it pays for. */
+const OWN_SLOTS: u32 = 2;
+
+/** Makes the domain that pays for a snapshot's objects, with which they go, and never runs. A hypercall's result. */
+export function snapshotDomain(index: u32, name: string, quota: u32): i64 {
+  return domainCreate(
+    snapshotSlot(index, SnapshotSlot.DOMAIN),
+    Role.VM,
+    quota,
+    CAP_SLOTS,
+    "snapshot/" + name,
+  );
+}
+
+/** Makes an object of a snapshot that has all pages of `memory`. A hypercall's result. */
+export function snapshotShare(index: u32, what: SnapshotSlot, memory: u32): i64 {
+  const payer = snapshotSlot(index, SnapshotSlot.DOMAIN);
+  return memClone(snapshotSlot(index, what), memory, payer, OWN_SLOTS + what);
 }
 
 /** Frees all objects in a place. */

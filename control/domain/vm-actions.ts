@@ -60,7 +60,7 @@ import { vmAdopt, vmFind, vmForget, vmFreeIndex, vmsAll, vmSave } from "./vms";
 const message: usize = memory.data(4096, 16);
 
 /** Whether a new VM's tenant is there, and has room for it within its limits. */
-export function tenantAdmit(vm: Vm): Fault | null {
+function tenantAdmit(vm: Vm): Fault | null {
   const tenant = tenantFind(vm.spec.tenant);
   if (tenant == null) return noSuchTenant(vm.name, vm.spec.tenant);
   const limited = tenant.memory > 0 || tenant.vms > 0 || tenant.vcpus > 0;
@@ -76,27 +76,36 @@ export function tenantAdmit(vm: Vm): Fault | null {
   return new Fault(refusal.code, refusal.message, refusal.object, refusal.next);
 }
 
+/** A new VM that is on no list yet: whether its name and a place are free, and its tenant lets it in. */
+export class NewVm {
+  vm: Vm | null = null;
+  fault: Fault | null = null;
+
+  constructor(spec: VmSpec) {
+    const what = "VM " + quoted(spec.name) + ": ";
+    const index = vmFreeIndex();
+    if (vmFind(spec.name) != null) {
+      const text = what + "there is one of that name";
+      this.fault = new Fault(ErrorCode.WRONG_STATE, text, spec.name, "show " + spec.name);
+    } else if (index < 0) {
+      const text = what + "there are " + vmsAll().length.toString() + " VMs, no more are possible";
+      this.fault = new Fault(ErrorCode.FAILED, text, spec.name, "rm NAME");
+    } else {
+      const vm = new Vm(<u32>index, spec);
+      vm.cost = vmCost(vm);
+      this.vm = vm;
+      this.fault = tenantAdmit(vm);
+    }
+  }
+}
+
 /** Adds a VM, stopped; it does not have to fit yet. */
 export function vmCreate(spec: VmSpec): Fault | null {
-  if (vmFind(spec.name) != null)
-    return new Fault(
-      ErrorCode.WRONG_STATE,
-      "VM " + quoted(spec.name) + ": there is one of that name",
-      spec.name,
-      "show " + spec.name,
-    );
-  const index = vmFreeIndex();
-  if (index < 0)
-    return new Fault(
-      ErrorCode.FAILED,
-      "VM " + quoted(spec.name) + ": there are " + vmsAll().length.toString() + " VMs, no more are possible",
-      spec.name,
-      "rm NAME",
-    );
-  const vm = new Vm(<u32>index, spec);
-  vm.cost = vmCost(vm);
-  let fault = tenantAdmit(vm);
-  if (fault == null) fault = networksAssign(vm);
+  const made = new NewVm(spec);
+  let fault = made.fault;
+  if (fault != null) return fault;
+  const vm = made.vm!;
+  fault = networksAssign(vm);
   if (fault == null) fault = vmAdmit(vm);
   if (fault != null) return fault;
   vmAdopt(vm);

@@ -81,26 +81,17 @@ function ended(vm: Vm, kind: string, reason: string, failure: bool): void {
   vmSave(vm);
 }
 
-/** Reads what the device model of VM `index` has sent. True: there may be more. */
-export function vmsLinkEvent(index: i32): bool {
-  const all = vmsAll();
-  for (let i = 0; i < all.length; i++) {
-    if (<i32>all[i].index != index) continue;
-    return readMessages(all[i]);
-  }
-  return false;
-}
-
 /** Reads what the device models have sent whose links have this event bit. True: there may be more. */
 export function vmsLinkEvents(event: u32): bool {
-  const all = vmsAll().slice(0);
+  const all = vmsAll();
   let more = false;
   for (let i = 0; i < all.length; i++)
-    if (linkEvent(all[i].index) == event && readMessages(all[i])) more = true;
+    if (linkEvent(all[i].index) == event && vmReadLink(all[i])) more = true;
   return more;
 }
 
-function readMessages(vm: Vm): bool {
+/** Reads what a VM's device model has sent. True: there may be more. */
+export function vmReadLink(vm: Vm): bool {
   for (let n = 0; n < MESSAGES_PER_EVENT; n++) {
     const link = vm.link;
     if (link == null || !vm.alive) return false;
@@ -206,7 +197,7 @@ export function vmsDomainEvent(): void {
   const all = vmsAll().slice(0);
   for (let i = 0; i < all.length; i++) {
     const vm = all[i];
-    readMessages(vm);
+    vmReadLink(vm);
     if (!vm.alive) continue;
     const model = failureOf(vmSlot(vm.index, VmSlot.MODEL));
     if (model != Failure.NONE) {

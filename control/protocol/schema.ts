@@ -78,6 +78,9 @@ export const enum ErrorCode {
   INTEGRITY = 7,
 }
 
+/** What the snapshot is called that the copies of a VM go on from; the name of the VM follows. */
+export const SCALE_SNAPSHOT: string = "scale.";
+
 /* Operations: the `op` of a request. */
 export const OP_HELLO: string = "hello";
 export const OP_STATUS: string = "status";

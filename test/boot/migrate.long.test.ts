@@ -6,7 +6,7 @@ import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { type Result, runCli } from "../cli/run-cli";
+import { done, type Result, runCli } from "../cli/run-cli";
 import { Host, runDir } from "./host";
 
 const ISO = join("build", "guests.iso");
@@ -31,10 +31,8 @@ test.after(async () => {
 });
 
 /** Runs a command that must succeed, with keys and a repository of its own. */
-async function ok(host: Host, ...argv: string[]): Promise<Result> {
-  const result = await runCli(host, argv, { env: { HOME } });
-  assert.is(result.code, 0, `plinth ${argv.join(" ")}: ${result.stderr}`);
-  return result;
+function ok(host: Host, ...argv: string[]): Promise<Result> {
+  return done(runCli(host, argv, { env: { HOME } }));
 }
 
 /** What the VM has printed: each line once and in order; the last tick. */

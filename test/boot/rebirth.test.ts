@@ -30,6 +30,12 @@ function said(host: Host, what: string, times: number): Promise<string> {
   return host.type(VM, `echo said $(dmesg | grep -c '${what}')`, `^said ${times}`);
 }
 
+/** Waits until it has had the device's event so often. */
+function notified(host: Host, times: number): Promise<string> {
+  const look = `grep '^ *${times} ' /sys/firmware/acpi/interrupts/gpe05`;
+  return host.type(VM, `until ${look}; do usleep 100000; done`, `^ +${times} `);
+}
+
 test("it finds the device and nothing to complain about", async ({ host }) => {
   await host.type(VM, "cat /sys/bus/acpi/devices/PLIN0001:00/path", "^._SB_.VGEN");
   await host.type(VM, "cat /sys/firmware/acpi/interrupts/gpe05", "^ +0 +EN +enabled");
@@ -46,18 +52,10 @@ test("its random numbers begin anew with each generation ID, and only then", asy
   );
   await host.type(VM, "cat /sys/firmware/acpi/interrupts/gpe05", "^ +1 ");
   await reborn(host, 1, VM, LATER);
-  await host.type(
-    VM,
-    "until grep '^ *2 ' /sys/firmware/acpi/interrupts/gpe05; do usleep 100000; done",
-    "^ +2 ",
-  );
+  await notified(host, 2);
   await said(host, "virtual machine fork", 1);
   await reborn(host, 2, VM, LATER);
-  await host.type(
-    VM,
-    "until grep '^ *3 ' /sys/firmware/acpi/interrupts/gpe05; do usleep 100000; done",
-    "^ +3 ",
-  );
+  await notified(host, 3);
   await said(host, "virtual machine fork", 2);
 });
 

@@ -11,7 +11,7 @@ import * as schema from "../../control/protocol/schema";
 import { hostSpec, MIB, vmSpec } from "../control/domain/rig";
 import { FakeHost } from "./fake-host";
 import { ModelHost } from "./model-host";
-import { type Result, runCli, startCli, until } from "./run-cli";
+import { done, type Result, runCli, startCli, until } from "./run-cli";
 
 interface World {
   host: ModelHost;
@@ -43,12 +43,6 @@ test.after.each(async ({ host, other, folder }) => {
   await other.stop();
   rmSync(folder, { recursive: true });
 });
-
-async function done(result: Promise<Result>): Promise<Result> {
-  const ended = await result;
-  assert.is(ended.code, 0, ended.stderr);
-  return ended;
-}
 
 function write(host: ModelHost, vm: string, at: number, text: string): void {
   host.rig.kernel.domain(`vm/${vm}`, Role.VM).space.write(at, Buffer.from(text));

@@ -1,6 +1,7 @@
 // Runs the CLI in this process with streams that a test can write and read.
 
 import { PassThrough } from "node:stream";
+import * as assert from "uvu/assert";
 import { run } from "../../control/cli/run";
 
 export interface Result {
@@ -58,6 +59,13 @@ export function runCli(
   options: RunOptions = {},
 ): Promise<Result> {
   return startCli(host, argv, options).result;
+}
+
+/** The result of a run that must succeed. */
+export async function done(result: Promise<Result>): Promise<Result> {
+  const ended = await result;
+  assert.is(ended.code, 0, ended.stderr);
+  return ended;
 }
 
 /** Resolves when `check` is true; fails after five seconds. */

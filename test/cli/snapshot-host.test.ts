@@ -8,7 +8,7 @@ import * as assert from "uvu/assert";
 import { DomainState, Role } from "../../control/gen/abi";
 import { hostSpec, MIB, vmSpec } from "../control/domain/rig";
 import { ModelHost } from "./model-host";
-import { type Result, runCli } from "./run-cli";
+import { done, type Result, runCli } from "./run-cli";
 
 interface World {
   host: ModelHost;
@@ -33,12 +33,6 @@ test.after.each(async ({ host, other, folder }) => {
   await other.stop();
   rmSync(folder, { recursive: true });
 });
-
-async function done(result: Promise<Result>): Promise<Result> {
-  const ended = await result;
-  assert.is(ended.code, 0, ended.stderr);
-  return ended;
-}
 
 function write(host: ModelHost, at: number, text: string): void {
   host.rig.kernel.domain("vm/a", Role.VM).space.write(at, Buffer.from(text));

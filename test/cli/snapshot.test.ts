@@ -9,7 +9,7 @@ import * as schema from "../../control/protocol/schema";
 import { FakeHost } from "./fake-host";
 import { PAGE } from "./fake-snapshots";
 import { Random } from "./random";
-import { type Result, runCli, startCli, until } from "./run-cli";
+import { done, type Result, runCli, startCli, until } from "./run-cli";
 
 interface World {
   host: FakeHost;
@@ -40,12 +40,6 @@ test.after.each(async ({ host, folder }) => {
   await host.stop();
   rmSync(folder, { recursive: true });
 });
-
-async function done(result: Promise<Result>): Promise<Result> {
-  const ended = await result;
-  assert.is(ended.code, 0, ended.stderr);
-  return ended;
-}
 
 async function refused(result: Promise<Result>, code: number, why: RegExp): Promise<void> {
   const ended = await result;

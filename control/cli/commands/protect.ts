@@ -2,18 +2,18 @@
 
 import { connect } from "../client";
 import type { Command, Context } from "../command";
-import { ErrorCode, type PlinthError, PlinthError as Failure, toPlinthError, usageError } from "../errors";
+import { ErrorCode, PlinthError, toPlinthError, usageError } from "../errors";
 import { protectOnce, vmsToProtect } from "../fleet/protect";
 import { fence, lastGood, recoverOne, type Recovered } from "../fleet/recover";
 import { counted, oneLine } from "../output";
 import { reconnected } from "../reconnect";
+import { INTERRUPTED } from "../snapshot/interrupt";
 import { REPO, repositoryOf, ROLLBACK, SECRET, TRUST } from "../snapshot/setup";
 import { parseAddress } from "../transport";
 import { formatSize, formatTime, parseNumber, parseTime } from "../values";
 
 const EVERY = "30s";
 const KEEP = "20";
-const INTERRUPTED = 130;
 
 /** Whether the person has pressed Ctrl-C, and sleep that it ends. */
 class Patience {
@@ -117,7 +117,7 @@ async function protectRound(context: Context, keep: number, patience: Patience):
       if (out.json) out.record(done);
       else out.talk(`${oneLine(vm)}: ${done.snapshot}, ${amount} in ${formatTime(done.ms)}${dropped}`);
     } catch (thrown) {
-      const error: PlinthError = toPlinthError(thrown);
+      const error = toPlinthError(thrown);
       if (error.code === INTERRUPTED || patience.isOver) {
         patience.isOver = true;
         return kept;
@@ -181,7 +181,7 @@ export const recover: Command = {
     const repository = repositoryOf(context);
     const all = lastGood(context, repository, host);
     if (all.length === 0)
-      throw new Failure({
+      throw new PlinthError({
         code: ErrorCode.NOT_FOUND,
         message: `${repository.folder} has no snapshots of VMs of ${host} that 'plinth protect' has made`,
         object: host,
@@ -216,7 +216,7 @@ export const recover: Command = {
     const bad = all.filter(({ state }) => ["lost", "forbidden", "failed"].includes(state));
     if (bad.length === 0) return;
     const names = bad.map(({ vm }) => vm).join(", ");
-    throw new Failure({
+    throw new PlinthError({
       code: bad.some(({ state }) => state !== "forbidden") ? ErrorCode.FAILED : ErrorCode.INTEGRITY,
       message: `${bad.length} of ${all.length} could not go on: ${names}: ${bad[0]!.problem}`,
       object: bad[0]!.vm,

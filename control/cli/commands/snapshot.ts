@@ -6,7 +6,7 @@ import { ErrorCode, PlinthError, usageError } from "../errors";
 import { colourState, oneLine } from "../output";
 import type { VmRow } from "../results";
 import { plainText } from "../snapshot/difference";
-import { readDocument } from "../snapshot/document";
+import { hostDocument } from "../snapshot/document";
 import { PAGE_SIZE } from "../snapshot/page-map";
 import { RollbackGuard } from "../snapshot/rollback";
 import {
@@ -183,15 +183,7 @@ export const snapshotRestore: Command = {
     const name = context.args.operands[0]!;
     const guard = new RollbackGuard(context.world.env, rollbackWord(context));
     const client = await context.connect();
-    const point = readDocument(await client.showSnapshot(name).catch(notOnHost(context, name)), (what) => {
-      const message = `the document of ${name} ${what}`;
-      return new PlinthError({
-        code: ErrorCode.INTEGRITY,
-        message,
-        object: name,
-        next: "plinth snapshot ls",
-      });
-    });
+    const point = hostDocument(name, await client.showSnapshot(name).catch(notOnHost(context, name)));
     guard.check(point);
     const row = await client.restoreSnapshot(name, {
       force: context.args.has("force"),

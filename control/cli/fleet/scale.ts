@@ -39,12 +39,9 @@ export interface ScalePlan {
 
 /** The name of the snapshot that is kept for the copies of a VM. */
 export function snapshotFor(vm: string): string {
-  const name = `scale.${vm}`;
+  const name = schema.SCALE_SNAPSHOT + vm;
   if (name.length <= schema.Specification.MAX_NAME) return name;
-  throw usageError(
-    `scale.${vm} is too long for the name of a snapshot`,
-    `plinth scale ${vm} --snapshot NAME`,
-  );
+  throw usageError(`${name} is too long for the name of a snapshot`, `plinth scale ${vm} --snapshot NAME`);
 }
 
 function cloneName(vm: string, n: number): string {

@@ -10,7 +10,7 @@ import * as schema from "../../protocol/schema";
 import { ErrorCode, PlinthError, toPlinthError } from "../errors";
 import { oneLine, type Output } from "../output";
 import { Transfer } from "../progress";
-import { readDocument, type SnapshotDocument } from "../snapshot/document";
+import { hostDocument, type SnapshotDocument } from "../snapshot/document";
 import { Interrupt } from "../snapshot/interrupt";
 import { PAGE_SIZE } from "../snapshot/page-map";
 import { copyPages, countPages, findRanges, type ObjectRange, type Route, withoutZeros } from "./copy";
@@ -180,15 +180,7 @@ export class Migration {
     // Noted before it is made: if the answer is lost, it is removed all the same.
     this.steps.push(known);
     await from.client.createSnapshot(vm, { name, note: `plinth migrate ${vm}` });
-    known.document = readDocument(await from.client.showSnapshot(name), (what) => {
-      const message = `the document of ${name} ${what}`;
-      return new PlinthError({
-        code: ErrorCode.INTEGRITY,
-        message,
-        object: name,
-        next: "plinth snapshot ls",
-      });
-    });
+    known.document = hostDocument(name, await from.client.showSnapshot(name));
     return known;
   }
 

@@ -1,7 +1,8 @@
 // What a host says of a snapshot, checked before anything is made of it: `snapshot.show`, and the record in a file.
 
-import { Protocol } from "../../protocol/schema";
+import { ErrorCode, Protocol } from "../../protocol/schema";
 import type { Message, Value } from "../../protocol/node/cbor";
+import { PlinthError } from "../errors";
 import { PAGE_SIZE } from "./page-map";
 import { shown } from "./record-file";
 
@@ -77,6 +78,14 @@ export function readDocument(raw: Message, fail: (what: string) => Error): Snaps
     objects: readObjects(raw.objects, fail),
     raw,
   };
+}
+
+/** Reads what a host has told of the snapshot `name`. */
+export function hostDocument(name: string, raw: Message): SnapshotDocument {
+  return readDocument(raw, (what) => {
+    const message = `the document of ${name} ${what}`;
+    return new PlinthError({ code: ErrorCode.INTEGRITY, message, object: name, next: "plinth snapshot ls" });
+  });
 }
 
 function readFeatures(value: Value | undefined, fail: (what: string) => Error): string[] {

@@ -2,7 +2,8 @@
 
 import { PlinthError } from "../errors";
 
-const INTERRUPTED = 130;
+/** The exit code. */
+export const INTERRUPTED = 130;
 
 /** Watches for Ctrl-C from its making until stop(). */
 export class Interrupt {

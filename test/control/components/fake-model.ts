@@ -6,7 +6,7 @@
 
 import { channelBind, vcpuStart } from "../../../control/lib/binding";
 import { CborReader, CborWriter, cborValid } from "../../../control/lib/cbor";
-import { LINK_CONFIG_MAX, ModelLink, ModelPort, readConfig } from "../../../control/lib/link";
+import { ModelLink, ModelPort, readConfig } from "../../../control/lib/link";
 import { TextBuffer } from "../../../control/lib/text";
 import { CAP_LINK, CAP_VCPU, ExitType, GPA_SHARED, Reply } from "../../../control/gen/abi";
 import { ExitMessage } from "../../../control/gen/layout";

@@ -1,4 +1,4 @@
-// Runs every check and test in order, prints one line for each, and closes with the totals.
+// Runs every check and test, two at once, prints one line for each as it ends, and closes with the totals.
 // usage: test [WHAT]         WHAT is a group (static, unit, control, cli, protocol, boot) or part of a name
 //        test --long [WHAT]  the group long instead: all *.long.test.ts, which take minutes each
 import { execFile } from "node:child_process";
@@ -13,8 +13,8 @@ const SHOWN = 60;
 const FILE_TIMEOUT_MS = 8 * 60_000;
 const LONG_TIMEOUT_MS = 120 * 60_000;
 const LONG = ".long.test.ts";
-/** Whole systems that run at once: an emulated machine keeps one CPU busy. */
-const RIGS = 2;
+/** Checks and tests that run at once: each keeps about one CPU busy, as does an emulated machine. */
+const AT_ONCE = 2;
 
 interface Totals {
   passed: number;
@@ -267,13 +267,11 @@ async function main(): Promise<void> {
     (job) => only === "" || (groups.has(only) ? job.group === only : job.name.includes(only)),
   );
   const totals: Totals = { passed: 0, failed: 0, skipped: 0 };
-  const isRig = (job: Job): boolean => job.name.startsWith(BOOT);
-  for (const job of jobs) if (!isRig(job)) await runJob(job, totals);
-  const rigs = jobs.filter(isRig);
+  const left = [...jobs];
   const worker = async (): Promise<void> => {
-    for (let job = rigs.shift(); job !== undefined; job = rigs.shift()) await runJob(job, totals);
+    for (let job = left.shift(); job !== undefined; job = left.shift()) await runJob(job, totals);
   };
-  await Promise.all(Array.from({ length: RIGS }, worker));
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
   if (jobs.length === 0) {
     console.log(`no test matches "${only}"; groups are ${[...groups].join(", ")}`);
     totals.failed += 1;

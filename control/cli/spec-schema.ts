@@ -175,6 +175,7 @@ const VM_FIELDS: Record<string, Schema> = {
   ),
   ports: names(Specification.MAX_PORTS),
   rings: choice([schema.RINGS_PACKED, schema.RINGS_SPLIT]),
+  node: count(0, 0xffffffff),
   start: yes(true),
   restart: object({ policy: choice(POLICIES), max: count(0, 1000, 3), window: count(1, 86400, 60) }),
   scale: object({ min: count(0, 127, 0), max: count(1, 127, 1) }),

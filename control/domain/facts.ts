@@ -1,7 +1,7 @@
 // What a decision rested on: the request and the facts that the planner and the policy hooks were given, and what they
 // said. A document of its own beside the audit log, whose record has its hash; `plinth audit replay` decides again.
 
-import { Plan, PlanHost, PlanTenant, PlanVm, Refusal } from "../protocol/planner";
+import { Plan, PlanHost, PlanNode, PlanTenant, PlanVm, Refusal } from "../protocol/planner";
 import {
   EVENT_POLICY,
   FIELD_ACTION,
@@ -32,6 +32,8 @@ import {
   FIELD_NEEDS,
   FIELD_NETWORKS,
   FIELD_NEXT,
+  FIELD_NODE,
+  FIELD_NODES,
   FIELD_OBJECT,
   FIELD_OP,
   FIELD_PROTECTED,
@@ -133,6 +135,7 @@ function planVmToValue(vm: PlanVm): Value {
     .putBool(FIELD_RUNNING, vm.up)
     .putBool(FIELD_MOVED, vm.moved)
     .put(FIELD_FIELDS, fields);
+  if (vm.node >= 0) value.putUint(FIELD_NODE, vm.node);
   if (vm.networks.length > 0) value.put(FIELD_NETWORKS, namesToValue(vm.networks));
   const refusal = vm.refusal;
   return refusal != null ? value.put(FIELD_REFUSALS, refusalToValue(refusal)) : value;
@@ -141,6 +144,19 @@ function planVmToValue(vm: PlanVm): Value {
 function unitsToValue(units: i32[]): Value {
   const list = Value.list();
   for (let i = 0; i < units.length; i++) list.add(Value.uint(units[i]));
+  return list;
+}
+
+function nodesToValue(nodes: PlanNode[]): Value {
+  const list = Value.list();
+  for (let i = 0; i < nodes.length; i++)
+    list.add(
+      Value.map()
+        .putUint(FIELD_NODE, nodes[i].id)
+        .putUint(FIELD_FREE, nodes[i].free)
+        .putUint(FIELD_VCPUS, nodes[i].vcpus)
+        .put(FIELD_CPUS, unitsToValue(nodes[i].cpus)),
+    );
   return list;
 }
 
@@ -158,7 +174,8 @@ function hostToValue(host: PlanHost): Value {
     .put(FIELD_RULES, rulesToValue(host.rules))
     .putText(FIELD_MITIGATIONS, host.mitigations)
     .put(FIELD_CORES, unitsToValue(host.cores))
-    .put(FIELD_CACHES, unitsToValue(host.caches));
+    .put(FIELD_CACHES, unitsToValue(host.caches))
+    .put(FIELD_NODES, nodesToValue(host.nodes));
 }
 
 /** Of a new VM: what admitNew was told. */

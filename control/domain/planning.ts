@@ -12,6 +12,7 @@ import { policyHooks } from "./hooks/chosen";
 import { HostSpec } from "./host-spec";
 import { cablesNeeded } from "./networks";
 import { mitigationsGet } from "./mitigations";
+import { nodesNow } from "./nodes";
 import { Fault } from "./outcome";
 import { rulesAll } from "./rules";
 import { snapshotCosts } from "./snapshots";
@@ -85,6 +86,7 @@ function planVm(vm: Vm): PlanVm {
   out.up = !vm.ended;
   out.moved = vm.moved;
   out.frees = vmFrees(vm);
+  out.node = vm.alive ? vm.node : -1;
   return out;
 }
 
@@ -108,6 +110,7 @@ function planHave(): PlanHost {
   out.mitigations = mitigationsGet().text;
   out.free = freePages() * PAGE_SIZE;
   out.cpus = info().cpus;
+  out.nodes = nodesNow();
   tenantsOf(out, tenantsAll(), rulesAll());
   out.vms = vmsAll().map<PlanVm>((vm: Vm): PlanVm => planVm(vm));
   return out;

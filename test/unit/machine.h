@@ -257,7 +257,19 @@ void lapic_ipi(u32 apic_id, u32 command) {
 }
 void irq_dispatch(u8 vector) { host_cpu.poked |= vector == POKE_VECTOR; }
 void smp_start(const struct acpi_info *found) { (void)found; }
-struct acpi_info acpi;
+#ifndef HOST_NODES /* NUMA nodes; their borders are anywhere */
+#define HOST_NODES 1
+#endif
+#define NODE_BORDER(n)                                                                             \
+    { (n) * (ARENA_SIZE / HOST_NODES) & ~0xfffull }
+struct acpi_info acpi = {
+    .node_count = HOST_NODES,
+    .nodes = {10, 11, 12},
+    .range_count = HOST_NODES,
+    .ranges = {{NODE_BORDER(0), NODE_BORDER(1), 0},
+               {NODE_BORDER(1), NODE_BORDER(2), 1 % HOST_NODES},
+               {NODE_BORDER(2), NODE_BORDER(3), 2 % HOST_NODES}},
+};
 const char enter_start[1], enter_end[1], enter_again[1];
 u64 cpu_gdt_base(void) { return 0; }
 u64 cpu_idt_base(void) { return 0; }
@@ -436,7 +448,7 @@ static void machine_start(void) {
     if (arena == MAP_FAILED) exit(1);
     host_timer = TIMER_OFF;
     host_tsc = 1000000;
-    frame_init(&boot);
+    frame_init(&boot, &acpi);
     virt_require();
     until_entry(kernel_start(&boot));
     for (now = 1; now < HOST_CPUS; now++) {

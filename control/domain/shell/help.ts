@@ -49,6 +49,7 @@ function detailsOf(words: Words): string {
       "  balloon= what its balloon leaves it of that from the start\n" +
       "  scheduling=shared|reserved|dedicated  weight=  cap=, reserve= percent of a CPU\n" +
       "  period=, latency= milliseconds  cpus=0-3,6 where it may run\n" +
+      "  node=    the NUMA node of its memory, from hardware; without it the host chooses\n" +
       "  firmware= like seabios: starts from a disk, instead of kernel=\n" +
       "  disk=    an image, copied for the VM; disk=IMAGE,ro: read-only; disk=IMAGE,cd: a CD\n" +
       "  boot=    auto, linux, linux32, pvh, multiboot or multiboot2\n" +

@@ -80,8 +80,6 @@ static void settle(void *unused) {
     inbox_empty(this_cpu());
 }
 
-#define CPUS_ALL ((1ull << (cpus_online - 1) << 1) - 1)
-
 /* Twice: the first round may have sent some on. */
 void sched_settle(void) {
     cpus_call(CPUS_ALL, settle, NULL);

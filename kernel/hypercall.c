@@ -14,6 +14,7 @@
 #include "log.h"
 #include "memory.h"
 #include "mitigate.h"
+#include "partition.h"
 #include "regs.h"
 #include "smp.h"
 #include "snapshot.h"
@@ -816,6 +817,11 @@ static u32 hc_upgrade(struct call *c) {
     return image_upgrade(cap) ? STATUS_OK : STATUS_BAD_STATE;
 }
 
+static u32 hc_partition(struct call *c) {
+    TRY(get_root(c));
+    return partition_set(c->a[0], c->a[1], c->a[2], c->a[3]) ? STATUS_OK : STATUS_BAD_ARGUMENT;
+}
+
 static u32 hc_mitigate(struct call *c) {
     TRY(get_root(c));
     return mitigate_set(c->a) ? STATUS_OK : STATUS_BAD_ARGUMENT;
@@ -876,6 +882,7 @@ static const handler handlers[HC_COUNT] = {
     [HC_VCPU_SAVE] = hc_vcpu_save,
     [HC_VCPU_LOAD] = hc_vcpu_load,
     [HC_MEM_NODES] = hc_mem_nodes,
+    [HC_PARTITION] = hc_partition,
 };
 
 /* Those that only read what capabilities lead to, and are on the way of every device's work. */

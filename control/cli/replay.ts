@@ -33,7 +33,7 @@ function refusalOf(value: Message): Refusal {
 }
 
 function tenantOf(value: Message): PlanTenant {
-  const { memory, vms, vcpus, cpus, exits, ipis } = value;
+  const { memory, vms, vcpus, cpus, exits, ipis, cache, bandwidth } = value;
   return Object.assign(new PlanTenant(text(value.name)), {
     memory: number(memory),
     vms: number(vms),
@@ -41,6 +41,8 @@ function tenantOf(value: Message): PlanTenant {
     cpus: text(cpus),
     exits: number(exits),
     ipis: number(ipis),
+    cache: number(cache),
+    bandwidth: number(bandwidth),
     snapshots: number(value.snapshots ?? 0),
   });
 }
@@ -79,6 +81,9 @@ function hostOf(value: Message): PlanHost {
   host.mitigations = text(value.mitigations);
   host.cores = list(value.cores).map(number);
   host.caches = list(value.caches).map(number);
+  host.services = number(value.services);
+  host.ways = number(value.ways);
+  host.delay = number(value.delay);
   host.nodes = list(value.nodes).map((one) => {
     const { node, free, vcpus, cpus } = map(one);
     const more = { vcpus: number(vcpus), cpus: list(cpus).map(number) };

@@ -25,6 +25,9 @@ export interface TenantSpec {
   /** What its VMs may cause together in a second. */
   exits?: number;
   ipis?: number;
+  /** Percent of the last-level cache for itself, and of the memory bandwidth, at most. */
+  cache?: number;
+  bandwidth?: number;
 }
 
 /** What tenants may share. */

@@ -5,6 +5,8 @@ import { Plan, PlanHost, PlanNode, PlanTenant, PlanVm, Refusal } from "../protoc
 import {
   EVENT_POLICY,
   FIELD_ACTION,
+  FIELD_BANDWIDTH,
+  FIELD_CACHE,
   FIELD_CACHES,
   FIELD_CODE,
   FIELD_CORES,
@@ -14,6 +16,7 @@ import {
   FIELD_CPUS,
   FIELD_EXITS,
   FIELD_IPIS,
+  FIELD_DELAY,
   FIELD_DIGEST,
   FIELD_EVENT,
   FIELD_FAULTS,
@@ -43,6 +46,7 @@ import {
   FIELD_RULES,
   FIELD_RUNNING,
   FIELD_SCALE,
+  FIELD_SERVICES,
   FIELD_SPEC,
   FIELD_START,
   FIELD_TAGS,
@@ -54,6 +58,7 @@ import {
   FIELD_VM,
   FIELD_VMS,
   FIELD_WANT,
+  FIELD_WAYS,
   OP_APPLY,
   OP_CREATE,
   OP_SET,
@@ -109,6 +114,8 @@ function tenantToValue(tenant: PlanTenant): Value {
     .putText(FIELD_CPUS, tenant.cpus)
     .putUint(FIELD_EXITS, tenant.exits)
     .putUint(FIELD_IPIS, tenant.ipis)
+    .putUint(FIELD_CACHE, tenant.cache)
+    .putUint(FIELD_BANDWIDTH, tenant.bandwidth)
     .putUint(FIELD_SNAPSHOTS, tenant.snapshots);
 }
 
@@ -175,7 +182,10 @@ function hostToValue(host: PlanHost): Value {
     .putText(FIELD_MITIGATIONS, host.mitigations)
     .put(FIELD_CORES, unitsToValue(host.cores))
     .put(FIELD_CACHES, unitsToValue(host.caches))
-    .put(FIELD_NODES, nodesToValue(host.nodes));
+    .put(FIELD_NODES, nodesToValue(host.nodes))
+    .putUint(FIELD_SERVICES, max(host.services, 0))
+    .putUint(FIELD_WAYS, host.ways)
+    .putUint(FIELD_DELAY, host.delay);
 }
 
 /** Of a new VM: what admitNew was told. */

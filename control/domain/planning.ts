@@ -14,6 +14,7 @@ import { cablesNeeded } from "./networks";
 import { mitigationsGet } from "./mitigations";
 import { nodesNow } from "./nodes";
 import { Fault } from "./outcome";
+import { partitions } from "./partitions";
 import { rulesAll } from "./rules";
 import { snapshotCosts } from "./snapshots";
 import { VmSpec } from "./spec";
@@ -35,6 +36,8 @@ export function planTenant(tenant: Tenant): PlanTenant {
   out.cpus = tenant.cpus;
   out.exits = tenant.exits;
   out.ipis = tenant.ipis;
+  out.cache = tenant.cache;
+  out.bandwidth = tenant.bandwidth;
   out.snapshots = snapshotCosts(tenant.name);
   return out;
 }
@@ -127,6 +130,9 @@ function tenantsOf(host: PlanHost, tenants: Tenant[], rules: ShareRule[]): void 
   host.tenants = tenants.map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
   host.cores = coreUnits();
   host.caches = cacheUnits();
+  host.services = partitions().services;
+  host.ways = partitions().ways;
+  host.delay = partitions().delay;
 }
 
 /** What of tenants themselves the policy forbids on this host; a refusal names a tenant. */

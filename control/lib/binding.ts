@@ -296,6 +296,11 @@ export function brake(tenant: u32, exits: u64, ipis: u64): i64 {
   return call(Hypercall.BRAKE, tenant, exits, ipis);
 }
 
+/** A tenant is in a class of service, and that has these ways of the cache, by bit, and this delay, in percent. */
+export function partition(tenant: u32, service: u32, ways: u64, delay: u64): i64 {
+  return call(Hypercall.PARTITION, tenant, service, ways, delay);
+}
+
 /** share: VcpuShare; NO_QUOTA: no CPU can promise it. */
 export function vcpuShare(vcpu: u32, share: usize): i64 {
   commWrite(0, share, VcpuShareAt.SIZE);

@@ -81,6 +81,9 @@ export class PlanTenant {
   /** What its VMs may cause in a second. */
   exits: i32 = 0;
   ipis: i32 = 0;
+  /** Percent of the last-level cache for itself, and of the memory bandwidth, at most. */
+  cache: i32 = 0;
+  bandwidth: i32 = 0;
   /** Bytes that its snapshots count for it. */
   snapshots: i64 = 0;
 
@@ -158,6 +161,11 @@ export class PlanHost {
   /** CPUs; 0: nobody knows. */
   cpus: i32 = 0;
   nodes: PlanNode[] = [];
+  /** Classes of service, one of which is the host's; 0: the CPU has none; -1: nobody knows. */
+  services: i32 = -1;
+  /** Ways of the last-level cache, and percent by which memory accesses can be delayed; 0: no such allocation. */
+  ways: i32 = 0;
+  delay: i32 = 0;
 }
 
 export class Step {
@@ -319,8 +327,45 @@ export function checkIsolation(have: PlanHost, want: PlanHost, plan: Plan): void
   for (let i = 0; i < want.vms.length; i++)
     for (let n = 0; n < i; n++) checkCables(want, item(want.vms, n), item(want.vms, i), plan);
   for (let i = 0; i < want.tenants.length; i++) checkRange(have, item(want.tenants, i), plan);
+  checkPartitions(have, want, plan);
   for (let i = 0; i < want.tenants.length; i++)
     for (let n = 0; n < i; n++) checkParts(have, want, item(want.tenants, n), item(want.tenants, i), plan);
+}
+
+/** Whole ways of a cache that are a percentage of it, at least. */
+export function cacheWays(percent: i32, ways: i32): i32 {
+  const parts: i32 = percent * ways + 99;
+  return ((parts - (parts % 100)) / 100) as i32;
+}
+
+/** The parts of caches and memory bandwidth are there; one way and one class stay for the host and all others. */
+function checkPartitions(have: PlanHost, want: PlanHost, plan: Plan): void {
+  let ways: i32 = 1;
+  let services: i32 = 1;
+  for (let i = 0; i < want.tenants.length && have.services >= 0; i++) {
+    const tenant = item(want.tenants, i);
+    if (tenant.cache == 0 && tenant.bandwidth == 0) continue;
+    ways += cacheWays(tenant.cache, have.ways);
+    services++;
+    let text = "";
+    if (tenant.cache > 0 && have.ways == 0) text = "it has a part of the cache, and this CPU has no L3 CAT";
+    else if (tenant.bandwidth > 0 && have.delay == 0)
+      text = "it has a part of the memory bandwidth, and this CPU has no linear MBA";
+    else if (tenant.bandwidth > 0 && 100 - tenant.bandwidth > have.delay)
+      text =
+        "bandwidth is " + tenant.bandwidth.toString() + " %, the least is " + (100 - have.delay).toString();
+    else if (services > have.services)
+      text = "no class of service is left for it, of " + (have.services - 1).toString();
+    else if (tenant.cache > 0 && ways > have.ways)
+      text =
+        "with it, tenants have " +
+        (ways - 1).toString() +
+        " of " +
+        plural(have.ways, "way") +
+        " of the cache, and one must be left for all others";
+    if (text == "") continue;
+    plan.refuse(ErrorCode.FAILED, "tenant " + quote(tenant.name) + ": " + text, tenant.name, "hardware");
+  }
 }
 
 function checkCables(want: PlanHost, first: PlanVm, second: PlanVm, plan: Plan): void {
@@ -460,6 +505,8 @@ function limits(tenant: PlanTenant): string {
   if (tenant.cpus != "") text += ", CPUs " + tenant.cpus;
   if (tenant.exits > 0) text += ", " + plural(tenant.exits, "exit") + " a second";
   if (tenant.ipis > 0) text += ", " + plural(tenant.ipis, "IPI") + " a second";
+  if (tenant.cache > 0) text += ", " + tenant.cache.toString() + " % of the cache";
+  if (tenant.bandwidth > 0) text += ", " + tenant.bandwidth.toString() + " % of the memory bandwidth";
   return text;
 }
 

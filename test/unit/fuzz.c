@@ -255,6 +255,12 @@ static void component_acts(void) {
         a[1] = one_in(2) ? below(50) : 0;
         a[2] = one_in(2) ? below(5) : 0;
         break;
+    case HC_PARTITION:
+        a[0] = below(4);
+        a[1] = one_in(10) ? any_number() : below(9);
+        a[2] = one_in(10) ? any_number() : (2u << below(11)) - (1u << below(3));
+        a[3] = one_in(10) ? any_number() : below(95);
+        break;
     case HC_MEM_CREATE:
         a[0] = one_in(4) ? slot_of(d, OBJECT_MEMORY) : empty_slot(d);
         a[1] = one_in(10) ? any_number() : 1 + below(one_in(20) ? 700 : 40);
@@ -498,6 +504,8 @@ int main(int argc, char **argv) {
     unit_random_state ^= seed;
     if (argc > 3) show_from = (u32)strtoul(argv[3], NULL, 0);
     printf("# seed %lu\n", seed);
+    host_ways = 11;
+    host_delay = 90;
     machine_start();
     u64 fixed = fixed_frames(), free_before = frame_free_count(), vm_exits = 0, model_calls = 0;
     u64 on_others = 0;

@@ -220,9 +220,10 @@ static void test_bad_arguments(void) {
 /* A device model has none of what makes objects or rules others. */
 static void test_no_rights(void) {
     static const u64 for_root[] = {
-        HC_MEM_CLONE,  HC_MEM_PROMISE,   HC_DOMAIN_CREATE, HC_MEM_CREATE, HC_VCPU_CREATE,
-        HC_IRQ_CREATE, HC_PORTS_MAP,     HC_HOST_INFO,     HC_HOST_CPUID, HC_HOST_LOG,
-        HC_HOST_RESET, HC_FIRMWARE_READ, HC_UPGRADE,       HC_CAP_LIST,   HC_MEM_NODES};
+        HC_MEM_CLONE,   HC_MEM_PROMISE, HC_DOMAIN_CREATE, HC_MEM_CREATE,
+        HC_VCPU_CREATE, HC_IRQ_CREATE,  HC_PORTS_MAP,     HC_HOST_INFO,
+        HC_HOST_CPUID,  HC_HOST_LOG,    HC_HOST_RESET,    HC_FIRMWARE_READ,
+        HC_UPGRADE,     HC_CAP_LIST,    HC_MEM_NODES,     HC_PARTITION};
     pair_create();
     (void)call(HC_VCPU_START, VCPU);
     struct domain *model = domain_in(MODEL);

@@ -32,6 +32,7 @@ import {
   VcpuState,
 } from "../../../control/gen/abi";
 import { ComponentFault, refuseIf } from "./faults";
+import { hostCpuid } from "./host";
 import type { KernelModel } from "./kernel-model";
 import { MemoryObject } from "./memory";
 import { admit } from "./shares";
@@ -345,6 +346,21 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     needRoot(call.caller);
     refuseIf(tenant === 0 || tenant > 63, Status.BAD_ARGUMENT);
     call.kernel.brakes.set(tenant!, [exits!, ipis!]);
+  },
+
+  [Hypercall.PARTITION]: (call, tenant, service, ways, delay) => {
+    needRoot(call.caller);
+    const { hostCpuid: cpuid = hostCpuid } = call.kernel.options;
+    const [, resources = 0] = cpuid(0x10, 0);
+    const length = resources & 2 ? (cpuid(0x10, 1)[0]! & 31) + 1 : 0;
+    const longest = resources & 8 ? (cpuid(0x10, 3)[0]! & 0xfff) + 1 : 0;
+    const end = ways! + (ways! & -ways!);
+    refuseIf(resources === 0 || tenant! > 63 || delay! > longest, Status.BAD_ARGUMENT);
+    refuseIf(service! > Math.min(...[1, 3].map((n) => cpuid(0x10, n)[3]!)), Status.BAD_ARGUMENT);
+    refuseIf((ways === 0) !== (length === 0) || ways! >> length !== 0, Status.BAD_ARGUMENT);
+    refuseIf((end & ways!) !== 0, Status.BAD_ARGUMENT);
+    call.kernel.services.set(tenant!, service!);
+    call.kernel.classes.set(service!, [ways!, delay!]);
   },
 
   [Hypercall.VCPU_SHARE]: (call, slot) => {

@@ -93,6 +93,9 @@ export class KernelModel {
   resetRequested = false;
   /** Exits and IPIs of tenants, at most, by their numbers. */
   readonly brakes = new Map<number, [number, number]>();
+  /** The class of service of each tenant, and the ways and the delay of each class. */
+  readonly services = new Map<number, number>();
+  readonly classes = new Map<number, [number, number]>();
   /** What MITIGATE has set for each Relation. */
   mitigations: number[] | undefined;
   logBytes: Buffer = Buffer.alloc(0);

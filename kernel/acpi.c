@@ -1,4 +1,5 @@
-/* Reads the RSDP, the MADT and the FADT: ACPI specification, "ACPI Software Programming Model". */
+/* Reads the RSDP, the MADT, the FADT and the SRAT: ACPI specification, "ACPI Software Programming
+ * Model". */
 #include "acpi.h"
 
 #include "log.h"
@@ -121,7 +122,7 @@ enum madt_type {
 #define TRIGGER_LEVEL   3u
 #define ISA_IRQS        16
 
-union madt_entry {
+union entry {
     struct {
         u8 type, length;
     };
@@ -148,6 +149,13 @@ union madt_entry {
         u16 reserved;
         u32 apic_id, flags, acpi_id;
     } PACKED x2apic;
+    struct {
+        u8 type, length;
+        u32 node;
+        u16 reserved;
+        u64 start, size;
+        u32 reserved2, flags;
+    } PACKED memory;
 };
 
 static void cpu_add(struct acpi_info *out, u32 apic_id, u32 flags) {
@@ -157,7 +165,9 @@ static void cpu_add(struct acpi_info *out, u32 apic_id, u32 flags) {
     if (out->cpu_count < ACPI_MAX_CPUS) out->cpu_apic_ids[out->cpu_count++] = apic_id;
 }
 
-static void madt_entry_read(const union madt_entry *e, struct acpi_info *out) {
+static void madt_entry_read(const union entry *e, const struct acpi_table *t,
+                            struct acpi_info *out) {
+    (void)t;
     switch (e->type) {
     case MADT_LAPIC: cpu_add(out, e->lapic.apic_id, e->lapic.flags); break;
     case MADT_X2APIC: cpu_add(out, e->x2apic.apic_id, e->x2apic.flags); break;
@@ -178,25 +188,61 @@ static void madt_entry_read(const union madt_entry *e, struct acpi_info *out) {
     }
 }
 
+typedef void entry_reader(const union entry *e, const struct acpi_table *t, struct acpi_info *out);
+
+static void entries_read(const struct acpi_table *t, u32 at, entry_reader *read,
+                         struct acpi_info *out) {
+    while (at < t->length) {
+        union entry entry;
+        u8 length[2];
+        table_read(t, at, length, sizeof(length));
+        if (length[1] < sizeof(length) || length[1] > t->length - at) {
+            log_info("acpi: table %s has an entry of an impossible size: the rest is left out",
+                     t->signature);
+            return;
+        }
+        memset(&entry, 0, sizeof(entry));
+        table_read(t, at, &entry, length[1] < sizeof(entry) ? length[1] : sizeof(entry));
+        read(&entry, t, out);
+        at += length[1];
+    }
+}
+
 static void madt_read(const struct acpi_table *t, struct acpi_info *out) {
     u32 lapic;
     table_read(t, MADT_LAPIC_ADDRESS, &lapic, sizeof(lapic));
     out->lapic = hpa(lapic);
     out->cpu_count = 0;
     out->ioapic_count = 0;
-    for (u32 at = MADT_ENTRIES; at < t->length;) {
-        union madt_entry entry;
-        u8 length[2];
-        table_read(t, at, length, sizeof(length));
-        if (length[1] < sizeof(length) || length[1] > t->length - at) {
-            log_info("acpi: the MADT has an entry of an impossible size: the rest is left out");
-            return;
-        }
-        memset(&entry, 0, sizeof(entry));
-        table_read(t, at, &entry, length[1] < sizeof(entry) ? length[1] : sizeof(entry));
-        madt_entry_read(&entry, out);
-        at += length[1];
-    }
+    entries_read(t, MADT_ENTRIES, madt_entry_read, out);
+}
+
+#define TABLE_REVISION 8 /* since 2 the nodes of SRAT have 32 bits */
+#define SRAT_ENTRIES   48
+#define SRAT_MEMORY    1
+#define MEMORY_ENABLED 1u
+
+static void srat_entry_read(const union entry *e, const struct acpi_table *t,
+                            struct acpi_info *out) {
+    u64 start = e->memory.start, end = start + e->memory.size;
+    u8 revision;
+    u32 node = 0;
+    if (e->type != SRAT_MEMORY || !(e->memory.flags & MEMORY_ENABLED) || end <= start ||
+        out->range_count == ACPI_MAX_RANGES)
+        return;
+    table_read(t, TABLE_REVISION, &revision, sizeof(revision));
+    u32 name = revision > 1 ? e->memory.node : (u8)e->memory.node;
+    while (node < out->node_count && out->nodes[node] != name)
+        node++;
+    if (node == MAX_NODES) return;
+    if (node == out->node_count) out->nodes[out->node_count++] = name;
+    out->ranges[out->range_count++] = (struct acpi_range){hpa(start), hpa(end), node};
+}
+
+static void srat_read(const struct acpi_table *t, struct acpi_info *out) {
+    out->node_count = out->range_count = 0;
+    entries_read(t, SRAT_ENTRIES, srat_entry_read, out);
+    if (!out->node_count) out->node_count = 1;
 }
 
 /* The tables that the RSDT (4-byte entries) or XSDT (8-byte entries) names. */
@@ -211,6 +257,8 @@ static void root_read(const struct acpi_table *root, u32 entry_size, struct acpi
             madt_read(&t, out);
         else if (!memcmp(t.signature, "FACP", 4))
             fadt_read(&t, out);
+        else if (!memcmp(t.signature, "SRAT", 4))
+            srat_read(&t, out);
     }
 }
 
@@ -228,6 +276,7 @@ static void defaults(struct acpi_info *out) {
     memset(out, 0, sizeof(*out));
     out->lapic = hpa(LAPIC_DEFAULT);
     out->cpu_count = 1;
+    out->node_count = 1;
     out->ioapic_count = 1;
     out->ioapics[0].address = hpa(IOAPIC_DEFAULT);
     for (u32 irq = 0; irq < ISA_IRQS; irq++)

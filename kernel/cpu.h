@@ -75,6 +75,7 @@ struct cpu {
     struct vcpu *loaded;      /* its VMCS is the current one */
     struct vcpu *unswitched;  /* the VM whose vector state and MSRs are in the CPU */
     struct domain *last_domain; /* that ran: a barrier stands between two */
+    u8 service;                 /* its class: partition.c */
     u64 accounted;              /* up to this TSC value time has been given to a vCPU */
     u64 idle_time;
     u32 traced; /* events ever; the last of them: */

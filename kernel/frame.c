@@ -9,14 +9,15 @@
 #define MAX_TAKEN    (MAX_MODULES + 4)
 
 struct zone {
-    enum frame_kind free_kind;
+    u8 free_kind, node;
     unsigned max_order;
     u64 free;                       /* frames */
     u32 heads[FRAME_MAX_ORDER + 1]; /* first free block of each order, 0: none */
 };
 
-static struct zone ram = {.free_kind = FRAME_FREE, .max_order = FRAME_MAX_ORDER};
-static struct zone clean = {.free_kind = FRAME_CLEAN, .max_order = FRAME_MAX_ORDER};
+/* Of each NUMA node; a block has frames of one only. */
+static struct zone ram[MAX_NODES], clean[MAX_NODES];
+static unsigned node_count;
 static struct zone pool = {.free_kind = FRAME_POOL_FREE, .max_order = POOL_MAX_ORDER};
 
 static struct frame *frames;  /* by frame number */
@@ -32,7 +33,8 @@ static struct hpa frame_address(u64 number) { return hpa(number << PAGE_SHIFT); 
 
 static void list_push(struct zone *zone, u32 number, unsigned order) {
     u32 next = zone->heads[order];
-    frames[number] = (struct frame){.next = next, .kind = (u8)zone->free_kind, .order = (u8)order};
+    frames[number] = (struct frame){
+        .next = next, .kind = zone->free_kind, .order = (u8)order, .node = zone->node};
     if (next) frames[next].previous = number;
     zone->heads[order] = number;
 }
@@ -69,7 +71,7 @@ static void zone_give(struct zone *zone, u32 number, unsigned order) {
     for (; order < zone->max_order; order++) {
         u32 buddy = number ^ 1u << order;
         if (buddy >= frame_limit || frames[buddy].kind != zone->free_kind ||
-            frames[buddy].order != order)
+            frames[buddy].order != order || frames[buddy].node != zone->node)
             break;
         list_remove(zone, buddy);
         number &= ~(1u << order);
@@ -90,8 +92,11 @@ static void zone_give_range(struct zone *zone, u64 number, u64 end) {
 }
 
 static void block_mark(u32 number, unsigned order, enum frame_kind kind, u32 owner) {
-    frames[number] =
-        (struct frame){.owner = owner, .shares = 1, .kind = (u8)kind, .order = (u8)order};
+    frames[number] = (struct frame){.owner = owner,
+                                    .shares = 1,
+                                    .kind = (u8)kind,
+                                    .order = (u8)order,
+                                    .node = frames[number].node};
 }
 
 struct frame *frame_of(struct hpa address) {
@@ -108,16 +113,28 @@ enum frame_kind frame_kind(struct hpa address) {
     return f ? (enum frame_kind)f->kind : FRAME_NONE;
 }
 
-bool frame_alloc(unsigned order, u32 owner, struct hpa *out, bool *is_clean) {
+/* Of this node, else of those behind it. Blocks of 2 MiB of the node before larger ones of others.
+ */
+static u32 ram_take(unsigned order, unsigned node, bool *is_clean) {
+    for (unsigned i = 0; i < node_count; i++, node = (node + 1) % node_count) {
+        struct zone *zone = is_clean ? &clean[node] : &ram[node];
+        u32 number = zone_take(zone, order);
+        if (is_clean) *is_clean = number;
+        if (!number) number = zone_take(is_clean ? &ram[node] : &clean[node], order);
+        if (number) return number;
+        if (order > FRAME_2M_ORDER && frame_node_free(node) >= 1u << FRAME_2M_ORDER) break;
+    }
+    return 0;
+}
+
+bool frame_alloc(unsigned order, u32 owner, unsigned node, struct hpa *out, bool *is_clean) {
     if (order > FRAME_MAX_ORDER) return false;
     if (early_next.v < early_end.v && order == 0) {
         *out = early_next;
         early_next.v += PAGE_SIZE;
         return true;
     }
-    u32 number = zone_take(is_clean ? &clean : &ram, order);
-    if (is_clean) *is_clean = number;
-    if (!number) number = zone_take(is_clean ? &ram : &clean, order);
+    u32 number = ram_take(order, node < node_count ? node : 0, is_clean);
     if (!number) return false;
     block_mark(number, order, FRAME_RAM, owner);
     if (owner == OWNER_KERNEL) kernel_own += 1ull << order;
@@ -136,7 +153,7 @@ static struct frame *block_check(struct hpa block, unsigned order, enum frame_ki
 void frame_free(struct hpa block, unsigned order) {
     struct frame *f = block_check(block, order, FRAME_RAM);
     if (f->owner == OWNER_KERNEL) kernel_own -= 1ull << order;
-    zone_give(&ram, frame_number(block), order);
+    zone_give(&ram[f->node], frame_number(block), order);
 }
 
 void frame_split(struct hpa block, unsigned order, unsigned into) {
@@ -183,11 +200,14 @@ bool frame_is_shared(struct hpa start, unsigned order) {
 }
 
 bool frame_clean(void) {
-    u32 number = zone_take(&ram, 0);
-    if (!number) return false;
-    frame_scrub(frame_address(number), 0);
-    zone_give(&clean, number, 0);
-    return true;
+    for (unsigned node = 0; node < node_count; node++) {
+        u32 number = zone_take(&ram[node], 0);
+        if (!number) continue;
+        frame_scrub(frame_address(number), 0);
+        zone_give(&clean[node], number, 0);
+        return true;
+    }
+    return false;
 }
 
 void frame_scrub(struct hpa block, unsigned order) {
@@ -213,20 +233,33 @@ void frame_copy(struct hpa to, struct hpa from) {
     window_unmap(target);
 }
 
-bool frame_has(u64 pages, u64 pool_pages) {
-    u64 more = pool_pages > pool.free ? pool_pages - pool.free : 0;
-    return ram.free + clean.free >= pages + more;
+static u64 ram_free(void) {
+    u64 sum = 0;
+    for (unsigned node = 0; node < node_count; node++)
+        sum += frame_node_free(node);
+    return sum;
 }
 
-u64 frame_free_count(void) { return ram.free + clean.free + pool.free; }
-u64 frame_clean_count(void) { return clean.free; }
+bool frame_has(u64 pages, u64 pool_pages) {
+    u64 more = pool_pages > pool.free ? pool_pages - pool.free : 0;
+    return ram_free() >= pages + more;
+}
+
+unsigned frame_nodes(void) { return node_count; }
+u64 frame_node_free(unsigned node) { return ram[node].free + clean[node].free; }
+u64 frame_free_count(void) { return ram_free() + pool.free; }
+u64 frame_clean_count(void) {
+    u64 sum = 0;
+    for (unsigned node = 0; node < node_count; node++)
+        sum += clean[node].free;
+    return sum;
+}
 u64 frame_total_count(void) { return total; }
 u64 frame_kernel_count(void) { return kernel_own + pool_total - pool.free; }
 
 /* Moves 2 MiB of RAM into the pool, for ever: chunks are never unmapped again. */
 static bool pool_grow(void) {
-    u32 number = zone_take(&ram, FRAME_2M_ORDER);
-    if (!number) number = zone_take(&clean, FRAME_2M_ORDER);
+    u32 number = ram_take(FRAME_2M_ORDER, 0, NULL);
     if (!number) return false;
     physmap_map(frame_address(number));
     pool_total += 1ull << FRAME_2M_ORDER;
@@ -295,12 +328,34 @@ static struct hpa carve(const struct boot_info *info, struct taken_list *taken, 
     panic("no %lu KiB of RAM in one piece for the frame table", size / KIB);
 }
 
-static void region_give(const struct boot_region *region, const struct taken_list *taken) {
+/* The node of a frame; `end` comes down to where it may be another. */
+static u8 node_at(const struct acpi_info *acpi, u64 number, u64 *end) {
+    for (u32 i = 0; i < acpi->range_count; i++) {
+        const struct acpi_range *range = &acpi->ranges[i];
+        u64 first = range->start.v >> PAGE_SHIFT, last = range->end.v >> PAGE_SHIFT;
+        bool inside = number >= first && number < last;
+        u64 border = inside ? last : first;
+        if (border > number && border < *end) *end = border;
+        if (inside) return (u8)range->node;
+    }
+    return 0;
+}
+
+static void ram_give(const struct acpi_info *acpi, u64 number, u64 end) {
+    for (u64 stop; number < end; number = stop) {
+        stop = end;
+        struct zone *zone = &ram[node_at(acpi, number, &stop)];
+        zone_give_range(zone, number, stop);
+    }
+}
+
+static void region_give(const struct boot_region *region, const struct taken_list *taken,
+                        const struct acpi_info *acpi) {
     u64 at = region->start.v, end = at + region->size;
     while (at < end) {
         const struct taken *t = taken_next(taken, at);
         u64 stop = t && t->start < end ? t->start : end;
-        if (at < stop) zone_give_range(&ram, at >> PAGE_SHIFT, stop >> PAGE_SHIFT);
+        if (at < stop) ram_give(acpi, at >> PAGE_SHIFT, stop >> PAGE_SHIFT);
         at = t && t->start < end ? t->end : end;
     }
 }
@@ -323,10 +378,15 @@ static void ram_measure(const struct boot_info *info) {
     }
 }
 
-void frame_init(const struct boot_info *info) {
+void frame_init(const struct boot_info *info, const struct acpi_info *acpi) {
     struct taken_list taken = {0};
     struct boot_region image = image_region();
     ram_measure(info);
+    node_count = acpi->node_count;
+    for (u8 node = 0; node < MAX_NODES; node++) {
+        ram[node] = (struct zone){FRAME_FREE, node, FRAME_MAX_ORDER, 0, {0}};
+        clean[node] = (struct zone){FRAME_CLEAN, node, FRAME_MAX_ORDER, 0, {0}};
+    }
     taken_add(&taken, 0, LOW_MEMORY);
     taken_add(&taken, image.start.v, image.start.v + image.size);
     for (u32 i = 0; i < info->module_count; i++)
@@ -348,7 +408,7 @@ void frame_init(const struct boot_info *info) {
     early->end = early_next.v; /* the rest of them is free */
     early_end = early_next;
     for (u32 i = 0; i < info->region_count; i++)
-        region_give(&info->regions[i], &taken);
+        region_give(&info->regions[i], &taken, acpi);
     modules_mark(info);
     kernel_own = (image.size + (early->end - early->start) + mapped_size) >> PAGE_SHIFT;
 

@@ -2,6 +2,7 @@
    for the kernel's own pool. */
 #pragma once
 
+#include "acpi.h"
 #include "boot_info.h"
 #include "paging.h" /* hpa_of, pool_pointer */
 #include "types.h"
@@ -35,15 +36,16 @@ struct frame {
     };
     u8 kind;
     u8 order;
-    u16 reserved;
+    u8 node, reserved; /* node: of RAM that was free once */
 };
 _Static_assert(sizeof(struct frame) == 12, "the frame table is compact");
 
-void frame_init(const struct boot_info *info);
+void frame_init(const struct boot_info *info, const struct acpi_info *acpi);
 
-/* A block of 2^order frames, naturally aligned; false: there is none. `clean`: one that is zero is
-   preferred, and whether it is; NULL: contents do not matter. */
-MUST_USE bool frame_alloc(unsigned order, u32 owner, struct hpa *out, bool *clean);
+/* A block of 2^order frames, naturally aligned, of this NUMA node rather than of others; false:
+   there is none, or one of 1 GiB elsewhere only. `clean`: one that is zero is preferred, and
+   whether it is; NULL: contents do not matter. */
+MUST_USE bool frame_alloc(unsigned order, u32 owner, unsigned node, struct hpa *out, bool *clean);
 /* Frees a whole block. */
 void frame_free(struct hpa block, unsigned order);
 /* Makes many blocks of one, each with its shares. */
@@ -69,9 +71,11 @@ enum frame_kind frame_kind(struct hpa frame);
 u64 frame_free_count(void); /* for anything: domain RAM and what is free in the pool */
 /* Whether there are so many for domain RAM, beside these for the pool. */
 bool frame_has(u64 pages, u64 pool_pages);
-u64 frame_clean_count(void);  /* of these, known to be zero */
-u64 frame_total_count(void);  /* all RAM above 1 MiB */
-u64 frame_kernel_count(void); /* the kernel's image, tables and objects */
+unsigned frame_nodes(void);
+u64 frame_node_free(unsigned node); /* for domain RAM */
+u64 frame_clean_count(void);        /* of these, known to be zero */
+u64 frame_total_count(void);        /* all RAM above 1 MiB */
+u64 frame_kernel_count(void);       /* the kernel's image, tables and objects */
 
 /* 2^order zeroed frames of the kernel pool; NULL: there are none. */
 MUST_USE void *kpage_alloc(unsigned order);

@@ -80,8 +80,6 @@ static void settle(void *unused) {
     inbox_empty(this_cpu());
 }
 
-#define CPUS_ALL ((1ull << (cpus_online - 1) << 1) - 1)
-
 /* Twice: the first round may have sent some on. */
 void sched_settle(void) {
     cpus_call(CPUS_ALL, settle, NULL);
@@ -90,6 +88,7 @@ void sched_settle(void) {
 
 struct taking {
     struct vcpu *vcpu;
+    struct cpu *to;
     bool done;
 };
 
@@ -98,7 +97,9 @@ static void take_here(void *argument) {
     struct taking *taking = argument;
     inbox_empty(cpu);
     taking->done = taking->vcpu->home == cpu;
-    if (taking->done) sched_release(taking->vcpu);
+    if (!taking->done) return;
+    sched_release(taking->vcpu);
+    home_set(taking->vcpu, taking->to); /* here: mail on its way must not give it a turn again */
 }
 
 void sched_take(struct vcpu *vcpu) {
@@ -106,10 +107,9 @@ void sched_take(struct vcpu *vcpu) {
         this_cpu()->attention = true;
         return;
     }
-    struct taking taking = {vcpu, false};
+    struct taking taking = {vcpu, this_cpu(), false};
     while (!taking.done) /* it may move meanwhile */
         cpus_call(1ull << atomic_load(&vcpu->home)->id, take_here, &taking);
-    home_set(vcpu, this_cpu());
 }
 
 /* The least loaded of those that allow it; a component stays where it can. */

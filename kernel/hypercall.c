@@ -14,6 +14,7 @@
 #include "log.h"
 #include "memory.h"
 #include "mitigate.h"
+#include "partition.h"
 #include "regs.h"
 #include "smp.h"
 #include "snapshot.h"
@@ -324,7 +325,8 @@ static u32 mem_create(struct call *c) {
     struct payer payer;
     struct memory *memory;
     TRY(get_payer(c, CAP_MEMORY, &payer));
-    TRY(memory_create(payer.domain, c->a[1], &memory));
+    if (c->a[3] >= frame_nodes()) return STATUS_BAD_ARGUMENT;
+    TRY(memory_create(payer.domain, c->a[1], (u32)c->a[3], &memory));
     give(c, &payer, memory);
     return STATUS_OK;
 }
@@ -374,7 +376,8 @@ static u32 hc_mem_clone(struct call *c) {
     TRY(get_root(c));
     TRY(cap_get(c->domain, c->a[1], OBJECT_MEMORY, RIGHT_READ, &from));
     TRY(get_payer(c, c->a[3], &payer));
-    TRY(memory_clone(payer.domain, memory_of(from->object), &memory));
+    if (c->a[4] >= frame_nodes()) return STATUS_BAD_ARGUMENT;
+    TRY(memory_clone(payer.domain, memory_of(from->object), (u32)c->a[4], &memory));
     give(c, &payer, memory);
     return STATUS_OK;
 }
@@ -384,6 +387,19 @@ static u32 hc_mem_promise(struct call *c) {
     TRY(get_root(c));
     TRY(cap_get(c->domain, c->a[0], OBJECT_MEMORY, 0, &cap));
     return memory_promise(memory_of(cap->object), c->a[1]);
+}
+
+static u32 hc_mem_nodes(struct call *c) {
+    struct cap *cap;
+    u64 counts[MAX_NODES] = {0};
+    TRY(get_root(c));
+    TRY(cap_get(c->domain, c->a[0], OBJECT_MEMORY, RIGHT_READ, &cap));
+    const struct memory *memory = memory_of(cap->object);
+    if (!memory->account) return STATUS_BAD_STATE;
+    if (c->a[1] > memory->pages) return STATUS_BAD_ARGUMENT;
+    c->value = memory_nodes(memory, c->a[1], counts);
+    memcpy(c->domain->comm, counts, sizeof(counts));
+    return STATUS_OK;
 }
 
 #define DIFF_RANGES ((PAGE_SIZE - sizeof(struct page_ranges)) / sizeof(struct page_range))
@@ -726,7 +742,11 @@ static u32 hc_host_info(struct call *c) {
         info.dedicated |= (u64) !!cpus[i].dedicated << i;
         if (threads > info.threads) info.threads = threads;
     }
+    info.nodes = frame_nodes();
     memcpy(c->domain->comm, &info, sizeof(info));
+    struct node_info *node = (struct node_info *)((struct host_info *)c->domain->comm + 1);
+    for (unsigned i = 0; i < frame_nodes(); i++)
+        node[i] = (struct node_info){.id = acpi.nodes[i], .free_pages = frame_node_free(i)};
     return STATUS_OK;
 }
 
@@ -797,6 +817,11 @@ static u32 hc_upgrade(struct call *c) {
     return image_upgrade(cap) ? STATUS_OK : STATUS_BAD_STATE;
 }
 
+static u32 hc_partition(struct call *c) {
+    TRY(get_root(c));
+    return partition_set(c->a[0], c->a[1], c->a[2], c->a[3]) ? STATUS_OK : STATUS_BAD_ARGUMENT;
+}
+
 static u32 hc_mitigate(struct call *c) {
     TRY(get_root(c));
     return mitigate_set(c->a) ? STATUS_OK : STATUS_BAD_ARGUMENT;
@@ -856,6 +881,8 @@ static const handler handlers[HC_COUNT] = {
     [HC_DOMAIN_LOAD] = hc_domain_load,
     [HC_VCPU_SAVE] = hc_vcpu_save,
     [HC_VCPU_LOAD] = hc_vcpu_load,
+    [HC_MEM_NODES] = hc_mem_nodes,
+    [HC_PARTITION] = hc_partition,
 };
 
 /* Those that only read what capabilities lead to, and are on the way of every device's work. */

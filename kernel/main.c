@@ -54,9 +54,9 @@ NORETURN void kernel_main(u32 magic, u32 information, u64 entry_tsc) {
     features_require();
     log_screen_set(&boot.screen, NULL);
     paging_init();
-    frame_init(&boot);
-    log_screen_set(&boot.screen, mmio_map(boot.screen.memory, boot.screen.size));
     acpi_init(&boot, &acpi);
+    frame_init(&boot, &acpi);
+    log_screen_set(&boot.screen, mmio_map(boot.screen.memory, boot.screen.size));
     features_name(&acpi);
     log_info("boot: %s; %u CPUs", boot.loader, acpi.cpu_count);
     cpu_init_stacks(&cpus[0]);

@@ -6,15 +6,16 @@
 #include "guest.h"
 #include "log.h"
 
-#define FILL_STEP  64 /* pages to zero or blocks to take at a time: interrupts wait meanwhile */
-#define ANY_ACCESS (RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE)
+#define FILL_STEP   64   /* pages to zero or blocks to take at a time: interrupts wait meanwhile */
+#define COUNT_STEPS 8192 /* blocks to look at in one call */
+#define ANY_ACCESS  (RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE)
 
 static struct gpa page_address(u64 page) { return gpa(page << PAGE_SHIFT); }
 
 static u64 order_mask(unsigned order) { return (1ull << order) - 1; }
 
 /* With a tree of so many tables, of which all but the root are there already; NULL: no quota. */
-static struct memory *new_object(struct domain *account, u64 pages, u32 tables) {
+static struct memory *new_object(struct domain *account, u64 pages, u32 node, u32 tables) {
     struct memory *memory = cell_alloc(account);
     unsigned levels = 1;
     while (pages >> 9 * levels)
@@ -29,13 +30,14 @@ static struct memory *new_object(struct domain *account, u64 pages, u32 tables) 
     object_init(&memory->object, OBJECT_MEMORY);
     memory->account = account;
     memory->pages = pages;
+    memory->node = node;
     return memory;
 }
 
-u32 memory_create(struct domain *account, u64 pages, struct memory **out) {
+u32 memory_create(struct domain *account, u64 pages, u32 node, struct memory **out) {
     if (pages == 0) return STATUS_BAD_ARGUMENT;
     if (pages > frame_total_count() || !room_for(pages, 0)) return STATUS_NO_MEMORY;
-    *out = new_object(account, pages, 1);
+    *out = new_object(account, pages, node, 1);
     return *out ? STATUS_OK : STATUS_NO_QUOTA;
 }
 
@@ -47,7 +49,8 @@ static u64 promised_part(const struct memory *memory, u64 pages) {
 /* A block that is not kept for others; the caller takes it off the promise. */
 static bool block_alloc(const struct memory *memory, unsigned order, struct hpa *out, bool *clean) {
     u64 size = 1ull << order, more = size - promised_part(memory, size);
-    return (!more || room_for(more, 0)) && frame_alloc(order, memory->account->id, out, clean);
+    return (!more || room_for(more, 0)) &&
+           frame_alloc(order, memory->account->id, memory->node, out, clean);
 }
 
 static void promise_use(struct memory *memory, u64 pages) {
@@ -133,9 +136,9 @@ void memory_destroy(struct memory *memory) {
     cell_free(memory->account, memory);
 }
 
-u32 memory_clone(struct domain *account, struct memory *from, struct memory **out) {
+u32 memory_clone(struct domain *account, struct memory *from, u32 node, struct memory **out) {
     if (!from->account || from->clean != from->pages) return STATUS_BAD_STATE;
-    struct memory *memory = new_object(account, from->pages, from->map.tables);
+    struct memory *memory = new_object(account, from->pages, node, from->map.tables);
     if (!memory) return STATUS_NO_QUOTA;
     memory->clean = memory->pages;
     cow_clone(&memory->map, &from->map);
@@ -145,6 +148,17 @@ u32 memory_clone(struct domain *account, struct memory *from, struct memory **ou
     }
     *out = memory;
     return STATUS_OK;
+}
+
+u64 memory_nodes(const struct memory *memory, u64 page, u64 counts[MAX_NODES]) {
+    for (unsigned step = 0; step < COUNT_STEPS && page < memory->pages; step++) {
+        unsigned order;
+        u64 entry = ept_lookup(&memory->map, page_address(page), &order);
+        const struct frame *f = entry ? frame_of(hpa(entry & EPT_FRAME)) : NULL;
+        if (f) counts[f->node] += 1ull << order;
+        page = (page | order_mask(order)) + 1;
+    }
+    return page < memory->pages ? page : memory->pages;
 }
 
 /* --- mappings --- */

@@ -1,6 +1,7 @@
 /* Memory objects: frames that can be mapped into domains. */
 #pragma once
 
+#include "acpi.h"
 #include "capability.h"
 #include "domain.h"
 
@@ -10,9 +11,12 @@ struct memory {
     u64 pages;
     u64 clean; /* the first pages, known to be zero; the object is usable when it is all of them */
     struct mapping *mappings;
-    struct ept map;  /* page of the object to frame; a page may lose its frame and get another */
-    u64 promised;    /* frames that are kept for it */
-    struct hpa base; /* of a boot module, which has no map */
+    struct ept map; /* page of the object to frame; a page may lose its frame and get another */
+    u64 promised;   /* frames that are kept for it */
+    union {
+        struct hpa base; /* of a boot module, which has no map */
+        u32 node;        /* of others: whose frames they have, as far as there are any */
+    };
 };
 _Static_assert(sizeof(struct memory) <= CELL_SIZE, "a memory object is a cell");
 
@@ -32,14 +36,18 @@ _Static_assert(sizeof(struct mapping) <= CELL_SIZE, "a mapping is a cell");
 static inline struct memory *memory_of(struct object *object) { return (struct memory *)object; }
 
 /* A new object without frames: memory_fill gives it those. */
-MUST_USE u32 memory_create(struct domain *account, u64 pages, struct memory **out);
+MUST_USE u32 memory_create(struct domain *account, u64 pages, u32 node, struct memory **out);
 /* Takes or zeroes some frames, large blocks first; until `clean` is `pages`. */
 MUST_USE u32 memory_fill(struct memory *memory);
 /* An object over a boot module's frames. */
 void memory_from_module(struct memory *memory, struct hpa start, u64 pages);
 void memory_destroy(struct memory *memory);
 /* A new object with the same frames, of which each is copied when one of both writes to it. */
-MUST_USE u32 memory_clone(struct domain *account, struct memory *from, struct memory **out);
+MUST_USE u32 memory_clone(struct domain *account, struct memory *from, u32 node,
+                          struct memory **out);
+/* Counts frames by their node, from a page on; the page where to go on, at last its number of them.
+ */
+u64 memory_nodes(const struct memory *memory, u64 page, u64 counts[MAX_NODES]);
 /* Keeps so many frames for what the object shares or lacks, instead of what was promised before. */
 MUST_USE u32 memory_promise(struct memory *memory, u64 pages);
 

@@ -4,6 +4,7 @@
 #include "cpu.h"
 #include "domain.h"
 #include "log.h"
+#include "partition.h"
 #include "regs.h"
 #include "smp.h"
 #include "x86.h"
@@ -20,17 +21,18 @@ u8 mitigate_entry, mitigate_exit, mitigate_switches;
 static u8 table[RELATION_BETWEEN + 1];
 static const struct domain stranger = {.tenant = ~0u};
 
-static void publish(void) {
+void mitigate_publish(void) {
     atomic_store(&mitigate_entry, (u8)(table[RELATION_SAME] & MITIGATION_VERW));
     atomic_store(&mitigate_exit, (u8)(table[RELATION_SAME] & PREDICTORS));
-    atomic_store(&mitigate_switches, table[RELATION_WITHIN] | table[RELATION_BETWEEN]);
+    atomic_store(&mitigate_switches,
+                 table[RELATION_WITHIN] | table[RELATION_BETWEEN] | partitions_used);
 }
 
 void mitigate_init(u32 available, u32 same, u64 arch_capabilities) {
     mitigations = (struct mitigations){available, arch_capabilities};
     table[RELATION_SAME] = (u8)same;
     table[RELATION_WITHIN] = table[RELATION_BETWEEN] = (u8)available;
-    publish();
+    mitigate_publish();
     log_info("mitigations: 0x%x at each exit and entry, 0x%x between others", same, available);
 }
 
@@ -40,7 +42,7 @@ bool mitigate_set(const u64 asked[RELATION_BETWEEN + 1]) {
     if (asked[RELATION_SAME] & MITIGATION_L1D) return false;
     for (unsigned i = 0; i < ARRAY_SIZE(table); i++)
         atomic_store(&table[i], (u8)asked[i]);
-    publish();
+    mitigate_publish();
     return true;
 }
 
@@ -53,6 +55,7 @@ static unsigned relation(const struct domain *from, const struct domain *to) {
    a vCPU ran here last does not help if it was elsewhere since: its guest may have gone on to
    another task, and has emptied the predictors there. */
 void mitigate_between(const struct domain *from, const struct domain *to, bool arrives) {
+    if (unlikely(partitions_used)) partition_enter(to);
     unsigned who = relation(from, to);
     if (who == RELATION_SAME && !arrives) return;
     u32 what = atomic_load(&table[who == RELATION_SAME ? RELATION_WITHIN : who]);

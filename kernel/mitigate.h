@@ -13,7 +13,7 @@ extern struct mitigations mitigations;
 
 /* For entry.h: what is done at each entry, and at each exit. Zero: nothing. */
 extern u8 mitigate_entry, mitigate_exit;
-/* Whether anything is done at a switch. */
+/* Whether anything is done at a switch, here or in partition.c. */
 extern u8 mitigate_switches;
 
 /* Until mitigate_set: `same` at each exit and entry, all that is available where it is for somebody
@@ -21,6 +21,8 @@ extern u8 mitigate_switches;
 void mitigate_init(u32 available, u32 same, u64 arch_capabilities);
 /* MITIGATION_... bits for each Relation. False: the CPU cannot do it, or not there. */
 MUST_USE bool mitigate_set(const u64 asked[RELATION_BETWEEN + 1]);
+/* What is set counts from now on. */
+void mitigate_publish(void);
 /* From what ran last on this CPU, or NULL, to another vCPU; `arrives`: which was not here last. */
 void mitigate_between(const struct domain *from, const struct domain *to, bool arrives);
 static ALWAYS_INLINE void mitigate_switch(const struct domain *from, const struct domain *to,

@@ -161,7 +161,7 @@ static struct hpa entry_place(u64 address, enum level level) {
         physical_read(&entry, place, sizeof(entry));
         if (!(entry & ENTRY_PRESENT)) {
             struct hpa frame;
-            if (!frame_alloc(0, OWNER_KERNEL, &frame, NULL))
+            if (!frame_alloc(0, OWNER_KERNEL, 0, &frame, NULL))
                 panic("no memory for the kernel's page tables");
             frame_scrub(frame, 0);
             entry = frame.v | ENTRY_TABLE;
@@ -188,7 +188,7 @@ void *stack_alloc(unsigned pages) {
     stack_next += PAGE_SIZE; /* the guard page */
     for (unsigned i = 0; i < pages; i++, stack_next += PAGE_SIZE) {
         struct hpa frame;
-        if (!frame_alloc(0, OWNER_KERNEL, &frame, NULL)) panic("no memory for a kernel stack");
+        if (!frame_alloc(0, OWNER_KERNEL, 0, &frame, NULL)) panic("no memory for a kernel stack");
         frame_scrub(frame, 0);
         entry_write(stack_next, LEVEL_4K, frame.v | ENTRY_DATA);
     }

@@ -64,6 +64,9 @@
 #define MSR_IA32_BIOS_SIGN_ID       0x8b
 #define MSR_IA32_MTRRCAP            0xfe
 #define MSR_IA32_FLUSH_CMD          0x10b
+#define MSR_IA32_PQR_ASSOC          0xc8f /* class of service: from bit 32 on */
+#define MSR_IA32_L3_QOS_MASK        0xc90 /* and up: of each class */
+#define MSR_IA32_MBA_DELAY          0xd50 /* and up: IA32_L2_QOS_Ext_BW_Thrtl_n */
 #define MSR_IA32_SYSENTER_CS        0x174
 #define MSR_IA32_SYSENTER_ESP       0x175
 #define MSR_IA32_SYSENTER_EIP       0x176
@@ -152,7 +155,12 @@
 #define CPUID_1_ECX_RDRAND       (1u << 30)
 #define CPUID_1_ECX_HYPERVISOR   (1u << 31)
 #define CPUID_1_EDX_APIC         (1u << 9)
+#define CPUID_ALLOCATION         0x10u /* subleaf 1: L3, 3: memory bandwidth */
+#define ALLOCATION_EBX_L3        (1u << 1)
+#define ALLOCATION_EBX_MEMORY    (1u << 3)
+#define ALLOCATION_ECX_LINEAR    (1u << 2)
 #define CPUID_7_EBX_FSGSBASE     (1u << 0)
+#define CPUID_7_EBX_ALLOCATION   (1u << 15) /* of cache and memory bandwidth: CPUID_ALLOCATION */
 #define CPUID_7_ECX_UMIP         (1u << 2)
 #define CPUID_7_EBX_SMEP         (1u << 7)
 #define CPUID_7_EBX_SMAP         (1u << 20)

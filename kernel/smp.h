@@ -8,6 +8,7 @@
 struct cpu;
 
 extern u32 cpus_online; /* cpus[0] to cpus[cpus_online - 1] run the kernel */
+#define CPUS_ALL ((1ull << (cpus_online - 1) << 1) - 1)
 
 /* ap.c: starts all other CPUs that the tables name. The first call is early, since a CPU wants
    10 ms between being reset and being started. */

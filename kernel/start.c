@@ -71,7 +71,7 @@ static struct domain *create_control(const struct boot_info *boot) {
     for (unsigned n = 0; n < boot->module_count; n++)
         give_module(control, control->info, n, &boot->modules[n]);
 
-    need(memory_create(control, CONTROL_RAM >> PAGE_SHIFT, &ram), "no memory for it");
+    need(memory_create(control, CONTROL_RAM >> PAGE_SHIFT, 0, &ram), "no memory for it");
     while (ram->clean < ram->pages)
         need(memory_fill(ram), "no memory for it");
     need(image_boot(&modules[0]), "its image does not fit");

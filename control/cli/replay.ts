@@ -5,7 +5,7 @@ import { Hooks, HookScale, HookVm } from "../domain/hooks/hooks";
 import { admitNew, hooksRefuse, planAdmitted, stepsText } from "../protocol/admission";
 import { cborDecode, type Message, type Value } from "../protocol/node/cbor";
 import { crc32c } from "../protocol/node/crc32c";
-import { Plan, PlanHost, PlanTenant, PlanVm, Refusal } from "../protocol/planner";
+import { Plan, PlanHost, PlanNode, PlanTenant, PlanVm, Refusal } from "../protocol/planner";
 import { ShareRule } from "../protocol/rules";
 import * as schema from "../protocol/schema";
 import type { AuditRecord } from "./audit";
@@ -33,7 +33,7 @@ function refusalOf(value: Message): Refusal {
 }
 
 function tenantOf(value: Message): PlanTenant {
-  const { memory, vms, vcpus, cpus, exits, ipis } = value;
+  const { memory, vms, vcpus, cpus, exits, ipis, cache, bandwidth } = value;
   return Object.assign(new PlanTenant(text(value.name)), {
     memory: number(memory),
     vms: number(vms),
@@ -41,6 +41,8 @@ function tenantOf(value: Message): PlanTenant {
     cpus: text(cpus),
     exits: number(exits),
     ipis: number(ipis),
+    cache: number(cache),
+    bandwidth: number(bandwidth),
     snapshots: number(value.snapshots ?? 0),
   });
 }
@@ -58,6 +60,7 @@ function vmOf(value: Message): PlanVm {
   vm.start = value.start === true;
   vm.up = value.running === true;
   vm.moved = value.moved === true;
+  vm.node = number(value.node ?? -1);
   vm.networks = texts(value.networks);
   for (const [field, shown] of Object.entries(map(value.fields))) vm.set(field, text(shown));
   if (value.refusals !== undefined) vm.refusal = refusalOf(map(value.refusals));
@@ -78,6 +81,14 @@ function hostOf(value: Message): PlanHost {
   host.mitigations = text(value.mitigations);
   host.cores = list(value.cores).map(number);
   host.caches = list(value.caches).map(number);
+  host.services = number(value.services);
+  host.ways = number(value.ways);
+  host.delay = number(value.delay);
+  host.nodes = list(value.nodes).map((one) => {
+    const { node, free, vcpus, cpus } = map(one);
+    const more = { vcpus: number(vcpus), cpus: list(cpus).map(number) };
+    return Object.assign(new PlanNode(number(node), number(free)), more);
+  });
   return host;
 }
 

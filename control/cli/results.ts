@@ -25,6 +25,9 @@ export interface TenantSpec {
   /** What its VMs may cause together in a second. */
   exits?: number;
   ipis?: number;
+  /** Percent of the last-level cache for itself, and of the memory bandwidth, at most. */
+  cache?: number;
+  bandwidth?: number;
 }
 
 /** What tenants may share. */
@@ -168,6 +171,8 @@ export interface VmSpec {
   /** Names of ports beside the console. */
   ports?: string[];
   rings?: string;
+  /** The NUMA node of its memory. */
+  node?: number;
   /** How each vCPU gets its time: percents of a CPU, milliseconds, a set of CPUs. */
   scheduling?: string;
   weight?: number;
@@ -242,6 +247,8 @@ export interface VmDetails extends VmRow {
   model?: { hypercalls?: number; throttled?: number; logDropped?: number };
   overhead: { kernelBytes: number; modelBytes: number };
   /** Bytes of its memory that have frames of the host. */
+  /** Where there are several, the nodes on which its memory is. */
+  nodes?: { node: number; memory: number }[];
   mapped: number;
   /** What a balloon should leave it, and leaves it. */
   balloon?: BalloonRow;
@@ -326,7 +333,7 @@ export interface Hardware {
   /** kind: "VT-d", "AMD-Vi" or "". */
   iommu: { kind: string; units: number; interruptRemapping: boolean };
   nodes: number;
-  numa: { node: number; cpus: number; memory: number }[];
+  numa: { node: number; cpus: number; memory: number; free?: number }[];
   pciSegments: number;
   features: string[];
   missing: { name: string; text: string; cost: string }[];

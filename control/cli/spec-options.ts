@@ -28,7 +28,7 @@ export function optionFields(args: Arguments): Fields {
     const value = args.value(key);
     if (value !== undefined) fields[key] = value;
   }
-  for (const key of ["vcpus", ...SHARE_NUMBERS]) {
+  for (const key of ["vcpus", "node", ...SHARE_NUMBERS]) {
     const value = args.value(key);
     if (value !== undefined) fields[key] = parseNumber(value.replace(/%$/, ""), `--${key}`);
   }

@@ -70,6 +70,9 @@ export class Acpi {
   /** APIC ids of the CPUs that can be used, in table order. */
   cpus: u32[] = [];
   nodes: NumaNode[] = [];
+  /** APIC ids of CPUs of nodes, and the node of each. */
+  affineCpus: u32[] = [];
+  affineNodes: u32[] = [];
   /** "VT-d", "AMD-Vi" or "". */
   iommu: string = "";
   iommuUnits: u32 = 0;
@@ -155,18 +158,24 @@ function madtEntry(acpi: Acpi, table: Table, at: u32): void {
   if (type == 9 && (table.u32(at + 8) & ENABLED) != 0) addCpu(acpi, table.u32(at + 4));
 }
 
+function addAffine(acpi: Acpi, id: u32, name: u32): void {
+  const node = acpi.node(name);
+  if (node != null) node.cpus++;
+  if (node == null || acpi.affineCpus.length == MAX_CPUS_LISTED) return;
+  acpi.affineCpus.push(id);
+  acpi.affineNodes.push(name);
+}
+
 function sratEntry(acpi: Acpi, table: Table, at: u32): void {
   const type = table.u8(at);
   const wide = table.u8(8) > 1; /* since revision 2 all entries have nodes of 32 bits */
   if (type == 0 && (table.u32(at + 4) & ENABLED) != 0) {
-    const node = acpi.node(table.u8(at + 2) | (wide ? (table.u32(at + 8) >> 8) << 8 : 0));
-    if (node != null) node.cpus++;
+    addAffine(acpi, table.u8(at + 3), table.u8(at + 2) | (wide ? (table.u32(at + 8) >> 8) << 8 : 0));
   } else if (type == 1 && (table.u32(at + 28) & ENABLED) != 0) {
     const node = acpi.node(wide ? table.u32(at + 2) : table.u8(at + 2));
     if (node != null) node.memory += table.u64(at + 16);
   } else if (type == 2 && (table.u32(at + 12) & ENABLED) != 0) {
-    const node = acpi.node(table.u32(at + 4));
-    if (node != null) node.cpus++;
+    addAffine(acpi, table.u32(at + 8), table.u32(at + 4));
   }
 }
 

@@ -132,7 +132,7 @@ export function disksBuild(vm: Vm, source: i32): i64 {
     }
     if (!vmHolds(vm.index, VmSlot.DISK + i)) {
       vm.disksFilled = false;
-      status = memCreate(slotOf(vm, i), image.pages);
+      status = memCreate(slotOf(vm, i), image.pages, 0, vm.nodePlace);
     }
     if (status >= 0)
       status = memMap(model, slotOf(vm, i), GPA_DISKS + at, 0, image.pages, Right.READ | Right.WRITE);
@@ -145,7 +145,7 @@ export function disksBuild(vm: Vm, source: i32): i64 {
 /** A disk as it was in a snapshot; its image is not needed any more. */
 function diskTake(vm: Vm, disk: u32, source: i32): i64 {
   const slot = slotOf(vm, disk);
-  const status = memClone(slot, snapshotSlot(source, SnapshotSlot.DISK) + disk);
+  const status = memClone(slot, snapshotSlot(source, SnapshotSlot.DISK) + disk, 0, 0, vm.nodePlace);
   if (status < 0) return status;
   const at = GPA_DISKS + disk * DISK_STEP;
   return memMap(vmSlot(vm.index, VmSlot.MODEL), slot, at, 0, memoryPages(slot), Right.READ | Right.WRITE);

@@ -1,10 +1,12 @@
 // What a decision rested on: the request and the facts that the planner and the policy hooks were given, and what they
 // said. A document of its own beside the audit log, whose record has its hash; `plinth audit replay` decides again.
 
-import { Plan, PlanHost, PlanTenant, PlanVm, Refusal } from "../protocol/planner";
+import { Plan, PlanHost, PlanNode, PlanTenant, PlanVm, Refusal } from "../protocol/planner";
 import {
   EVENT_POLICY,
   FIELD_ACTION,
+  FIELD_BANDWIDTH,
+  FIELD_CACHE,
   FIELD_CACHES,
   FIELD_CODE,
   FIELD_CORES,
@@ -14,6 +16,7 @@ import {
   FIELD_CPUS,
   FIELD_EXITS,
   FIELD_IPIS,
+  FIELD_DELAY,
   FIELD_DIGEST,
   FIELD_EVENT,
   FIELD_FAULTS,
@@ -32,6 +35,8 @@ import {
   FIELD_NEEDS,
   FIELD_NETWORKS,
   FIELD_NEXT,
+  FIELD_NODE,
+  FIELD_NODES,
   FIELD_OBJECT,
   FIELD_OP,
   FIELD_PROTECTED,
@@ -41,6 +46,7 @@ import {
   FIELD_RULES,
   FIELD_RUNNING,
   FIELD_SCALE,
+  FIELD_SERVICES,
   FIELD_SPEC,
   FIELD_START,
   FIELD_TAGS,
@@ -52,6 +58,7 @@ import {
   FIELD_VM,
   FIELD_VMS,
   FIELD_WANT,
+  FIELD_WAYS,
   OP_APPLY,
   OP_CREATE,
   OP_SET,
@@ -107,6 +114,8 @@ function tenantToValue(tenant: PlanTenant): Value {
     .putText(FIELD_CPUS, tenant.cpus)
     .putUint(FIELD_EXITS, tenant.exits)
     .putUint(FIELD_IPIS, tenant.ipis)
+    .putUint(FIELD_CACHE, tenant.cache)
+    .putUint(FIELD_BANDWIDTH, tenant.bandwidth)
     .putUint(FIELD_SNAPSHOTS, tenant.snapshots);
 }
 
@@ -133,6 +142,7 @@ function planVmToValue(vm: PlanVm): Value {
     .putBool(FIELD_RUNNING, vm.up)
     .putBool(FIELD_MOVED, vm.moved)
     .put(FIELD_FIELDS, fields);
+  if (vm.node >= 0) value.putUint(FIELD_NODE, vm.node);
   if (vm.networks.length > 0) value.put(FIELD_NETWORKS, namesToValue(vm.networks));
   const refusal = vm.refusal;
   return refusal != null ? value.put(FIELD_REFUSALS, refusalToValue(refusal)) : value;
@@ -141,6 +151,19 @@ function planVmToValue(vm: PlanVm): Value {
 function unitsToValue(units: i32[]): Value {
   const list = Value.list();
   for (let i = 0; i < units.length; i++) list.add(Value.uint(units[i]));
+  return list;
+}
+
+function nodesToValue(nodes: PlanNode[]): Value {
+  const list = Value.list();
+  for (let i = 0; i < nodes.length; i++)
+    list.add(
+      Value.map()
+        .putUint(FIELD_NODE, nodes[i].id)
+        .putUint(FIELD_FREE, nodes[i].free)
+        .putUint(FIELD_VCPUS, nodes[i].vcpus)
+        .put(FIELD_CPUS, unitsToValue(nodes[i].cpus)),
+    );
   return list;
 }
 
@@ -158,7 +181,11 @@ function hostToValue(host: PlanHost): Value {
     .put(FIELD_RULES, rulesToValue(host.rules))
     .putText(FIELD_MITIGATIONS, host.mitigations)
     .put(FIELD_CORES, unitsToValue(host.cores))
-    .put(FIELD_CACHES, unitsToValue(host.caches));
+    .put(FIELD_CACHES, unitsToValue(host.caches))
+    .put(FIELD_NODES, nodesToValue(host.nodes))
+    .putUint(FIELD_SERVICES, max(host.services, 0))
+    .putUint(FIELD_WAYS, host.ways)
+    .putUint(FIELD_DELAY, host.delay);
 }
 
 /** Of a new VM: what admitNew was told. */

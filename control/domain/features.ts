@@ -3,6 +3,7 @@
 import { Feature } from "../gen/abi";
 import { hostCpuid } from "../lib/binding";
 import { info } from "./host";
+import { partitions } from "./partitions";
 import { fieldText } from "./text";
 
 const regs: usize = memory.data(16, 16);
@@ -20,9 +21,14 @@ export class FeatureName {
   ) {}
 
   get present(): bool {
+    if (this.name == CACHE_ALLOCATION) return partitions().ways > 0;
+    if (this.name == BANDWIDTH_ALLOCATION) return partitions().delay > 0;
     return (info().features & this.bit) != 0;
   }
 }
+
+const CACHE_ALLOCATION: string = "cache-allocation";
+const BANDWIDTH_ALLOCATION: string = "bandwidth-allocation";
 
 const ALL: FeatureName[] = [
   new FeatureName(
@@ -127,6 +133,22 @@ const ALL: FeatureName[] = [
     "md-clear",
     "MD_CLEAR: CPU buffers are cleared between VMs",
     "CPU buffers may leak, a flaw of older CPUs",
+    false,
+    true,
+  ),
+  new FeatureName(
+    0,
+    CACHE_ALLOCATION,
+    "cache allocation (L3 CAT): tenants have parts of the cache",
+    "tenants share the last-level cache",
+    false,
+    false,
+  ),
+  new FeatureName(
+    0,
+    BANDWIDTH_ALLOCATION,
+    "memory-bandwidth allocation (MBA): tenants have parts of it",
+    "tenants share the memory bandwidth",
     false,
     true,
   ),

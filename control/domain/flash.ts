@@ -80,10 +80,10 @@ function flashBuild(vm: Vm, image: Module, at: u64, pages: u64, source: i32): i6
   const slot = vmSlot(vm.index, VmSlot.FLASH);
   let status: i64 = 0;
   if (source >= 0) {
-    status = memClone(slot, snapshotSlot(source, SnapshotSlot.FLASH));
+    status = memClone(slot, snapshotSlot(source, SnapshotSlot.FLASH), 0, 0, vm.nodePlace);
   } else if (!vmHolds(vm.index, VmSlot.FLASH)) {
     vm.disksFilled = false;
-    status = memCreate(slot, pages);
+    status = memCreate(slot, pages, 0, vm.nodePlace);
   }
   if (status >= 0) status = memMap(model, slot, GPA_GUEST + at, 0, pages, Right.READ | Right.WRITE);
   if (status >= 0 && source < 0) status = memMap(model, image.slot, GPA_IMAGE_HEAD, 0, pages, Right.READ);

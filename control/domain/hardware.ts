@@ -14,6 +14,7 @@ import {
   FIELD_FEATURES,
   FIELD_FIRMWARE,
   FIELD_FOUND,
+  FIELD_FREE,
   FIELD_ID,
   FIELD_INTERRUPT_REMAPPING,
   FIELD_IOMMU,
@@ -42,6 +43,7 @@ import {
 import { Acpi, acpiRead } from "./acpi";
 import { CpuModel, cpuVendor, features } from "./features";
 import { cpuName, hostNow, info, rigName } from "./host";
+import { nodesNow } from "./nodes";
 import { pciClassName, PciFunction, pciList, PCI_END } from "./pci";
 import { Value } from "./value";
 
@@ -89,13 +91,16 @@ function iommuDocument(acpi: Acpi): Value {
 
 function numaDocument(acpi: Acpi): Value {
   const list = Value.list();
-  for (let i = 0; i < min(acpi.nodes.length, MAX_NODES); i++)
-    list.add(
-      Value.map()
-        .putUint(FIELD_NODE, acpi.nodes[i].id)
-        .putUint(FIELD_CPUS, acpi.nodes[i].cpus)
-        .putUint(FIELD_MEMORY, acpi.nodes[i].memory),
-    );
+  const now = nodesNow();
+  for (let i = 0; i < min(acpi.nodes.length, MAX_NODES); i++) {
+    const row = Value.map()
+      .putUint(FIELD_NODE, acpi.nodes[i].id)
+      .putUint(FIELD_CPUS, acpi.nodes[i].cpus)
+      .putUint(FIELD_MEMORY, acpi.nodes[i].memory);
+    for (let n = 0; n < now.length && now.length > 1; n++)
+      if (now[n].id == acpi.nodes[i].id) row.putUint(FIELD_FREE, <u64>now[n].free);
+    list.add(row);
+  }
   return list;
 }
 

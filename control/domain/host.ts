@@ -1,7 +1,16 @@
 // Facts about the machine and this domain: the info page, time, memory, the modules, the kernel's log.
 
-import { Info, HostInfo, ModuleInfo } from "../gen/layout";
-import { CAP_MODULE, CAP_SELF, MAX_MODULES, ModuleInfoAt, PAGE_SIZE, Right } from "../gen/abi";
+import { Info, HostInfo, ModuleInfo, NodeInfo } from "../gen/layout";
+import {
+  CAP_MODULE,
+  CAP_SELF,
+  HostInfoAt,
+  MAX_MODULES,
+  ModuleInfoAt,
+  NodeInfoAt,
+  PAGE_SIZE,
+  Right,
+} from "../gen/abi";
 import { hostInfo, hostLog, memMap, memUnmap, now, readInfo, sharedRead } from "../lib/binding";
 import { decode } from "./codec";
 import { GPA_MODULE } from "./slots";
@@ -9,7 +18,7 @@ import { fieldText } from "./text";
 import { Value } from "./value";
 
 const infoPage: usize = memory.data(2048, 16);
-const hostPage: usize = memory.data(128, 16);
+const hostPage: usize = memory.data(256, 16); /* and NodeInfo[MAX_NODES] */
 const logPage: usize = memory.data(4096, 16);
 let ticksPerMs: u64 = 1;
 let ticksPerUs: u64 = 1;
@@ -55,6 +64,11 @@ export function ticksToUs(ticks: u64): u64 {
 export function hostNow(): HostInfo {
   hostInfo(hostPage);
   return changetype<HostInfo>(hostPage);
+}
+
+/** One of its `nodes`, which are behind the figures. */
+export function nodeOf(host: HostInfo, index: u32): NodeInfo {
+  return changetype<NodeInfo>(changetype<usize>(host) + HostInfoAt.SIZE + index * NodeInfoAt.SIZE);
 }
 
 /** Pages that a new VM could have. */

@@ -12,7 +12,9 @@ import { policyHooks } from "./hooks/chosen";
 import { HostSpec } from "./host-spec";
 import { cablesNeeded } from "./networks";
 import { mitigationsGet } from "./mitigations";
+import { nodesNow } from "./nodes";
 import { Fault } from "./outcome";
+import { partitions } from "./partitions";
 import { rulesAll } from "./rules";
 import { snapshotCosts } from "./snapshots";
 import { VmSpec } from "./spec";
@@ -34,6 +36,8 @@ export function planTenant(tenant: Tenant): PlanTenant {
   out.cpus = tenant.cpus;
   out.exits = tenant.exits;
   out.ipis = tenant.ipis;
+  out.cache = tenant.cache;
+  out.bandwidth = tenant.bandwidth;
   out.snapshots = snapshotCosts(tenant.name);
   return out;
 }
@@ -85,6 +89,7 @@ function planVm(vm: Vm): PlanVm {
   out.up = !vm.ended;
   out.moved = vm.moved;
   out.frees = vmFrees(vm);
+  out.node = vm.alive ? vm.node : -1;
   return out;
 }
 
@@ -108,6 +113,7 @@ function planHave(): PlanHost {
   out.mitigations = mitigationsGet().text;
   out.free = freePages() * PAGE_SIZE;
   out.cpus = info().cpus;
+  out.nodes = nodesNow();
   tenantsOf(out, tenantsAll(), rulesAll());
   out.vms = vmsAll().map<PlanVm>((vm: Vm): PlanVm => planVm(vm));
   return out;
@@ -124,6 +130,9 @@ function tenantsOf(host: PlanHost, tenants: Tenant[], rules: ShareRule[]): void 
   host.tenants = tenants.map<PlanTenant>((tenant: Tenant): PlanTenant => planTenant(tenant));
   host.cores = coreUnits();
   host.caches = cacheUnits();
+  host.services = partitions().services;
+  host.ways = partitions().ways;
+  host.delay = partitions().delay;
 }
 
 /** What of tenants themselves the policy forbids on this host; a refusal names a tenant. */

@@ -47,6 +47,8 @@ import {
   FIELD_OVERHEAD,
   FIELD_OVERRUNS,
   FIELD_PLACED,
+  FIELD_NODE,
+  FIELD_NODES,
   FIELD_PORTS,
   FIELD_PROMISED,
   FIELD_RESERVED,
@@ -87,6 +89,7 @@ import { Count, COUNT_LINK_UP, LINK_COUNTERS_SIZE, LINK_COUNTERS_STEP } from "..
 import { Acpi, acpiRead } from "./acpi";
 import { exitReasonName } from "./exit-reasons";
 import { features } from "./features";
+import { nodesOfVm } from "./nodes";
 import { cpuName, findModule, hostNow, info, rigName, ticksToMs, uptimeMs } from "./host";
 import { lineBadFrames } from "./line";
 import { damages } from "./manifest";
@@ -360,6 +363,11 @@ export function showResult(vm: Vm): Value {
   const placed = Value.list();
   for (let i = 0; i < vm.placed.length; i++) placed.add(Value.uint(vm.placed[i]));
   if (vm.placed.length > 0) out.put(FIELD_PLACED, placed);
+  const shares = nodesOfVm(vm);
+  const nodes = Value.list();
+  for (let i = 0; i < shares.length; i++)
+    nodes.add(Value.map().putUint(FIELD_NODE, shares[i].id).putUint(FIELD_MEMORY, shares[i].bytes));
+  if (shares.length > 0) out.put(FIELD_NODES, nodes);
   const cpus = Value.list();
   for (let n = 0; n < countedCpus.length; n++) cpus.add(Value.uint(countedCpus[n]));
   return out

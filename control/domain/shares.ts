@@ -19,6 +19,7 @@ import {
 } from "../protocol/schema";
 import { emit } from "./events";
 import { info } from "./host";
+import { nearCpus } from "./nodes";
 import { Tenant, tenantsAll } from "./tenants";
 import { vmSlot, VmSlot } from "./slots";
 import { Value } from "./value";
@@ -130,9 +131,26 @@ function give(vcpu: u32, share: ShareSpec, cpus: u64, component: bool): i64 {
   return vcpuShare(vcpu, asked);
 }
 
-/** Gives a VM's vCPUs, and its device model, their shares. NO_QUOTA: a CPU for one of them is lacking. */
+/** The CPUs on which a VM may run. */
+export function vmCpus(vm: Vm): i32[] {
+  const out: i32[] = [];
+  const mask = cpusOf(vm, vm.spec.share);
+  for (let cpu = 0; cpu < <i32>info().cpus; cpu++) if (((mask >> cpu) & 1) != 0) out.push(cpu);
+  return out;
+}
+
+/**
+ * Gives a VM's vCPUs, and its device model, their shares: on its node, unless its specification says where or there are
+ * too few CPUs. NO_QUOTA: a CPU for one of them is lacking.
+ */
 export function sharesGive(vm: Vm, share: ShareSpec): i64 {
   const cpus = cpusOf(vm, share);
+  const near = share.cpus == "" ? nearCpus(vm, cpus) : cpus;
+  const status = giveOn(vm, share, near);
+  return status == -(<i64>Status.NO_QUOTA) && near != cpus ? giveOn(vm, share, cpus) : status;
+}
+
+function giveOn(vm: Vm, share: ShareSpec, cpus: u64): i64 {
   for (let n: u32 = 0; n < vm.spec.vcpus; n++) {
     const status = give(vmSlot(vm.index, VmSlot.VCPU) + n, share, cpus, false);
     if (status < 0) return status;

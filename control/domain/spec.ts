@@ -32,6 +32,7 @@ import {
   FIELD_NAME,
   FIELD_NETWORK,
   FIELD_NETWORKS,
+  FIELD_NODE,
   FIELD_PERIOD,
   FIELD_POLICY,
   FIELD_PORTS,
@@ -126,6 +127,8 @@ export class VmSpec {
   ports: string[] = [];
   rings: string = RINGS_PACKED;
   share: ShareSpec = new ShareSpec();
+  /** What SRAT calls the NUMA node of its memory; -1: the host chooses. */
+  node: i64 = -1;
   console: string = CONSOLE_SERIAL;
   start: bool = true;
   policy: string = POLICY_NEVER;
@@ -165,6 +168,7 @@ export class VmSpec {
     if (this.cards.length > 0) value.put(FIELD_NETWORKS, this.cardsToValue());
     if (this.ports.length > 0) value.put(FIELD_PORTS, this.portsToValue());
     if (this.rings != RINGS_PACKED) value.putText(FIELD_RINGS, this.rings);
+    if (this.node >= 0) value.putUint(FIELD_NODE, this.node);
     this.share.addTo(value);
     return value;
   }
@@ -243,6 +247,7 @@ const VM_FIELDS: string[] = [
   FIELD_NETWORKS,
   FIELD_PORTS,
   FIELD_RINGS,
+  FIELD_NODE,
   FIELD_START,
   FIELD_SCALE,
   FIELD_RESTART,
@@ -607,6 +612,7 @@ export function readVmSpec(value: Value | null, position: string): SpecResult {
     spec.console = readText(value, FIELD_CONSOLE, 20, CONSOLE_SERIAL);
     if (spec.console != CONSOLE_SERIAL && spec.console != CONSOLE_VIRTIO)
       bad("console is " + quoted(spec.console) + ", it must be serial or virtio");
+    if (value.get(FIELD_NODE) != null) spec.node = <i64>readUint(value, FIELD_NODE, 0, u32.MAX_VALUE, 0);
     readShare(spec.share, value);
     const start = value.get(FIELD_START);
     if (start != null && start.kind != Kind.BOOL) bad("start is neither true nor false");

@@ -5,6 +5,8 @@ import {
   ErrorCode,
   EVENT_TENANT_CHANGED,
   EVENT_TENANT_REMOVED,
+  FIELD_BANDWIDTH,
+  FIELD_CACHE,
   FIELD_CPUS,
   FIELD_NAME,
   FIELD_SPEC,
@@ -38,7 +40,7 @@ function fail(code: ErrorCode, name: string, text: string, next: string): Outcom
   return Outcome.fail(new Fault(code, "tenant " + quoted(name) + ": " + text, clean(name, 60), next));
 }
 
-/** Gives a tenant limits, or makes it: {name, memory, vms, vcpus, cpus, exits, ipis}. What is missing stays; 0: no limit. */
+/** Gives a tenant limits, or makes it: {name, memory, vms, vcpus, cpus, exits, ipis, cache, bandwidth}. What is missing stays; 0: no limit. */
 export function tenantSet(request: Value): Outcome {
   const spec = request.get(FIELD_SPEC);
   const name = spec != null ? spec.getText(FIELD_NAME) : "";
@@ -64,7 +66,9 @@ export function tenantSet(request: Value): Outcome {
   const all = tenantsAll();
   for (let i = 0; i < all.length; i++) list.push(all[i].name == name ? tenant : all[i]);
   if (old == null) list.push(tenant);
-  if (spec.get(FIELD_CPUS) != null) plan.refusals = plan.refusals.concat(planTenants(list, rulesAll()));
+  const apart = spec.get(FIELD_CACHE) != null || spec.get(FIELD_BANDWIDTH) != null;
+  if (apart || spec.get(FIELD_CPUS) != null)
+    plan.refusals = plan.refusals.concat(planTenants(list, rulesAll()));
   if (plan.refusals.length > 0) {
     const refusal = plan.refusals[0];
     if (refusal.denied != "") policyDenied(name, refusal.denied, "", refusal.message);

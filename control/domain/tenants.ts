@@ -2,6 +2,8 @@
 
 import {
   ErrorCode,
+  FIELD_BANDWIDTH,
+  FIELD_CACHE,
   FIELD_CPUS,
   FIELD_EXITS,
   FIELD_IPIS,
@@ -15,6 +17,7 @@ import {
 import { BRAKE_PERIODS } from "../gen/abi";
 import { brake } from "../lib/binding";
 import { Fault } from "./outcome";
+import { partitionsSet } from "./partitions";
 import { readCpus } from "./rules";
 import { bad, checkFields, isName, readText, readUint } from "./spec";
 import { clean, nearest, quoted } from "./text";
@@ -28,6 +31,8 @@ export const TENANT_FIELDS: string[] = [
   FIELD_CPUS,
   FIELD_EXITS,
   FIELD_IPIS,
+  FIELD_CACHE,
+  FIELD_BANDWIDTH,
 ];
 const MAX_QUOTA: u64 = 1 << 48;
 const MAX_COUNT: u64 = 1 << 16;
@@ -46,6 +51,9 @@ export class Tenant {
   /** What its VMs may cause together in a second. */
   exits: u32 = 0;
   ipis: u32 = 0;
+  /** Percent: of the last-level cache, which nobody else has; of the memory bandwidth, at most. */
+  cache: u32 = 0;
+  bandwidth: u32 = 0;
   /** By which the kernel knows it, as long as it is there; 0: it has none yet. */
   number: u32 = 0;
 
@@ -58,6 +66,8 @@ export class Tenant {
     this.cpus = from.cpus;
     this.exits = from.exits;
     this.ipis = from.ipis;
+    this.cache = from.cache;
+    this.bandwidth = from.bandwidth;
   }
 
   toValue(): Value {
@@ -68,6 +78,8 @@ export class Tenant {
     if (this.cpus != "") value.putText(FIELD_CPUS, this.cpus);
     if (this.exits > 0) value.putUint(FIELD_EXITS, this.exits);
     if (this.ipis > 0) value.putUint(FIELD_IPIS, this.ipis);
+    if (this.cache > 0) value.putUint(FIELD_CACHE, this.cache);
+    if (this.bandwidth > 0) value.putUint(FIELD_BANDWIDTH, this.bandwidth);
     return value;
   }
 }
@@ -98,6 +110,7 @@ export function tenantsSet(list: Tenant[]): void {
   for (let i = 0; i < tenants.length; i++) brake(tenants[i].number, 0, 0);
   for (let i = 0; i < list.length; i++)
     brake(list[i].number, perPeriod(list[i].exits), perPeriod(list[i].ipis));
+  partitionsSet(tenants, list);
   tenants = list;
 }
 
@@ -168,6 +181,8 @@ export function readLimits(value: Value, tenant: Tenant, low: u64): void {
   tenant.vcpus = <u32>readUint(value, FIELD_VCPUS, low, MAX_COUNT, tenant.vcpus);
   tenant.exits = <u32>readUint(value, FIELD_EXITS, low, MAX_RATE, tenant.exits);
   tenant.ipis = <u32>readUint(value, FIELD_IPIS, low, MAX_RATE, tenant.ipis);
+  tenant.cache = <u32>readUint(value, FIELD_CACHE, low, 100, tenant.cache);
+  tenant.bandwidth = <u32>readUint(value, FIELD_BANDWIDTH, low, 100, tenant.bandwidth);
   if (value.get(FIELD_CPUS) != null) tenant.cpus = readCpus(value);
 }
 

@@ -78,7 +78,8 @@ import { physicalBits, policyBuild, policyRows } from "./cpuid";
 import { findModule, freePages, info, Module } from "./host";
 import { damageOf } from "./manifest";
 import { Fault } from "./outcome";
-import { ShareSpec, shareText, sharesGive, sharesReturn } from "./shares";
+import { nodeFault, nodeFor } from "./nodes";
+import { ShareSpec, shareText, sharesGive, sharesReturn, vmCpus } from "./shares";
 import { linkAddress, linkEvent, SnapshotSlot, snapshotSlot, VmSlot, vmSlot } from "./slots";
 import { stateCpuid, stateLoad } from "./snapshot-state";
 import { VmSpec } from "./spec";
@@ -251,7 +252,7 @@ export function vmAdmit(vm: Vm): Fault | null {
   if (fault != null) return fault;
   const needed = vmNeeds(vm);
   const free = freePages() * PAGE_SIZE;
-  if (needed <= free) return null;
+  if (needed <= free) return nodeFault(vm.spec, needed);
   const spare = balloonsWant(needed);
   const more = spare > 0 ? "; VMs are asked for more, which can be " + mib(spare) + ": try again" : "";
   return new Fault(
@@ -300,6 +301,7 @@ export function vmBuild(vm: Vm, source: i32 = ANEW): Fault | null {
   failedStatus = 0;
   vmTearDown(vm);
   vmForgetLink(vm);
+  vm.node = nodeFor(vm, vmNeeds(vm), vmCpus(vm));
   vm.alive = true;
   if (
     createObjects(vm, source) &&
@@ -328,22 +330,20 @@ function loadState(vm: Vm, source: i32): bool {
 }
 
 /** Memory, zeroed or of a snapshot; `payer`: a domain with which it goes. */
-function makeMemory(slot: u32, pages: u64, source: i32, kind: SnapshotSlot, payer: u32 = 0): i64 {
-  if (source == ANEW) return memCreate(slot, pages, payer);
-  return memClone(slot, snapshotSlot(source, kind), payer, payer != 0 ? CAP_MEMORY : 0);
+function makeMemory(vm: Vm, what: VmSlot, pages: u64, source: i32, kind: SnapshotSlot, payer: u32 = 0): i64 {
+  const slot = vmSlot(vm.index, what);
+  if (source == ANEW) return memCreate(slot, pages, payer, vm.nodePlace);
+  return memClone(slot, snapshotSlot(source, kind), payer, payer != 0 ? CAP_MEMORY : 0, vm.nodePlace);
 }
 
 function createObjects(vm: Vm, source: i32): bool {
   const i = vm.index;
   return (
     ok(
-      makeMemory(vmSlot(i, VmSlot.MODEL_RAM), MODEL_RAM_PAGES, source, SnapshotSlot.MODEL),
+      makeMemory(vm, VmSlot.MODEL_RAM, MODEL_RAM_PAGES, source, SnapshotSlot.MODEL),
       "creating its device model's memory",
     ) &&
-    ok(
-      makeMemory(vmSlot(i, VmSlot.LINK), linkPages(vm.spec), source, SnapshotSlot.LINK),
-      "creating its link",
-    ) &&
+    ok(makeMemory(vm, VmSlot.LINK, linkPages(vm.spec), source, SnapshotSlot.LINK), "creating its link") &&
     ok(
       domainCreate(
         vmSlot(i, VmSlot.MODEL),
@@ -368,7 +368,8 @@ function createObjects(vm: Vm, source: i32): bool {
     ) &&
     ok(
       makeMemory(
-        vmSlot(i, VmSlot.MEMORY),
+        vm,
+        VmSlot.MEMORY,
         vm.spec.memory / PAGE_SIZE,
         source,
         SnapshotSlot.MEMORY,
@@ -403,8 +404,10 @@ function mapImage(vm: Vm, source: i32): bool {
   const brought = source != ANEW && slotHolds(snapshotSlot(source, SnapshotSlot.IMAGE));
   if (!brought) return mapModule(model, findModule(MODEL_IMAGE), GPA_IMAGE, access);
   return (
-    ok(memClone(own, snapshotSlot(source, SnapshotSlot.IMAGE)), "taking its device model's image") &&
-    ok(memMap(model, own, GPA_IMAGE, 0, memoryPages(own), access), "mapping its device model's image")
+    ok(
+      memClone(own, snapshotSlot(source, SnapshotSlot.IMAGE), 0, 0, vm.nodePlace),
+      "taking its device model's image",
+    ) && ok(memMap(model, own, GPA_IMAGE, 0, memoryPages(own), access), "mapping its device model's image")
   );
 }
 

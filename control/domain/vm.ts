@@ -6,6 +6,7 @@ import {
   FIELD_LAST_EXIT,
   FIELD_MEMORY,
   FIELD_NAME,
+  FIELD_NODE,
   FIELD_PROTECTED,
   FIELD_REASON,
   FIELD_RESTARTS,
@@ -99,6 +100,8 @@ export class Vm {
   target: u64 = 0;
   /** The CPUs on which policy hooks want it; none: any. */
   placed: i32[] = [];
+  /** The place of the node that its memory is of, in nodesNow(), while it is up; -1: of any. */
+  node: i32 = -1;
   /** What of that the host holds back since it lacks memory, and when that changed: balloons.ts. */
   held: u64 = 0;
   heldAt: u64 = 0;
@@ -146,6 +149,11 @@ export class Vm {
     if (state != STATE_PAUSED && state != STATE_MOVED) this.kept = "";
     this.state = state;
     this.reason = reason;
+  }
+
+  /** The place of the node of which it gets memory. */
+  get nodePlace(): u32 {
+    return max(this.node, 0);
   }
 
   /** What a balloon should leave it now. */
@@ -197,6 +205,7 @@ export class Vm {
       .putText(FIELD_LAST_EXIT, this.lastExit)
       .putUint(FIELD_RESTARTS, this.restartCount)
       .putUint("family", this.family)
+      .putUint(FIELD_NODE, this.node + 1)
       .putText(FIELD_KEPT, this.kept)
       .putBool("disksFilled", this.disksFilled)
       .putBool("stopping", this.stopping)
@@ -231,6 +240,7 @@ export function vmOfStash(value: Value, index: u32): Vm | null {
   vm.lastExit = clean(value.getText(FIELD_LAST_EXIT));
   vm.restartCount = <u32>value.getUint(FIELD_RESTARTS);
   vm.family = <u32>value.getUint("family");
+  vm.node = <i32>value.getUint(FIELD_NODE) - 1;
   vm.kept = clean(value.getText(FIELD_KEPT));
   vm.disksFilled = value.getBool("disksFilled");
   vm.stopping = value.getBool("stopping");

@@ -5,7 +5,7 @@
 // the negated Status. `out` and `from` are addresses in linear memory; structures are in gen/layout.ts.
 
 import { CpuidRowAt, DomainInfoAt, HostInfoAt, Hypercall, CapInfoAt, InfoAt, LABEL_SIZE } from "../gen/abi";
-import { DomainSnapshotAt, PageRangesAt, SavedRowAt, VcpuInfoAt, VcpuRegistersAt, VcpuShareAt } from "../gen/abi";
+import { DomainSnapshotAt, MAX_NODES, NodeInfoAt, PageRangesAt, SavedRowAt, VcpuInfoAt, VcpuRegistersAt, VcpuShareAt } from "../gen/abi";
 import { PAGE_SIZE } from "../gen/abi";
 
 /** VMCALL. Returns the value (>= 0) or the negated Status. */
@@ -191,9 +191,12 @@ export function domainInfo(domain: u32, out: usize): i64 {
   return callOut(Hypercall.DOMAIN_INFO, domain, out, DomainInfoAt.SIZE);
 }
 
-/** Creates a memory object of `pages` zeroed 4 KiB pages in `slot`; `payer`: a domain with which it goes. */
-export function memCreate(slot: u32, pages: u64, payer: u32 = 0): i64 {
-  return call(Hypercall.MEM_CREATE, slot, pages, payer);
+/**
+ * Creates a memory object of `pages` zeroed 4 KiB pages in `slot`; `payer`: a domain with which it goes; `node`: whose
+ * frames it has as long as there are any, by its place in what hostInfo says.
+ */
+export function memCreate(slot: u32, pages: u64, payer: u32 = 0, node: u32 = 0): i64 {
+  return call(Hypercall.MEM_CREATE, slot, pages, payer, node);
 }
 
 /** Gives the frames of up to RELEASE_MAX pages back; who touches one later finds it zeroed. */
@@ -203,10 +206,17 @@ export function memRelease(slot: u32, firstPage: u64, pages: u64): i64 {
 
 /**
  * A memory object in `slot` with all pages of `memory` as they are now, copied on write; `payer`: a domain with
- * which it goes, where it is in slot `to`.
+ * which it goes, where it is in slot `to`; `node`: of which it has the copies.
  */
-export function memClone(slot: u32, memory: u32, payer: u32 = 0, to: u32 = 0): i64 {
-  return call(Hypercall.MEM_CLONE, slot, memory, payer, to);
+export function memClone(slot: u32, memory: u32, payer: u32 = 0, to: u32 = 0, node: u32 = 0): i64 {
+  return hypercall(Hypercall.MEM_CLONE, slot, memory, payer, to, node, 0);
+}
+
+/** out: u64[MAX_NODES], pages of each node from `page` on. Returns the page to ask from next; at last their number. */
+export function memNodes(memory: u32, page: u64, out: usize): i64 {
+  const next = call(Hypercall.MEM_NODES, memory, page);
+  if (next >= 0) commRead(out, 0, 8 * MAX_NODES);
+  return next;
 }
 
 /** Keeps free frames for pages that a memory object shares or lacks. */
@@ -286,6 +296,11 @@ export function brake(tenant: u32, exits: u64, ipis: u64): i64 {
   return call(Hypercall.BRAKE, tenant, exits, ipis);
 }
 
+/** A tenant is in a class of service, and that has these ways of the cache, by bit, and this delay, in percent. */
+export function partition(tenant: u32, service: u32, ways: u64, delay: u64): i64 {
+  return call(Hypercall.PARTITION, tenant, service, ways, delay);
+}
+
 /** share: VcpuShare; NO_QUOTA: no CPU can promise it. */
 export function vcpuShare(vcpu: u32, share: usize): i64 {
   commWrite(0, share, VcpuShareAt.SIZE);
@@ -363,9 +378,9 @@ export function portsMap(domain: u32, first: u32, count: u32): i64 {
   return call(Hypercall.PORTS_MAP, domain, first, count);
 }
 
-/** out: HostInfo. */
+/** out: HostInfo, and behind it NodeInfo[MAX_NODES]. */
 export function hostInfo(out: usize): i64 {
-  return callOut(Hypercall.HOST_INFO, 0, out, HostInfoAt.SIZE);
+  return callOut(Hypercall.HOST_INFO, 0, out, HostInfoAt.SIZE + MAX_NODES * NodeInfoAt.SIZE);
 }
 
 /** out: eax, ebx, ecx, edx as u32. */

@@ -18,6 +18,7 @@ import {
   FIELD_CPUS,
   FIELD_DISKS,
   FIELD_HOST,
+  FIELD_NODE,
   FIELD_PROTECTED,
   FIELD_RESERVE,
   FIELD_RESTART,
@@ -80,6 +81,9 @@ export class PlanTenant {
   /** What its VMs may cause in a second. */
   exits: i32 = 0;
   ipis: i32 = 0;
+  /** Percent of the last-level cache for itself, and of the memory bandwidth, at most. */
+  cache: i32 = 0;
+  bandwidth: i32 = 0;
   /** Bytes that its snapshots count for it. */
   snapshots: i64 = 0;
 
@@ -102,6 +106,8 @@ export class PlanVm {
   up: boolean = false;
   /** There is, up, but it stands still: another host has it, and nothing but its removal is possible here. */
   moved: boolean = false;
+  /** There is, up: the place of the node that its memory is of; -1: of any. */
+  node: i32 = -1;
   /** Its specification: names of fields, and the value of each as text. */
   fields: string[] = [];
   texts: string[] = [];
@@ -125,6 +131,21 @@ export class PlanVm {
   }
 }
 
+/** A NUMA node that has memory. */
+export class PlanNode {
+  /** CPUs by their numbers; none: not known. */
+  cpus: i32[] = [];
+  /** Of the VMs that are for it. */
+  vcpus: i32 = 0;
+
+  constructor(
+    /** What the firmware calls it. */
+    public id: i64,
+    /** Bytes. */
+    public free: i64,
+  ) {}
+}
+
 export class PlanHost {
   name: string = "";
   tenants: PlanTenant[] = [];
@@ -139,6 +160,12 @@ export class PlanHost {
   caches: i32[] = [];
   /** CPUs; 0: nobody knows. */
   cpus: i32 = 0;
+  nodes: PlanNode[] = [];
+  /** Classes of service, one of which is the host's; 0: the CPU has none; -1: nobody knows. */
+  services: i32 = -1;
+  /** Ways of the last-level cache, and percent by which memory accesses can be delayed; 0: no such allocation. */
+  ways: i32 = 0;
+  delay: i32 = 0;
 }
 
 export class Step {
@@ -300,8 +327,45 @@ export function checkIsolation(have: PlanHost, want: PlanHost, plan: Plan): void
   for (let i = 0; i < want.vms.length; i++)
     for (let n = 0; n < i; n++) checkCables(want, item(want.vms, n), item(want.vms, i), plan);
   for (let i = 0; i < want.tenants.length; i++) checkRange(have, item(want.tenants, i), plan);
+  checkPartitions(have, want, plan);
   for (let i = 0; i < want.tenants.length; i++)
     for (let n = 0; n < i; n++) checkParts(have, want, item(want.tenants, n), item(want.tenants, i), plan);
+}
+
+/** Whole ways of a cache that are a percentage of it, at least. */
+export function cacheWays(percent: i32, ways: i32): i32 {
+  const parts: i32 = percent * ways + 99;
+  return ((parts - (parts % 100)) / 100) as i32;
+}
+
+/** The parts of caches and memory bandwidth are there; one way and one class stay for the host and all others. */
+function checkPartitions(have: PlanHost, want: PlanHost, plan: Plan): void {
+  let ways: i32 = 1;
+  let services: i32 = 1;
+  for (let i = 0; i < want.tenants.length && have.services >= 0; i++) {
+    const tenant = item(want.tenants, i);
+    if (tenant.cache == 0 && tenant.bandwidth == 0) continue;
+    ways += cacheWays(tenant.cache, have.ways);
+    services++;
+    let text = "";
+    if (tenant.cache > 0 && have.ways == 0) text = "it has a part of the cache, and this CPU has no L3 CAT";
+    else if (tenant.bandwidth > 0 && have.delay == 0)
+      text = "it has a part of the memory bandwidth, and this CPU has no linear MBA";
+    else if (tenant.bandwidth > 0 && 100 - tenant.bandwidth > have.delay)
+      text =
+        "bandwidth is " + tenant.bandwidth.toString() + " %, the least is " + (100 - have.delay).toString();
+    else if (services > have.services)
+      text = "no class of service is left for it, of " + (have.services - 1).toString();
+    else if (tenant.cache > 0 && ways > have.ways)
+      text =
+        "with it, tenants have " +
+        (ways - 1).toString() +
+        " of " +
+        plural(have.ways, "way") +
+        " of the cache, and one must be left for all others";
+    if (text == "") continue;
+    plan.refuse(ErrorCode.FAILED, "tenant " + quote(tenant.name) + ": " + text, tenant.name, "hardware");
+  }
 }
 
 function checkCables(want: PlanHost, first: PlanVm, second: PlanVm, plan: Plan): void {
@@ -441,6 +505,8 @@ function limits(tenant: PlanTenant): string {
   if (tenant.cpus != "") text += ", CPUs " + tenant.cpus;
   if (tenant.exits > 0) text += ", " + plural(tenant.exits, "exit") + " a second";
   if (tenant.ipis > 0) text += ", " + plural(tenant.ipis, "IPI") + " a second";
+  if (tenant.cache > 0) text += ", " + tenant.cache.toString() + " % of the cache";
+  if (tenant.bandwidth > 0) text += ", " + tenant.bandwidth.toString() + " % of the memory bandwidth";
   return text;
 }
 
@@ -559,9 +625,109 @@ function checkCount(have: PlanHost, plan: Plan): void {
   plan.refuse(ErrorCode.FAILED, text + Specification.MAX_VMS.toString(), FIELD_HOST, "rm NAME");
 }
 
+function cpusOn(node: PlanNode, cpus: i32[]): i32 {
+  let count: i32 = 0;
+  for (let i = 0; i < node.cpus.length; i++) if (cpus.indexOf(item(node.cpus, i)) >= 0) count++;
+  return count;
+}
+
+/** Whether a node is better than another: for its CPUs, then for its memory, then because less runs there. */
+function isBetter(node: PlanNode, best: PlanNode, needs: i64, vcpus: i32, cpus: i32[]): boolean {
+  const own = cpusOn(node, cpus);
+  const others = cpusOn(best, cpus);
+  if (own > 0 != others > 0) return own > 0;
+  const fits = node.free >= needs;
+  if (fits != best.free >= needs) return fits;
+  const load = (node.vcpus + vcpus) * others;
+  const other = (best.vcpus + vcpus) * own;
+  return fits && load != other ? load < other : node.free > best.free;
+}
+
+/**
+ * The place of the node of which a VM should have memory and CPUs: the one that it asks for, if that is there, or the
+ * best; -1: there is only one. `cpus`: those on which it may run.
+ */
+export function chooseNode(nodes: PlanNode[], asked: i64, needs: i64, vcpus: i32, cpus: i32[]): i32 {
+  let best: i32 = -1;
+  for (let i = 0; i < nodes.length && nodes.length > 1; i++) {
+    if (item(nodes, i).id == asked) return i;
+    if (best < 0 || isBetter(item(nodes, i), item(nodes, best), needs, vcpus, cpus)) best = i;
+  }
+  return best;
+}
+
+/** The node that a VM asks for; -1: none. */
+function askedNode(vm: PlanVm): i64 {
+  const text = vm.get(FIELD_NODE);
+  if (text == "none") return -1;
+  let node: i64 = 0;
+  for (let i = 0; i < text.length; i++) node = node * 10 + (text.charCodeAt(i) - 0x30);
+  return node;
+}
+
+/** Takes a VM's memory, of its node as long as that has any. */
+function takeNode(nodes: PlanNode[], first: i32, vm: PlanVm): void {
+  let left: i64 = vm.needs;
+  item(nodes, first).vcpus += vm.vcpus;
+  for (let i = 0; i < nodes.length; i++) {
+    const at: i32 = first + i < nodes.length ? first + i : first + i - nodes.length;
+    const node = item(nodes, at);
+    const part: i64 = left < node.free ? left : node.free;
+    node.free -= part;
+    left -= part;
+  }
+}
+
+/** Gives a VM that starts its node, or refuses it the one that it asks for. */
+function placeOnNode(nodes: PlanNode[], vm: PlanVm, cpus: i32[], takes: boolean, plan: Plan): void {
+  const asked = askedNode(vm);
+  const subject = "VM " + quote(vm.name) + ": ";
+  const names: string[] = [];
+  for (let i = 0; i < nodes.length && asked >= 0; i++) {
+    const node = item(nodes, i);
+    names.push(node.id.toString());
+    if (node.id != asked) continue;
+    if (vm.needs > node.free) {
+      const lack = "needs " + sizeText(vm.needs) + ", " + sizeText(node.free) + " are free on node ";
+      plan.refuse(ErrorCode.FAILED, subject + lack + asked.toString() + " by then", vm.name, "hardware");
+      return;
+    }
+    names.splice(0, names.length);
+    break;
+  }
+  if (names.length > 0) {
+    const text = "node " + asked.toString() + " is none of the host's: " + names.join(", ");
+    plan.refuse(ErrorCode.FAILED, subject + text, vm.name, "hardware");
+    return;
+  }
+  const node = takes ? chooseNode(nodes, asked, vm.needs, vm.vcpus, cpus) : -1;
+  if (node >= 0) takeNode(nodes, node, vm);
+}
+
+/** The nodes as they will be when those VMs are gone that end. */
+function nodesThen(have: PlanHost, plan: Plan): PlanNode[] {
+  const out: PlanNode[] = [];
+  for (let i = 0; i < have.nodes.length; i++) {
+    const node = item(have.nodes, i);
+    const copy = new PlanNode(node.id, node.free);
+    copy.cpus = node.cpus;
+    copy.vcpus = node.vcpus;
+    out.push(copy);
+  }
+  for (let i = 0; i < plan.steps.length; i++) {
+    const step = item(plan.steps, i);
+    const old = findVm(have.vms, step.object);
+    if (!step.ends || old == null || old.node < 0 || old.node >= out.length) continue;
+    item(out, old.node).free += old.frees;
+    item(out, old.node).vcpus -= old.vcpus;
+  }
+  return out;
+}
+
 /** Whether each VM finds its memory when its turn comes. */
 function checkMemory(have: PlanHost, want: PlanHost, plan: Plan): void {
   let free: i64 = have.free;
+  const nodes = nodesThen(have, plan);
   for (let i = 0; i < plan.steps.length; i++) {
     const step = item(plan.steps, i);
     const old = findVm(have.vms, step.object);
@@ -581,9 +747,11 @@ function checkMemory(have: PlanHost, want: PlanHost, plan: Plan): void {
         sizeText(free) +
         " are free by then";
       plan.refuse(ErrorCode.FAILED, text, vm.name, "free");
-    } else if (vm.start || step.action == ACTION_RESTART) {
-      free -= vm.needs;
+      continue;
     }
+    const takes = vm.start || step.action == ACTION_RESTART;
+    placeOnNode(nodes, vm, cpusOf(vm, want, have.cpus), takes, plan);
+    if (takes) free -= vm.needs;
   }
 }
 

@@ -454,6 +454,11 @@ export const LEVELS: string[] = [LEVEL_NEEDED, LEVEL_ALL, LEVEL_OFF];
 /* What a VM and its device model do how often, and what of it was too much. */
 export const FIELD_RATES: string = "rates";
 export const FIELD_IPIS: string = "ipis";
+export const FIELD_CACHE: string = "cache";
+export const FIELD_BANDWIDTH: string = "bandwidth";
+export const FIELD_WAYS: string = "ways";
+export const FIELD_SERVICES: string = "services";
+export const FIELD_DELAY: string = "delay";
 export const FIELD_OVER_MS: string = "overMs";
 export const FIELD_HYPERCALLS: string = "hypercalls";
 export const FIELD_THROTTLED: string = "throttled";

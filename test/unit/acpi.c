@@ -9,6 +9,7 @@
 #define RSDT       0x2000u
 #define MADT       0x3000u
 #define FADT       0x4000u
+#define SRAT       0x5000u
 
 static u8 arena[ARENA_SIZE];
 static unsigned lines;
@@ -41,7 +42,15 @@ static u32 put(u32 at, const void *bytes, u32 size) {
     return at + size;
 }
 
-static u32 madt_size;
+static u32 madt_size, srat_size;
+
+static void put_memory(u32 node, u64 start, u64 size, u32 flags) {
+    union entry e = {.memory = {SRAT_MEMORY, 40, node, 0, start, size, 0, flags}};
+    put(SRAT + srat_size, &e, sizeof(e.memory));
+    srat_size += 40;
+    seal(SRAT, "SRAT", srat_size);
+}
+
 static struct boot_info boot;
 
 static void machine(void) {
@@ -57,8 +66,8 @@ static void machine(void) {
         5,  12, 0, 0,   0,    0,    0xe1, 0xfe, 0,    0, 0, 0, /* local APIC elsewhere */
         77, 5,  1, 2,   3,                                     /* unknown */
     };
-    u64 xsdt_entries[] = {FADT, MADT};
-    u32 rsdt_entries[] = {FADT, MADT};
+    u64 xsdt_entries[] = {FADT, MADT, SRAT};
+    u32 rsdt_entries[] = {FADT, MADT, SRAT};
     u32 lapic = 0xfee00000, timer = 0xb008, flags = FADT_FLAG_TIMER_32BIT;
     memset(arena, 0, sizeof(arena));
     put(XSDT + sizeof(struct header), xsdt_entries, sizeof(xsdt_entries));
@@ -72,6 +81,17 @@ static void machine(void) {
     arena[FADT + FADT_PM_TIMER_LENGTH] = 4;
     put(FADT + FADT_FLAGS, &flags, 4);
     seal(FADT, "FACP", 116);
+
+    srat_size = SRAT_ENTRIES;
+    arena[SRAT + TABLE_REVISION] = 3;
+    put(SRAT + srat_size, (u8[16]){0, 16, 1, 7, 1}, 16); /* a CPU */
+    srat_size += 16;
+    put_memory(0x207, 0, 640 * KIB, 1);
+    put_memory(0x207, MIB, GIB - MIB, 1);
+    put_memory(5, GIB, GIB, 1);
+    put_memory(6, 2 * GIB, GIB, 0);         /* disabled */
+    put_memory(6, 2 * GIB, 0, 1);           /* empty */
+    put_memory(6, ~0ull - GIB, 2 * GIB, 1); /* beyond the end of all addresses */
 
     struct rsdp *rsdp = (struct rsdp *)boot.rsdp;
     memset(&boot, 0, sizeof(boot));
@@ -142,6 +162,35 @@ static void test_bad(void) {
     check(info.cpu_count == 1, "a MADT entry of length 0 ends the reading");
 }
 
+static void test_nodes(void) {
+    struct acpi_info info;
+    machine();
+    acpi_init(&boot, &info);
+    check(info.node_count == 2 && info.nodes[0] == 0x207 && info.nodes[1] == 5 &&
+              info.range_count == 3 && info.ranges[0].node == 0 && info.ranges[1].node == 0 &&
+              info.ranges[1].start.v == MIB && info.ranges[1].end.v == GIB &&
+              info.ranges[2].node == 1 && info.ranges[2].end.v == 2 * GIB,
+          "the memory of two nodes");
+    arena[SRAT + TABLE_REVISION] = 1;
+    seal(SRAT, "SRAT", srat_size);
+    acpi_init(&boot, &info);
+    check(info.node_count == 2 && info.nodes[0] == 7, "whose names had eight bits once");
+    arena[SRAT + 9] ^= 1;
+    acpi_init(&boot, &info);
+    check(info.node_count == 1 && info.range_count == 0, "without SRAT there is one node");
+    machine();
+    for (u32 i = 0; i < 100; i++)
+        put_memory(100 + i / 3, (3 + i) * GIB, GIB, 1);
+    acpi_init(&boot, &info);
+    check(info.node_count == MAX_NODES && info.range_count == 3 + 3 * (MAX_NODES - 2),
+          "more nodes than there is room for are left out");
+    machine();
+    for (u32 i = 0; i < 100; i++)
+        put_memory(5, (3 + i) * GIB, GIB, 1);
+    acpi_init(&boot, &info);
+    check(info.node_count == 2 && info.range_count == ACPI_MAX_RANGES, "and more ranges");
+}
+
 static void test_many_cpus(void) {
     struct acpi_info info;
     machine();
@@ -156,26 +205,36 @@ static void test_many_cpus(void) {
 }
 
 /* Damage with a right checksum, so that it gets as far as it can. */
-static void test_damage(void) {
+static void damage(u32 table, const char *signature, u32 size) {
     struct acpi_info info;
     bool sane = true;
     machine();
-    for (u32 at = sizeof(struct header); at < madt_size; at++) {
+    for (u32 at = sizeof(struct header); at < size; at++) {
         for (unsigned value = 1; value < 256; value += 7) {
-            u8 was = arena[MADT + at];
-            arena[MADT + at] ^= (u8)value;
-            seal(MADT, "APIC", madt_size);
+            u8 was = arena[table + at];
+            arena[table + at] ^= (u8)value;
+            seal(table, signature, size);
             acpi_init(&boot, &info);
-            sane &= info.cpu_count <= ACPI_MAX_CPUS && info.ioapic_count <= ACPI_MAX_IOAPICS;
-            arena[MADT + at] = was;
+            sane &= info.cpu_count <= ACPI_MAX_CPUS && info.ioapic_count <= ACPI_MAX_IOAPICS &&
+                    info.node_count && info.node_count <= MAX_NODES &&
+                    info.range_count <= ACPI_MAX_RANGES;
+            for (u32 i = 0; i < info.range_count; i++)
+                sane &= info.ranges[i].node < info.node_count;
+            arena[table + at] = was;
         }
     }
-    check(sane && !stray, "damage at every byte of the MADT");
+    check(sane && !stray, signature);
+}
+
+static void test_damage(void) {
+    damage(MADT, "APIC", madt_size);
+    damage(SRAT, "SRAT", srat_size);
 }
 
 int main(void) {
     test_good();
     test_bad();
+    test_nodes();
     test_many_cpus();
     test_damage();
     return unit_result();

@@ -284,8 +284,8 @@ static bool random_step(void) {
 }
 
 static bool one_gib_clean(void) {
-    u32 number = zone_take(&ram, 18);
-    if (number) zone_give(&clean, number, 18); /* nobody has written to it */
+    u32 number = zone_take(&ram[0], 18);
+    if (number) zone_give(&clean[0], number, 18); /* nobody has written to it */
     return number;
 }
 
@@ -440,7 +440,7 @@ static unsigned blocks, pool_pages;
 static void memory_take(void) {
     blocks = pool_pages = 0;
     for (unsigned order = FRAME_MAX_ORDER + 1; order-- > 0;)
-        while (frame_alloc(order, 1, &taken_blocks[blocks].block, NULL))
+        while (frame_alloc(order, 1, 0, &taken_blocks[blocks].block, NULL))
             taken_blocks[blocks++].order = order;
     while ((taken_pages[pool_pages] = kpage_alloc(0)))
         pool_pages++;

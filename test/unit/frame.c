@@ -28,7 +28,7 @@ void physmap_map(struct hpa block) { chunk_mapped[block.v / (2 * MIB)] = true; }
 void physmap_prepare(struct hpa start, u64 size) {
     struct hpa frame;
     (void)start, (void)size;
-    if (!frame_alloc(0, OWNER_KERNEL, &frame, NULL)) panic("no frame for a page table");
+    if (!frame_alloc(0, OWNER_KERNEL, 0, &frame, NULL)) panic("no frame for a page table");
 }
 void *window_map(struct hpa address) {
     windows_open++;
@@ -52,16 +52,25 @@ static const struct boot_info machine = {
 };
 #define MACHINE_FRAMES ((99 * MIB + 128 * MIB) / PAGE_SIZE)
 
+static struct acpi_info nodes = {.node_count = 1};
+
+/* By SRAT, the node of a frame. */
+static unsigned node_of(u64 number) {
+    for (u32 i = 0; i < nodes.range_count; i++)
+        if (number >= nodes.ranges[i].start.v >> PAGE_SHIFT &&
+            number < nodes.ranges[i].end.v >> PAGE_SHIFT)
+            return nodes.ranges[i].node;
+    return 0;
+}
+
 static void reset(void) {
     memset(arena, 0xa5, ARENA_SIZE);
     memset(chunk_mapped, 0, sizeof(chunk_mapped));
-    memset(ram.heads, 0, sizeof(ram.heads));
-    memset(clean.heads, 0, sizeof(clean.heads));
     memset(pool.heads, 0, sizeof(pool.heads));
-    ram.free = clean.free = pool.free = pool_total = total = kernel_own = frame_limit = 0;
+    pool.free = pool_total = total = kernel_own = frame_limit = 0;
     early_next = early_end = hpa(0);
     frames = NULL;
-    frame_init(&machine);
+    frame_init(&machine, &nodes);
 }
 
 static bool usable(u64 address) {
@@ -79,7 +88,9 @@ static bool zone_sound(const struct zone *zone) {
                 n & ((1u << order) - 1) || (previous && frames[n].previous != previous))
                 return false;
             for (u32 i = n; i < n + (1u << order); i++)
-                if (seen[i]++ || !usable((u64)i << PAGE_SHIFT)) return false;
+                if (seen[i]++ || !usable((u64)i << PAGE_SHIFT) ||
+                    (zone != &pool && node_of(i) != zone->node))
+                    return false;
             count += 1u << order;
         }
     }
@@ -87,7 +98,10 @@ static bool zone_sound(const struct zone *zone) {
 }
 
 static bool sound(void) {
-    return zone_sound(&ram) && zone_sound(&clean) && zone_sound(&pool) && !windows_open;
+    bool all = zone_sound(&pool) && !windows_open;
+    for (unsigned node = 0; node < MAX_NODES; node++)
+        all &= zone_sound(&ram[node]) && zone_sound(&clean[node]);
+    return all;
 }
 
 static void test_init(void) {
@@ -110,7 +124,7 @@ static void test_alloc(void) {
     reset();
     u64 before = frame_free_count();
     struct hpa block, page;
-    check(frame_alloc(9, 7, &block, NULL) && block.v % (2 * MIB) == 0, "2 MiB block is aligned");
+    check(frame_alloc(9, 7, 0, &block, NULL) && block.v % (2 * MIB) == 0, "2 MiB block is aligned");
     check(frame_of(hpa(block.v + 1234 * 1024))->owner == 7, "every frame of it finds its owner");
     check(frame_free_count() == before - 512, "it is gone from the free count");
     check(panics(frame_free(block, 8)), "freeing with the wrong order panics");
@@ -118,11 +132,11 @@ static void test_alloc(void) {
     frame_free(block, 9);
     check(panics(frame_free(block, 9)), "freeing twice panics");
     check(frame_free_count() == before && sound(), "free gives it back to the frame");
-    check(!frame_alloc(18, 1, &block, NULL), "no 1 GiB block on a small machine");
-    check(!frame_alloc(19, 1, &block, NULL), "no block of an order that does not exist");
+    check(!frame_alloc(18, 1, 0, &block, NULL), "no 1 GiB block on a small machine");
+    check(!frame_alloc(19, 1, 0, &block, NULL), "no block of an order that does not exist");
 
     u64 kernel = frame_kernel_count();
-    check(frame_alloc(0, OWNER_KERNEL, &page, NULL) && frame_kernel_count() == kernel + 1,
+    check(frame_alloc(0, OWNER_KERNEL, 0, &page, NULL) && frame_kernel_count() == kernel + 1,
           "a frame of the kernel's counts as the kernel's");
     frame_free(page, 0);
     check(frame_kernel_count() == kernel, "and no longer when it is freed");
@@ -131,7 +145,8 @@ static void test_alloc(void) {
 static void test_scrub(void) {
     reset();
     struct hpa small, large;
-    check(frame_alloc(3, 1, &small, NULL) && frame_alloc(10, 1, &large, NULL), "blocks to scrub");
+    check(frame_alloc(3, 1, 0, &small, NULL) && frame_alloc(10, 1, 0, &large, NULL),
+          "blocks to scrub");
     memset(arena + small.v, 1, 8 * PAGE_SIZE);
     memset(arena + large.v, 1, 4 * MIB);
     frame_scrub(small, 3);
@@ -180,7 +195,7 @@ static void test_exhaustion(void) {
     u64 before = frame_free_count();
     static struct hpa blocks[MACHINE_FRAMES];
     u64 count = 0, kernel_pages = 0;
-    while (frame_alloc(0, 9, &blocks[count], NULL))
+    while (frame_alloc(0, 9, 0, &blocks[count], NULL))
         count++;
     while (kpage_alloc(0))
         kernel_pages++;
@@ -191,7 +206,7 @@ static void test_exhaustion(void) {
     check(frame_free_count() == count && sound(), "and all come back");
     unsigned largest = 0;
     for (unsigned order = 0; order <= FRAME_MAX_ORDER; order++)
-        if (ram.heads[order]) largest = order;
+        if (ram[0].heads[order]) largest = order;
     check(largest == 15, "merged into the largest blocks");
 }
 
@@ -205,6 +220,8 @@ static void test_random(void) {
         bool used;
     } slots[SLOTS];
     static u8 owned[ARENA_SIZE / PAGE_SIZE];
+    memset(slots, 0, sizeof(slots));
+    memset(owned, 0, sizeof(owned));
     u64 before = frame_free_count(), used = 0;
     bool exact = true, exclusive = true;
     for (unsigned round = 0; round < ROUNDS; round++) {
@@ -212,7 +229,7 @@ static void test_random(void) {
         unsigned order = slots[s].used ? slots[s].order : (unsigned)(unit_random() % 11);
         if (slots[s].used)
             frame_free(slots[s].block, order);
-        else if (!frame_alloc(order, s + 1, &slots[s].block, NULL))
+        else if (!frame_alloc(order, s + 1, s % MAX_NODES, &slots[s].block, NULL))
             continue;
         slots[s].used = !slots[s].used;
         slots[s].order = order;
@@ -241,15 +258,15 @@ static void test_clean(void) {
     u64 before = frame_free_count();
     struct hpa block, other;
     bool is_clean = true;
-    check(frame_alloc(4, 1, &block, &is_clean) && !is_clean, "nothing is clean at first");
+    check(frame_alloc(4, 1, 0, &block, &is_clean) && !is_clean, "nothing is clean at first");
     for (unsigned i = 0; i < 100; i++)
         (void)frame_clean();
     check(frame_clean_count() == 100 && sound(), "some frames have been cleaned");
-    check(frame_alloc(4, 1, &other, &is_clean) && is_clean && all_zero(other, 4),
+    check(frame_alloc(4, 1, 0, &other, &is_clean) && is_clean && all_zero(other, 4),
           "a clean block is preferred where one is wanted, and is zero");
     memset(arena + other.v, 1, 16 * PAGE_SIZE);
     frame_free(other, 4);
-    check(frame_alloc(4, 1, &other, NULL) && frame_clean_count() == 84,
+    check(frame_alloc(4, 1, 0, &other, NULL) && frame_clean_count() == 84,
           "and spared where contents do not matter");
     frame_free(other, 4);
     frame_free(block, 4);
@@ -260,7 +277,7 @@ static void test_clean(void) {
     u64 taken = 0, largest = 0;
     bool zero = true;
     for (unsigned order = 15; order + 1 > 0; order--)
-        while (frame_alloc(order, 2, &block, &is_clean)) {
+        while (frame_alloc(order, 2, 0, &block, &is_clean)) {
             zero &= is_clean && all_zero(block, order);
             taken += 1u << order;
             largest = order > largest ? order : largest;
@@ -274,7 +291,7 @@ static void test_split(void) {
     reset();
     u64 before = frame_free_count();
     struct hpa block;
-    check(frame_alloc(9, 5, &block, NULL), "a block to split");
+    check(frame_alloc(9, 5, 0, &block, NULL), "a block to split");
     frame_split(block, 9, 0);
     struct hpa inner = hpa(block.v + 77 * PAGE_SIZE);
     check(frame_of(inner)->owner == 5 && frame_kind(inner) == FRAME_RAM, "its parts are blocks");
@@ -284,7 +301,7 @@ static void test_split(void) {
     check(sound() && frame_free_count() == before - 256, "half of them can be freed");
     for (u64 i = 1; i < 512; i += 2)
         frame_free(hpa(block.v + i * PAGE_SIZE), 0);
-    check(sound() && frame_free_count() == before && frame_alloc(15, 1, &block, NULL),
+    check(sound() && frame_free_count() == before && frame_alloc(15, 1, 0, &block, NULL),
           "and with the rest they are whole again");
 }
 
@@ -292,7 +309,8 @@ static void test_shares(void) {
     reset();
     u64 before = frame_free_count();
     struct hpa block, copy;
-    check(frame_alloc(9, 5, &block, NULL) && !frame_is_shared(block, 9), "a block of one sharer");
+    check(frame_alloc(9, 5, 0, &block, NULL) && !frame_is_shared(block, 9),
+          "a block of one sharer");
     frame_share(block, 9);
     check(frame_is_shared(block, 9), "and of two");
     frame_split(block, 9, 0);
@@ -309,17 +327,69 @@ static void test_shares(void) {
     check(frame_free_count() == before - 1 && sound(), "the other one frees all but one");
     frame_drop(hpa(block.v + 511 * PAGE_SIZE), 0);
     check(frame_free_count() == before && sound(), "the last one that");
-    check(frame_alloc(9, 5, &block, NULL) && panics(frame_drop(hpa(block.v + PAGE_SIZE), 0)),
+    check(frame_alloc(9, 5, 0, &block, NULL) && panics(frame_drop(hpa(block.v + PAGE_SIZE), 0)),
           "a part of a block cannot be dropped");
-    check(frame_alloc(0, 5, &copy, NULL), "a frame");
+    check(frame_alloc(0, 5, 0, &copy, NULL), "a frame");
     memset(arena + block.v, 0x11, PAGE_SIZE);
     frame_copy(copy, block);
     check(!memcmp(arena + copy.v, arena + block.v, PAGE_SIZE) && !windows_open, "is a copy");
 
-    u64 all = ram.free + clean.free, spare = pool.free;
+    u64 all = frame_node_free(0), spare = pool.free;
     check(frame_has(all, spare) && !frame_has(all + 1, 0) && !frame_has(all, spare + 1) &&
               frame_has(all - 1, spare + 1),
           "what the pool has serves the kernel first, and nobody else");
+}
+
+/* Three nodes, with borders within blocks, ranges out of order and one over another, and a range
+   that is no range; RAM behind the last is the first node's. */
+static void three_nodes(void) {
+    nodes = (struct acpi_info){.node_count = 3,
+                               .range_count = 6,
+                               .ranges = {{{200 * MIB + 5}, {201 * MIB + PAGE_SIZE}, 1},
+                                          {{0}, {40 * MIB}, 0},
+                                          {{130 * MIB}, {130 * MIB}, 2},
+                                          {{39 * MIB}, {130 * MIB + 3 * PAGE_SIZE}, 1},
+                                          {{130 * MIB}, {210 * MIB}, 2},
+                                          {{90 * MIB}, {80 * MIB}, 2}}};
+}
+
+static void test_nodes(void) {
+    three_nodes();
+    reset();
+    u64 before = frame_free_count(), sum = pool.free;
+    for (unsigned node = 0; node < frame_nodes(); node++)
+        sum += frame_node_free(node);
+    check(sound() && sum == before && frame_nodes() == 3, "every free frame is its node's");
+    static struct hpa blocks[MACHINE_FRAMES];
+    u64 count = 0, own = frame_node_free(1), left = frame_node_free(0) + frame_node_free(2);
+    bool right = true;
+    for (; count < own; count++)
+        right &= frame_alloc(0, 9, 1, &blocks[count], NULL) &&
+                 node_of(blocks[count].v >> PAGE_SHIFT) == 1;
+    check(right && !frame_node_free(1), "all of a node's frames before those of others");
+    check(frame_alloc(0, 9, 1, &blocks[count], NULL) &&
+              node_of(blocks[count].v >> PAGE_SHIFT) == 2 && frame_has(left - 1, 0) &&
+              !frame_has(left, pool.free),
+          "then those of the next");
+    for (u64 i = 0; i <= count; i++)
+        frame_free(blocks[i], 0);
+    check(sound() && frame_free_count() == before && frame_node_free(1) == own,
+          "each goes back to its own");
+    struct hpa block;
+    check(frame_alloc(9, 9, 7, &block, NULL) && !node_of(block.v >> PAGE_SHIFT),
+          "a node that there is not is the first");
+    frame_free(block, 9);
+    for (unsigned i = 0; i < 20000; i++)
+        (void)frame_clean();
+    check(sound() && frame_clean_count() == 20000 && frame_free_count() == before,
+          "cleaned frames stay with their nodes");
+    check(!frame_alloc(15, 9, 1, &block, NULL) && frame_alloc(9, 9, 1, &block, NULL) &&
+              node_of(block.v >> PAGE_SHIFT) == 1,
+          "2 MiB of the node before more of another");
+    frame_free(block, 9);
+    test_random();
+    nodes.node_count = 1;
+    nodes.range_count = 0;
 }
 
 int main(void) {
@@ -335,5 +405,6 @@ int main(void) {
     test_clean();
     test_split();
     test_shares();
+    test_nodes();
     return unit_result();
 }

@@ -6,6 +6,7 @@
 #ifndef HOST_THREADS
 #define HOST_THREADS 2
 #endif
+#define HOST_NODES 3
 #include "invariants.h"
 
 #define STEPS       1000000u
@@ -136,7 +137,7 @@ static bool script_next(struct domain *control, u64 *number, u64 a[6]) {
         {HC_CAP_DROP, s + 5},
         {HC_DOMAIN_CREATE, model, ROLE_DEVICE_MODEL, 200, 64, script_pair % 3},
         {HC_DOMAIN_CREATE, vm, ROLE_VM, 200, 16, script_pair % 3},
-        {HC_MEM_CREATE, memory, MEMORY_PAGES, script_pair % 2 ? vm : 0},
+        {HC_MEM_CREATE, memory, MEMORY_PAGES, script_pair % 2 ? vm : 0, script_pair % HOST_NODES},
         {HC_MEM_MAP, model, memory, pages << PAGE_SHIFT, 0, MEMORY_PAGES, RIGHT_READ | RIGHT_WRITE},
         {HC_MEM_MAP, vm, memory, 0, 0, MEMORY_PAGES, RIGHT_READ | RIGHT_WRITE | RIGHT_EXECUTE},
         {HC_VCPU_CREATE, vcpu, model, 0, 0},
@@ -144,7 +145,7 @@ static bool script_next(struct domain *control, u64 *number, u64 a[6]) {
         {HC_CAP_GRANT, model, CAP_VM, vm, RIGHT_READ | RIGHT_WRITE | RIGHT_INTERRUPT},
         {HC_CAP_GRANT, model, CAP_MEMORY, memory, RIGHT_READ | RIGHT_WRITE},
         {HC_CAP_GRANT, model, CAP_VCPU, vm_vcpu, RIGHT_CONTROL | RIGHT_INTERRUPT | RIGHT_READ},
-        {HC_MEM_CLONE, s + 5, memory, script_pair % 2 ? 0 : vm, 8},
+        {HC_MEM_CLONE, s + 5, memory, script_pair % 2 ? 0 : vm, 8, 1},
         {HC_MEM_PROMISE, memory, script_pair % 5 * 100},
         {HC_VCPU_SHARE, vm_vcpu},
         {HC_DOMAIN_PAUSE, t + 1, 1}, /* an older pair, which this one is to be like */
@@ -254,10 +255,17 @@ static void component_acts(void) {
         a[1] = one_in(2) ? below(50) : 0;
         a[2] = one_in(2) ? below(5) : 0;
         break;
+    case HC_PARTITION:
+        a[0] = below(4);
+        a[1] = one_in(10) ? any_number() : below(9);
+        a[2] = one_in(10) ? any_number() : (2u << below(11)) - (1u << below(3));
+        a[3] = one_in(10) ? any_number() : below(95);
+        break;
     case HC_MEM_CREATE:
         a[0] = one_in(4) ? slot_of(d, OBJECT_MEMORY) : empty_slot(d);
         a[1] = one_in(10) ? any_number() : 1 + below(one_in(20) ? 700 : 40);
         a[2] = one_in(3) ? slot_of(d, OBJECT_DOMAIN) : 0;
+        a[3] = one_in(10) ? any_number() : below(HOST_NODES);
         break;
     case HC_MEM_RELEASE:
         a[0] = d == control_domain ? slot_of(d, OBJECT_MEMORY) : CAP_MEMORY;
@@ -273,6 +281,11 @@ static void component_acts(void) {
         a[1] = slot_of(d, OBJECT_MEMORY);
         a[2] = one_in(2) ? slot_of(d, OBJECT_DOMAIN) : 0;
         a[3] = one_in(10) ? any_number() : 2 + unit_random() % 14;
+        a[4] = one_in(10) ? any_number() : below(HOST_NODES);
+        break;
+    case HC_MEM_NODES:
+        a[0] = slot_of(d, OBJECT_MEMORY);
+        a[1] = one_in(10) ? any_number() : below(MEMORY_PAGES);
         break;
     case HC_MEM_PROMISE:
         a[0] = slot_of(d, OBJECT_MEMORY);
@@ -491,6 +504,8 @@ int main(int argc, char **argv) {
     unit_random_state ^= seed;
     if (argc > 3) show_from = (u32)strtoul(argv[3], NULL, 0);
     printf("# seed %lu\n", seed);
+    host_ways = 11;
+    host_delay = 90;
     machine_start();
     u64 fixed = fixed_frames(), free_before = frame_free_count(), vm_exits = 0, model_calls = 0;
     u64 on_others = 0;

@@ -220,9 +220,10 @@ static void test_bad_arguments(void) {
 /* A device model has none of what makes objects or rules others. */
 static void test_no_rights(void) {
     static const u64 for_root[] = {
-        HC_MEM_CLONE,  HC_MEM_PROMISE,   HC_DOMAIN_CREATE, HC_MEM_CREATE, HC_VCPU_CREATE,
-        HC_IRQ_CREATE, HC_PORTS_MAP,     HC_HOST_INFO,     HC_HOST_CPUID, HC_HOST_LOG,
-        HC_HOST_RESET, HC_FIRMWARE_READ, HC_UPGRADE,       HC_CAP_LIST};
+        HC_MEM_CLONE,   HC_MEM_PROMISE, HC_DOMAIN_CREATE, HC_MEM_CREATE,
+        HC_VCPU_CREATE, HC_IRQ_CREATE,  HC_PORTS_MAP,     HC_HOST_INFO,
+        HC_HOST_CPUID,  HC_HOST_LOG,    HC_HOST_RESET,    HC_FIRMWARE_READ,
+        HC_UPGRADE,     HC_CAP_LIST,    HC_MEM_NODES,     HC_PARTITION};
     pair_create();
     (void)call(HC_VCPU_START, VCPU);
     struct domain *model = domain_in(MODEL);
@@ -416,7 +417,7 @@ static void test_cleaning(void) {
     check(call(HC_DOMAIN_CREATE, OTHER, ROLE_DRIVER, 60, 16) == STATUS_OK, "a domain");
     struct vcpu *control = entered;
     u64 *r = control->gpr, rip = guest_rip(control);
-    r[0] = HC_MEM_CREATE, r[7] = MEMORY, r[6] = 1000;
+    r[0] = HC_MEM_CREATE, r[7] = MEMORY, r[6] = 1000, r[2] = r[10] = 0;
     leave(REASON_VMCALL);
     struct memory *memory = memory_of(control_domain->caps[MEMORY].object);
     check(entered == control && guest_rip(entered) == rip && memory->clean > 0 &&

@@ -313,6 +313,11 @@ static const char *kernel_wrong(u64 fixed) {
     for (u64 number = 0; number < frame_limit; number++) {
         const struct frame *f = &frames[number];
         if (led_to[number]) REQUIRE(f->shares == led_to[number]);
+        if (f->kind == FRAME_RAM || f->kind == FRAME_FREE || f->kind == FRAME_CLEAN) {
+            u64 border = ~0ull;
+            REQUIRE(f->node == node_at(&acpi, number, &border));
+            REQUIRE(number + (1ull << f->order) <= border);
+        }
         if (f->kind != FRAME_RAM) continue;
         REQUIRE(led_to[number]);
         memory_pages += 1ull << f->order;

@@ -105,6 +105,9 @@ static u64 host_tsc;
 static u32 host_leaf7 = 1u << 10 | 1u << 26 | 1u << 28; /* MD_CLEAR, IBPB, L1D flush */
 static u32 host_leaf7_2, host_amd_8 = 1u << 12, host_amd_21;
 static u64 host_arch_capabilities, host_spec_ctrl, host_written_efer;
+/* Resource allocation: ways of the cache, the longest delay, classes of both; 0: it has none. */
+static u32 host_ways, host_delay, host_services = 16, host_mba_services = 8;
+static u64 host_masks[MAX_CPUS][16], host_delays[MAX_CPUS][16], host_association[MAX_CPUS];
 static u32 host_mitigated; /* MITIGATION_ bits done since a test looked */
 static u8 host_reset;
 static char last_line[512];
@@ -128,7 +131,26 @@ static u64 host_rdmsr(u32 msr) {
 static void host_fault_if(bool wrong, const char *what) {
     if (wrong) panic("a #GP in the kernel: %s", what);
 }
+static void host_allocate(u32 msr, u64 value) {
+    u32 n = msr & 15;
+    if (msr == MSR_IA32_PQR_ASSOC) {
+        host_fault_if(!host_ways && !host_delay, "no classes of service");
+        host_fault_if(value << 32 || value >> 32 >= host_services, "a class that there is not");
+        host_fault_if(host_association[now] == value >> 32, "(not, but it costs) the same class");
+        host_association[now] = value >> 32;
+    } else if (msr >= MSR_IA32_MBA_DELAY) {
+        host_fault_if(n >= host_mba_services || value > host_delay || !host_delay, "a delay");
+        host_delays[now][n] = value;
+    } else {
+        u64 end = value + (value & -value);
+        host_fault_if(n >= host_services || !value || value >> host_ways || (end & value), "ways");
+        host_masks[now][n] = value;
+    }
+}
 static void host_wrmsr(u32 msr, u64 value) {
+    if ((msr >= MSR_IA32_PQR_ASSOC && msr < MSR_IA32_L3_QOS_MASK + 16) ||
+        (msr >= MSR_IA32_MBA_DELAY && msr < MSR_IA32_MBA_DELAY + 16))
+        host_allocate(msr, value);
     if (msr == MSR_LSTAR || msr == MSR_CSTAR || msr == MSR_KERNEL_GS_BASE)
         host_fault_if((u64)((i64)(value << 16) >> 16) != value, "an address that is not canonical");
     if (msr == MSR_FMASK || msr == MSR_TSC_AUX) host_fault_if(value >> 32, "an MSR of 32 bits");
@@ -139,7 +161,19 @@ static void host_wrmsr(u32 msr, u64 value) {
 }
 static struct cpuid_regs host_cpuid(u32 leaf, u32 subleaf) {
     if (leaf == 1) return (struct cpuid_regs){.ecx = 1u << 26 | CPUID_1_ECX_VMX}; /* XSAVE */
-    if (leaf == 7 && !subleaf) return (struct cpuid_regs){.eax = 2, .edx = host_leaf7};
+    bool allocates = host_ways || host_delay;
+    if (leaf == 7 && !subleaf)
+        return (struct cpuid_regs){
+            .eax = 2, .ebx = allocates ? CPUID_7_EBX_ALLOCATION : 0, .edx = host_leaf7};
+    if (leaf == CPUID_ALLOCATION && allocates) switch (subleaf) {
+        case 0:
+            return (struct cpuid_regs){.ebx = (host_ways ? ALLOCATION_EBX_L3 : 0) |
+                                              (host_delay ? ALLOCATION_EBX_MEMORY : 0)};
+        case 1: return (struct cpuid_regs){.eax = host_ways - 1, .edx = host_services - 1};
+        case 3:
+            return (struct cpuid_regs){
+                .eax = host_delay - 1, .ecx = ALLOCATION_ECX_LINEAR, .edx = host_mba_services - 1};
+        }
     if (leaf == 7 && subleaf == 2) return (struct cpuid_regs){.edx = host_leaf7_2};
     if (leaf == 0) return (struct cpuid_regs){.eax = 0x1f};
     if (leaf == 0xb)
@@ -257,7 +291,19 @@ void lapic_ipi(u32 apic_id, u32 command) {
 }
 void irq_dispatch(u8 vector) { host_cpu.poked |= vector == POKE_VECTOR; }
 void smp_start(const struct acpi_info *found) { (void)found; }
-struct acpi_info acpi;
+#ifndef HOST_NODES /* NUMA nodes; their borders are anywhere */
+#define HOST_NODES 1
+#endif
+#define NODE_BORDER(n)                                                                             \
+    { (n) * (ARENA_SIZE / HOST_NODES) & ~0xfffull }
+struct acpi_info acpi = {
+    .node_count = HOST_NODES,
+    .nodes = {10, 11, 12},
+    .range_count = HOST_NODES,
+    .ranges = {{NODE_BORDER(0), NODE_BORDER(1), 0},
+               {NODE_BORDER(1), NODE_BORDER(2), 1 % HOST_NODES},
+               {NODE_BORDER(2), NODE_BORDER(3), 2 % HOST_NODES}},
+};
 const char enter_start[1], enter_end[1], enter_again[1];
 u64 cpu_gdt_base(void) { return 0; }
 u64 cpu_idt_base(void) { return 0; }
@@ -292,6 +338,7 @@ static inline void tell_flush(struct ept *ept) {
 #undef guest_flush
 void clear_predictors(u32 what) { host_mitigated |= what; }
 #include "../../kernel/mitigate.c"
+#include "../../kernel/partition.c"
 #define call smp_call
 #include "../../kernel/smp.c"
 #undef call
@@ -436,7 +483,7 @@ static void machine_start(void) {
     if (arena == MAP_FAILED) exit(1);
     host_timer = TIMER_OFF;
     host_tsc = 1000000;
-    frame_init(&boot);
+    frame_init(&boot, &acpi);
     virt_require();
     until_entry(kernel_start(&boot));
     for (now = 1; now < HOST_CPUS; now++) {

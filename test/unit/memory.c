@@ -1,5 +1,6 @@
 // with:
 /* Memory whose pages lose their frames and get others: what every domain that maps it sees. */
+#define HOST_NODES 2
 #include "control.h"
 
 #define MODEL  100u /* slots of the control domain */
@@ -122,6 +123,66 @@ static void test_random(void) {
           "all of it can be released");
     sound("sound when nothing is left of it");
     destroy();
+}
+
+/* What MEM_NODES says of an object, asked as long as there is more; ~0: it failed. */
+static u64 pages_of_node(u64 slot, unsigned node) {
+    u64 sum = 0, page = 0, pages = memory_in(slot)->pages;
+    while (page < pages) {
+        if (call(HC_MEM_NODES, slot, page) != STATUS_OK || entered->gpr[2] <= page) return ~0ull;
+        page = entered->gpr[2];
+        sum += ((u64 *)control_domain->comm)[node];
+    }
+    return page == pages ? sum : ~0ull;
+}
+
+static u64 host_node(unsigned node) {
+    if (call(HC_HOST_INFO) != STATUS_OK) return ~0ull;
+    struct host_info *info = control_domain->comm;
+    struct node_info *nodes = (struct node_info *)(info + 1);
+    return info->nodes == HOST_NODES && nodes[node].id == 10 + node ? nodes[node].free_pages
+                                                                    : ~0ull;
+}
+
+static void test_nodes(void) {
+    u64 free[2] = {host_node(0), host_node(1)};
+    check(free[0] == frame_node_free(0) && free[1] == frame_node_free(1),
+          "what the host has is told by node");
+    for (unsigned node = 0; node < 2; node++) {
+        check(call(HC_MEM_CREATE, MEMORY, PAGES, 0, node) == STATUS_OK &&
+                  pages_of_node(MEMORY, node) == PAGES && pages_of_node(MEMORY, !node) == 0,
+              "memory is of the node that was asked for");
+        check(host_node(node) == free[node] - PAGES, "which has as much less");
+        check(memory_release(memory_in(MEMORY), 0, 512) == STATUS_OK &&
+                  pages_of_node(MEMORY, node) == PAGES - 512 && host_node(node) >= free[node] - 788,
+              "what is released goes back there");
+        check(call(HC_MEM_CLONE, OTHER, MEMORY, 0, 0, !node) == STATUS_OK, "a clone elsewhere");
+        bool moved = false;
+        for (u64 page = 600; page < 610; page++)
+            if (page_own(memory_in(OTHER), page, &moved) != STATUS_OK) moved = false;
+        check(moved && pages_of_node(OTHER, !node) == 10 &&
+                  pages_of_node(OTHER, node) == PAGES - 512 - 10 &&
+                  pages_of_node(MEMORY, node) == PAGES - 512,
+              "has there what it writes to");
+        sound("sound with memory of a node");
+        (void)call(HC_CAP_DROP, OTHER);
+        (void)call(HC_CAP_DROP, MEMORY);
+    }
+    check(call(HC_MEM_CREATE, MEMORY, PAGES, 0, 2) == STATUS_BAD_ARGUMENT &&
+              call(HC_MEM_CREATE, MEMORY, PAGES, 0, 1ull << 32) == STATUS_BAD_ARGUMENT,
+          "no memory of a node that there is not");
+    u64 more = host_node(1) + 300;
+    check(call(HC_MEM_CREATE, MEMORY, more, 0, 1) == STATUS_OK &&
+              pages_of_node(MEMORY, 1) >= more - 300 - 511 &&
+              pages_of_node(MEMORY, 0) == more - pages_of_node(MEMORY, 1),
+          "more than a node has is split");
+    check(call(HC_MEM_NODES, MEMORY, more + 1) == STATUS_BAD_ARGUMENT &&
+              call(HC_MEM_NODES, MEMORY, more) == STATUS_OK && entered->gpr[2] == more &&
+              call(HC_MEM_NODES, CAP_MODULE, 0) == STATUS_BAD_STATE &&
+              call(HC_MEM_NODES, CAP_SELF, 0) == STATUS_BAD_CAP,
+          "nobody counts what is no memory");
+    (void)call(HC_CAP_DROP, MEMORY);
+    sound("sound when both nodes have all back");
 }
 
 static void test_arguments(void) {
@@ -320,6 +381,7 @@ int main(void) {
     machine_start();
     fixed = fixed_frames();
     u64 before = frame_free_count();
+    test_nodes();
     test_arguments();
     test_random();
     test_holes();

@@ -166,6 +166,7 @@ function printDetails(context: Context, vm: VmDetails): void {
     ["state", `${colourState(oneLine(vm.state))} for ${since(vm.sinceMs)}`],
     ["reason", oneLine(vm.reason)],
     ["memory", formatSize(vm.memory) + (vm.mapped ? `, ${formatSize(vm.mapped)} present` : "")],
+    ["numa", (vm.nodes ?? []).map(({ node, memory }) => `${formatSize(memory)} on node ${node}`).join(", ")],
     [
       "balloon",
       vm.balloon && vm.balloon.target + vm.balloon.actual < 2 * vm.memory
@@ -311,7 +312,9 @@ export const hardware: Command = {
       ["numa", counted(Math.max(machine.nodes, 1), "node")],
       ...machine.numa.map((node): [string, string] => [
         "",
-        `node ${node.node}: ${counted(node.cpus, "CPU")}, ${formatSize(node.memory)}`,
+        `node ${node.node}: ${counted(node.cpus, "CPU")}, ${formatSize(node.memory)}${
+          node.free === undefined ? "" : `, ${formatSize(node.free)} free`
+        }`,
       ]),
       ["has", machine.features.map(oneLine).join(" ")],
       ...machine.missing.map((feature, n): [string, string] => [

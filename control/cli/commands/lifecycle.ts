@@ -93,6 +93,7 @@ export const create: Command = {
       choices: [schema.RINGS_PACKED, schema.RINGS_SPLIT],
       summary: "virtio rings: packed ones too (what a driver prefers), or only split ones",
     },
+    { name: "node", value: "N", summary: "NUMA node of its memory (hardware); without it the host chooses" },
     { name: "cmdline", value: "TEXT", summary: "kernel command line" },
     {
       name: "restart",

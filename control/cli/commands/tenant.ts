@@ -11,11 +11,13 @@ export const tenantSet: Command = {
   operands: "NAME [KEY=VALUE...]",
   options: [],
   completes: "tenant",
-  keys: ["memory=", "vms=", "vcpus=", "cpus=", "exits=", "ipis="],
+  keys: ["memory=", "vms=", "vcpus=", "cpus=", "exits=", "ipis=", "cache=", "bandwidth="],
   summary: "make a tenant, or change its limits",
   details: [
     "memory=SIZE is what all its VMs have together, running or not, with their disks and what is beside them;",
     "vms=N and vcpus=N are how many; cpus=SET are CPUs of the host of its own, like 0-3,6.",
+    "cache=N% of the last-level cache is nobody else's, bandwidth=N% is the most it has of the memory's; what the CPU",
+    "cannot partition is refused.",
     "exits=N and ipis=N brake what its VMs cause in a second, all together. 'none' is no limit;",
     "what is not given stays. 'plinth tenants' lists them.",
   ].join("\n"),
@@ -45,14 +47,14 @@ function limitsOf(context: Context): TenantSpec {
   const [name, ...words] = context.args.operands;
   const spec: TenantSpec = { name: name! };
   for (const word of words) {
-    const [, key, text] = /^(memory|vms|vcpus|cpus|exits|ipis)=(.*)$/s.exec(word) ?? [];
+    const [, key, text] = /^(memory|vms|vcpus|cpus|exits|ipis|cache|bandwidth)=(.*)$/s.exec(word) ?? [];
     if (key === "memory") spec.memory = text === "none" ? 0 : parseSize(text!, key);
     else if (key === "cpus") spec.cpus = text === "none" ? "" : text!;
-    else if (key === "vms" || key === "vcpus" || key === "exits" || key === "ipis")
-      spec[key] = text === "none" ? 0 : parseNumber(text!, key);
+    else if (key !== undefined)
+      spec[key as "vms"] = text === "none" ? 0 : parseNumber(text!.replace(/%$/, ""), key);
     else
       throw usageError(
-        `'${word}' is none of memory=SIZE, vms=N, vcpus=N, cpus=SET, exits=N, ipis=N`,
+        `'${word}' is none of memory=SIZE, vms=N, vcpus=N, cpus=SET, exits=N, ipis=N, cache=N%, bandwidth=N%`,
         "plinth help tenant set",
       );
   }
@@ -60,13 +62,15 @@ function limitsOf(context: Context): TenantSpec {
 }
 
 /** "at most 512 MiB, 4 VMs, 8 vCPUs". */
-function limitsText({ memory, vms, vcpus, cpus, exits, ipis }: TenantRow): string {
+function limitsText({ memory, vms, vcpus, cpus, exits, ipis, cache, bandwidth }: TenantRow): string {
   const limits = [
     memory === undefined ? "" : formatSize(memory),
     vms === undefined ? "" : `${vms} VMs`,
     vcpus === undefined ? "" : `${vcpus} vCPUs`,
     exits === undefined ? "" : `${exits} exits a second`,
     ipis === undefined ? "" : `${ipis} IPIs a second`,
+    cache === undefined ? "" : `${cache} % of the cache, for itself`,
+    bandwidth === undefined ? "" : `${bandwidth} % of the memory bandwidth`,
   ].filter((limit) => limit !== "");
   const text = limits.length > 0 ? `at most ${limits.join(", ")}` : "no limits";
   return cpus === undefined ? text : `${text}, on CPUs ${cpus}`;

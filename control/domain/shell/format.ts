@@ -315,6 +315,19 @@ function formatShare(value: Value): string {
   return throttles > 0 ? text + ", used up " + throttles.toString() + " times" : text;
 }
 
+/** On which nodes its memory is, where there are several. */
+function formatNodes(value: Value): string {
+  const nodes = value.getList(FIELD_NODES);
+  let text = "";
+  for (let i = 0; i < nodes.length; i++)
+    text +=
+      (i > 0 ? ", " : "") +
+      mib(nodes[i].getUint(FIELD_MEMORY)) +
+      " on node " +
+      nodes[i].getUint(FIELD_NODE).toString();
+  return text != "" ? line("NUMA", text) : "";
+}
+
 function formatShow(value: Value): string {
   const spec = value.get(FIELD_SPEC)!;
   const restart = spec.get(FIELD_RESTART)!;
@@ -335,6 +348,7 @@ function formatShow(value: Value): string {
     line("state", value.getText(FIELD_STATE) + " for " + duration(value.getUint(FIELD_SINCE_MS))) +
     line("reason", value.getText(FIELD_REASON)) +
     line("memory", mib(value.getUint(FIELD_MEMORY)) + ", " + mib(value.getUint(FIELD_MAPPED)) + " present") +
+    formatNodes(value) +
     line("balloon", formatBalloon(value)) +
     line(
       "beside it",
@@ -591,7 +605,10 @@ function formatHardware(value: Value): string {
   for (let i = 0; i < nodes.length; i++)
     out += line(
       "  node " + nodes[i].getUint(FIELD_NODE).toString(),
-      counted(nodes[i].getUint(FIELD_CPUS), "CPU") + ", " + mib(nodes[i].getUint(FIELD_MEMORY)),
+      counted(nodes[i].getUint(FIELD_CPUS), "CPU") +
+        ", " +
+        mib(nodes[i].getUint(FIELD_MEMORY)) +
+        (nodes[i].get(FIELD_FREE) != null ? ", " + mib(nodes[i].getUint(FIELD_FREE)) + " free" : ""),
     );
   out += wrapped("has", value.getList(FIELD_FEATURES));
   for (let i = 0; i < missing.length; i++)

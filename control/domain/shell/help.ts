@@ -23,6 +23,7 @@ function detailsOf(words: Words): string {
       "  vms=     how many VMs      vcpus=  how many vCPUs, of all of them together\n" +
       "  cpus=    of the host, that are its own: 0-3,6; none: it shares what is nobody's\n" +
       "  exits=, ipis=  what its VMs may cause in a second, all together\n" +
+      "  cache=   percent of the last-level cache, nobody else's      bandwidth=  of the memory's, at most\n" +
       "  what is not given stays; tenants lists them; create NAME tenant=... gives one a VM\n"
     );
   if (words == Words.SNAPSHOT)
@@ -49,6 +50,7 @@ function detailsOf(words: Words): string {
       "  balloon= what its balloon leaves it of that from the start\n" +
       "  scheduling=shared|reserved|dedicated  weight=  cap=, reserve= percent of a CPU\n" +
       "  period=, latency= milliseconds  cpus=0-3,6 where it may run\n" +
+      "  node=    the NUMA node of its memory, from hardware; without it the host chooses\n" +
       "  firmware= like seabios: starts from a disk, instead of kernel=\n" +
       "  disk=    an image, copied for the VM; disk=IMAGE,ro: read-only; disk=IMAGE,cd: a CD\n" +
       "  boot=    auto, linux, linux32, pvh, multiboot or multiboot2\n" +

@@ -20,6 +20,7 @@ import {
   FIELD_ONE,
   FIELD_OP,
   FIELD_OTHER,
+  FIELD_NODE,
   FIELD_RINGS,
   FIELD_MAX,
   FIELD_MEMORY,
@@ -311,6 +312,7 @@ export const CREATE_KEYS: string[] = [
   NETWORK,
   FIELD_PORT,
   FIELD_RINGS,
+  FIELD_NODE,
   FIELD_VCPUS,
   FIELD_START,
   FIELD_RESTART,
@@ -403,10 +405,10 @@ function createRequest(command: Command, words: string[]): Outcome {
       const size = parseSize(text);
       if (size < 0) return usage(command, key + " is " + quoted(text) + ", it must be like 128M or 1G");
       spec.putUint(key, size);
-    } else if (key == FIELD_VCPUS || key == FIELD_MAX || key == FIELD_WINDOW) {
+    } else if (key == FIELD_VCPUS || key == FIELD_NODE || key == FIELD_MAX || key == FIELD_WINDOW) {
       const number = parseNumber(text);
       if (number < 0) return usage(command, key + " is " + quoted(text) + ", it must be a number");
-      if (key == FIELD_VCPUS) spec.putUint(key, number);
+      if (key == FIELD_VCPUS || key == FIELD_NODE) spec.putUint(key, number);
       else restart.putUint(key, number);
     } else if (TEXT_KEYS.indexOf(key) >= 0) {
       spec.putText(key, text);

@@ -257,7 +257,7 @@ test("a new user makes a second tenant with its own limits and a VM, by what hel
   assert.match(rig.command("help"), /^tenant +make a tenant, change its limits, remove it$/m);
   assert.match(
     rig.command("help tenant"),
-    /^usage: tenant set NAME \[memory=SIZE\] \[vms=N\] \[vcpus=N\] \[cpus=SET\] \[exits=N\] \[ipis=N\], tenant rm NAME\n/,
+    /^usage: tenant set NAME \[memory=SIZE\] \[vms=N\] \[vcpus=N\] \[cpus=SET\] \[exits=N\] \[ipis=N\] \[cache=N\] \[bandwidth=N\], tenant rm NAME\n/,
   );
   assert.is(completed(rig, "tenant s"), "tenant set");
   assert.is(completed(rig, "tenant set lab m"), "tenant set lab memory=");

@@ -17,8 +17,10 @@ import {
   InterruptKind,
   LABEL_SIZE,
   MAX_CPUID_ROWS,
+  MAX_NODES,
   MAX_VCPUS,
   Mitigation,
+  NodeInfoAt,
   ObjectType,
   PAGE_SIZE,
   RELEASE_MAX,
@@ -30,6 +32,7 @@ import {
   VcpuState,
 } from "../../../control/gen/abi";
 import { ComponentFault, refuseIf } from "./faults";
+import { hostCpuid } from "./host";
 import type { KernelModel } from "./kernel-model";
 import { MemoryObject } from "./memory";
 import { admit } from "./shares";
@@ -246,16 +249,27 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     call.comm.set(Buffer.from(domain.label).subarray(0, LABEL_SIZE - 1), DomainInfoAt.label);
   },
 
-  [Hypercall.MEM_CREATE]: (call, slot, pages, payer = 0) => {
+  [Hypercall.MEM_CREATE]: (call, slot, pages, payer = 0, node = 0) => {
     needRoot(call.caller);
+    refuseIf(node >= call.kernel.nodeFree.length, Status.BAD_ARGUMENT);
     refuseIf(pages === 0, Status.BAD_ARGUMENT);
     call.caller.freeSlot(slot);
     const domain = payer ? call.caller.object(payer, "domain", Right.CONTROL) : undefined;
     domain?.freeSlot(CAP_MEMORY);
     refuseIf(domain === call.caller && slot === CAP_MEMORY, Status.IN_USE);
     refuseIf(pages > call.kernel.freePages - call.kernel.promisedPages, Status.NO_MEMORY);
-    const memory = call.kernel.addMemory(pages);
+    const memory = call.kernel.addMemory(pages, undefined, node);
     call.caller.put(slot, memory, Right.ALL, domain?.put(CAP_MEMORY, memory));
+  },
+
+  [Hypercall.MEM_NODES]: (call, slot, page) => {
+    needRoot(call.caller);
+    const memory = call.caller.object(slot, "memory", Right.READ);
+    refuseIf(page > memory.pages, Status.BAD_ARGUMENT);
+    const view = structure(call.comm, 8 * MAX_NODES);
+    const [next, counts] = memory.count(page);
+    counts.forEach((pages, node) => view.setBigUint64(8 * node, BigInt(pages), true));
+    return next;
   },
 
   [Hypercall.MEM_RELEASE]: (call, slot, first, pages) => {
@@ -332,6 +346,21 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     needRoot(call.caller);
     refuseIf(tenant === 0 || tenant > 63, Status.BAD_ARGUMENT);
     call.kernel.brakes.set(tenant!, [exits!, ipis!]);
+  },
+
+  [Hypercall.PARTITION]: (call, tenant, service, ways, delay) => {
+    needRoot(call.caller);
+    const { hostCpuid: cpuid = hostCpuid } = call.kernel.options;
+    const [, resources = 0] = cpuid(0x10, 0);
+    const length = resources & 2 ? (cpuid(0x10, 1)[0]! & 31) + 1 : 0;
+    const longest = resources & 8 ? (cpuid(0x10, 3)[0]! & 0xfff) + 1 : 0;
+    const end = ways! + (ways! & -ways!);
+    refuseIf(resources === 0 || tenant! > 63 || delay! > longest, Status.BAD_ARGUMENT);
+    refuseIf(service! > Math.min(...[1, 3].map((n) => cpuid(0x10, n)[3]!)), Status.BAD_ARGUMENT);
+    refuseIf((ways === 0) !== (length === 0) || ways! >> length !== 0, Status.BAD_ARGUMENT);
+    refuseIf((end & ways!) !== 0, Status.BAD_ARGUMENT);
+    call.kernel.services.set(tenant!, service!);
+    call.kernel.classes.set(service!, [ways!, delay!]);
   },
 
   [Hypercall.VCPU_SHARE]: (call, slot) => {
@@ -455,7 +484,7 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
   [Hypercall.HOST_INFO]: (call) => {
     needRoot(call.caller);
     const { kernel } = call;
-    const view = structure(call.comm, HostInfoAt.SIZE);
+    const view = structure(call.comm, HostInfoAt.SIZE + MAX_NODES * NodeInfoAt.SIZE);
     view.setBigUint64(HostInfoAt.total_pages, BigInt(kernel.totalPages), true);
     view.setBigUint64(HostInfoAt.free_pages, BigInt(kernel.freePages), true);
     view.setBigUint64(HostInfoAt.kernel_pages, BigInt(kernel.kernelPages), true);
@@ -467,6 +496,12 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     view.setBigUint64(HostInfoAt.clean_pages, BigInt(kernel.freePages), true);
     view.setUint32(HostInfoAt.cpus, kernel.options.cpus ?? 1, true);
     view.setUint32(HostInfoAt.domains, kernel.domains.size, true);
+    view.setBigUint64(HostInfoAt.nodes, BigInt(kernel.nodeFree.length), true);
+    kernel.nodeFree.forEach((free, n) => {
+      const at = HostInfoAt.SIZE + n * NodeInfoAt.SIZE;
+      view.setUint32(at + NodeInfoAt.id, kernel.options.nodes?.[n]?.id ?? 0, true);
+      view.setBigUint64(at + NodeInfoAt.free_pages, BigInt(free), true);
+    });
   },
 
   [Hypercall.HOST_CPUID]: (call, leaf, subleaf) => {

@@ -51,6 +51,8 @@ export interface KernelOptions {
   memory?: number;
   /** RAM of the control domain in bytes. */
   controlMemory?: number;
+  /** NUMA nodes and their bytes, the first one's without what the kernel has; else one node 0. */
+  nodes?: { id: number; memory: number }[];
   tscHz?: bigint;
   /** Unix seconds that the real-time clock shows at the start. */
   wallClock?: number;
@@ -91,6 +93,9 @@ export class KernelModel {
   resetRequested = false;
   /** Exits and IPIs of tenants, at most, by their numbers. */
   readonly brakes = new Map<number, [number, number]>();
+  /** The class of service of each tenant, and the ways and the delay of each class. */
+  readonly services = new Map<number, number>();
+  readonly classes = new Map<number, [number, number]>();
   /** What MITIGATE has set for each Relation. */
   mitigations: number[] | undefined;
   logBytes: Buffer = Buffer.alloc(0);
@@ -222,6 +227,16 @@ export class KernelModel {
     return this.totalPages - used + this.pool.saved - this.kernelPages;
   }
 
+  /** Free pages of each node: of the first what the others do not have. */
+  get nodeFree(): number[] {
+    const { nodes = [{ id: 0, memory: 0 }] } = this.options;
+    const free = nodes.map(({ memory }) => Math.floor(memory / PAGE_SIZE));
+    for (const memory of this.memories)
+      memory.nodes.forEach((pages, node) => (free[node] = free[node]! - Math.min(pages, memory.present)));
+    free[0] = this.freePages - free.slice(1).reduce((sum, pages) => sum + pages, 0);
+    return free;
+  }
+
   // What follows is for the other files of the model.
 
   nextId(): number {
@@ -234,8 +249,16 @@ export class KernelModel {
     return domain;
   }
 
-  addMemory(pages: number, wasm?: Uint8Array): MemoryObject {
+  /** From this node on each has as many of the pages as it has free. */
+  addMemory(pages: number, wasm?: Uint8Array, node = 0): MemoryObject {
     const memory = new MemoryObject(this.nextId(), pages, wasm, this.pool);
+    const free = this.nodeFree;
+    let left = pages;
+    for (let n = 0; n < free.length; n++) {
+      const at = (node + n) % free.length;
+      memory.nodes[at] = Math.min(left, Math.max(free[at]!, 0));
+      left -= memory.nodes[at];
+    }
     this.memories.add(memory);
     return memory;
   }

@@ -23,6 +23,8 @@ export class MemoryObject {
   references = 0;
   /** Free frames that are kept for it. */
   promised = 0;
+  /** How many of its pages are of each node. */
+  readonly nodes: number[] = [];
   private readonly frames = new Map<number, Frame>();
   /** Pages whose frames have gone back and not been touched since. */
   readonly released = new Set<number>();
@@ -42,6 +44,19 @@ export class MemoryObject {
   /** Pages that have a frame. */
   get present(): number {
     return this.pages - this.released.size;
+  }
+
+  /** Pages of each node from one on, a few at a time, in the order of the nodes; and where to go on. */
+  count(from: number): [number, number[]] {
+    const next = Math.min(from + 10_000, this.pages);
+    let start = 0;
+    const counts = this.nodes.map((pages) => {
+      const end = start + pages;
+      const here = Math.min(end, next) - Math.max(start, from);
+      start = end;
+      return Math.max(here, 0);
+    });
+    return [next, counts];
   }
 
   release(first: number, pages: number): void {

@@ -110,14 +110,15 @@ function savedPart(vcpu: Vcpu, part: number): Uint8Array {
 }
 
 export const snapshotHandlers: Partial<Record<Hypercall, Handler>> = {
-  [Hypercall.MEM_CLONE]: (call, slot, source, payer = 0, to = 0) => {
+  [Hypercall.MEM_CLONE]: (call, slot, source, payer = 0, to = 0, node = 0) => {
     needRoot(call.caller);
+    refuseIf(node >= call.kernel.nodeFree.length, Status.BAD_ARGUMENT);
     const memory = call.caller.object(source, "memory", Right.READ);
     call.caller.freeSlot(slot);
     const domain = payer ? call.caller.object(payer, "domain", Right.CONTROL) : undefined;
     domain?.freeSlot(to);
     call.kernel.saveComponent(memory);
-    const clone = call.kernel.addMemory(memory.pages);
+    const clone = call.kernel.addMemory(memory.pages, undefined, node);
     memory.cloneTo(clone);
     call.caller.put(slot, clone, Right.ALL, domain?.put(to, clone));
   },

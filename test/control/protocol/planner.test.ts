@@ -7,9 +7,11 @@ import type { RuleSpec, TenantSpec, VmSpec } from "../../../control/cli/results"
 import type { Message } from "../../../control/protocol/node/cbor";
 import { cpuList } from "../../../control/protocol/cpus";
 import {
+  chooseNode,
   exactSize,
   planChange,
   PlanHost,
+  PlanNode,
   PlanTenant,
   PlanVm,
   Refusal,
@@ -51,6 +53,65 @@ test("memory: each VM in its turn, with what the ended ones give back", () => {
     'VM "c": needs 10.0 MiB, 0.0 MiB are free by then',
   ]);
   assert.equal(refusals(have, host([vm("b", { start: false }), vm("c")])), []);
+});
+
+/** Nodes with these bytes and numbers of CPUs. */
+function nodes(...all: [free: number, cpus: number, vcpus?: number][]): PlanNode[] {
+  let cpu = 0;
+  return all.map(([free, count, vcpus = 0], n) =>
+    Object.assign(new PlanNode(10 + n, free * MIB), {
+      cpus: Array.from({ length: count }, () => cpu++),
+      vcpus,
+    }),
+  );
+}
+
+test("a VM's node: what it asks for, its CPUs, its memory, what runs there", () => {
+  const choose = (of: PlanNode[], needs = 10, cpus = [0, 1, 2, 3], vcpus = 1, asked = -1): number =>
+    chooseNode(of, asked, needs * MIB, vcpus, cpus);
+  assert.is(choose(nodes([100, 4])), -1);
+  assert.is(choose([]), -1);
+  assert.is(choose(nodes([100, 2], [50, 2]), 10, [2]), 1);
+  assert.is(choose(nodes([5, 2], [50, 2, 9])), 1);
+  assert.is(choose(nodes([50, 2, 3], [20, 2, 2])), 1);
+  assert.is(choose(nodes([50, 2], [60, 2])), 1);
+  assert.is(choose(nodes([50, 1], [20, 3, 1])), 1, "two of three CPUs are left, and none of one");
+  assert.is(choose(nodes([5, 2], [6, 2, 8])), 1, "where most of it is");
+  assert.is(choose(nodes([99, 0], [6, 4])), 1, "not where no CPU is");
+  assert.is(choose(nodes([99, 0], [60, 0])), 0, "but where the firmware names none");
+  assert.is(choose(nodes([99, 2], [5, 2]), 10, [0], 1, 11), 1);
+});
+
+test("the memory of nodes: each VM in its turn, with what the ended ones give back there", () => {
+  const on = (node: string, more: Partial<PlanVm> = {}): PlanVm => {
+    const one = vm(`n${node}`, more);
+    one.set("node", node);
+    return one;
+  };
+  const have = host([vm("a", { up: true, node: 1 })]);
+  Object.assign(have, { nodes: nodes([15, 2], [5, 2]), cpus: 4 });
+  assert.equal(refusals(have, host([on("11"), on("10")])), []);
+  assert.equal(refusals(have, host([on("11", { needs: 16 * MIB })])), [
+    'VM "n11": needs 16.0 MiB, 15.0 MiB are free on node 11 by then',
+  ]);
+  assert.equal(refusals(have, host([vm("a"), on("11")])), [
+    'VM "n11": needs 10.0 MiB, 5.0 MiB are free on node 11 by then',
+  ]);
+  assert.equal(refusals(have, host([on("12", { start: false })])), [
+    'VM "n12": node 12 is none of the host\'s: 10, 11',
+  ]);
+  assert.equal(refusals(have, host([vm("b", { needs: 22 * MIB }), on("11")])), [
+    'VM "n11": needs 10.0 MiB, 8.0 MiB are free on node 11 by then',
+  ]);
+  assert.equal(refusals(host(), host([on("12")])), [], "nobody knows the nodes");
+  assert.equal(
+    have.nodes.map(({ free, vcpus }) => [free / MIB, vcpus]),
+    [
+      [15, 0],
+      [5, 0],
+    ],
+    "the facts stay as they were",
+  );
 });
 
 test("with VMs that go there is room for 128", () => {

@@ -90,15 +90,19 @@ void sched_settle(void) {
 
 struct taking {
     struct vcpu *vcpu;
+    struct cpu *to;
     bool done;
 };
 
+/* With its new home: else what this CPU does next for it, with a timer or an exit, is done here. */
 static void take_here(void *argument) {
     struct cpu *cpu = this_cpu();
     struct taking *taking = argument;
     inbox_empty(cpu);
     taking->done = taking->vcpu->home == cpu;
-    if (taking->done) sched_release(taking->vcpu);
+    if (!taking->done) return;
+    sched_release(taking->vcpu);
+    home_set(taking->vcpu, taking->to);
 }
 
 void sched_take(struct vcpu *vcpu) {
@@ -106,10 +110,9 @@ void sched_take(struct vcpu *vcpu) {
         this_cpu()->attention = true;
         return;
     }
-    struct taking taking = {vcpu, false};
+    struct taking taking = {vcpu, this_cpu(), false};
     while (!taking.done) /* it may move meanwhile */
         cpus_call(1ull << atomic_load(&vcpu->home)->id, take_here, &taking);
-    home_set(vcpu, this_cpu());
 }
 
 /* The least loaded of those that allow it; a component stays where it can. */

@@ -237,6 +237,8 @@ export const HOST_SCHEMA: Schema = {
         cpus: CPUS,
         exits: count(1, 2 ** 30),
         ipis: count(1, 2 ** 30),
+        hypercalls: count(1, 2 ** 30),
+        log: count(1, 2 ** 30),
       },
       "name",
     ),

@@ -13,7 +13,9 @@ import {
   FIELD_CPU,
   FIELD_CPUS,
   FIELD_EXITS,
+  FIELD_HYPERCALLS,
   FIELD_IPIS,
+  FIELD_LOG,
   FIELD_DIGEST,
   FIELD_EVENT,
   FIELD_FAULTS,
@@ -107,6 +109,8 @@ function tenantToValue(tenant: PlanTenant): Value {
     .putText(FIELD_CPUS, tenant.cpus)
     .putUint(FIELD_EXITS, tenant.exits)
     .putUint(FIELD_IPIS, tenant.ipis)
+    .putUint(FIELD_HYPERCALLS, tenant.hypercalls)
+    .putUint(FIELD_LOG, tenant.log)
     .putUint(FIELD_SNAPSHOTS, tenant.snapshots);
 }
 

@@ -80,6 +80,9 @@ export class PlanTenant {
   /** What its VMs may cause in a second. */
   exits: i32 = 0;
   ipis: i32 = 0;
+  /** And what their device models may ask of the kernel, and write to its log, in bytes. */
+  hypercalls: i32 = 0;
+  log: i32 = 0;
   /** Bytes that its snapshots count for it. */
   snapshots: i64 = 0;
 
@@ -441,6 +444,8 @@ function limits(tenant: PlanTenant): string {
   if (tenant.cpus != "") text += ", CPUs " + tenant.cpus;
   if (tenant.exits > 0) text += ", " + plural(tenant.exits, "exit") + " a second";
   if (tenant.ipis > 0) text += ", " + plural(tenant.ipis, "IPI") + " a second";
+  if (tenant.hypercalls > 0) text += ", " + plural(tenant.hypercalls, "hypercall") + " a second";
+  if (tenant.log > 0) text += ", " + plural(tenant.log, "byte") + " of log a second";
   return text;
 }
 

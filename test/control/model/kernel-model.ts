@@ -89,8 +89,8 @@ export class KernelModel {
   /** What components said when they ended. */
   readonly traps: { label: string; text: string }[] = [];
   resetRequested = false;
-  /** Exits and IPIs of tenants, at most, by their numbers. */
-  readonly brakes = new Map<number, [number, number]>();
+  /** Exits, IPIs, calls and log bytes of tenants, at most, by their numbers. */
+  readonly brakes = new Map<number, [number, number, number, number]>();
   /** What MITIGATE has set for each Relation. */
   mitigations: number[] | undefined;
   logBytes: Buffer = Buffer.alloc(0);

@@ -92,6 +92,7 @@ struct taking {
     bool done;
 };
 
+/* With its new home: else what this CPU does next for it, with a timer or an exit, is done here. */
 static void take_here(void *argument) {
     struct cpu *cpu = this_cpu();
     struct taking *taking = argument;

@@ -105,8 +105,9 @@ static u32 text_of(struct call *c, char *to, u32 size) {
 static u32 hc_log(struct call *c) {
     char text[512];
     TRY(text_of(c, text, sizeof(text)));
+    u32 bytes = (u32)c->a[0] + LOG_FRAME;
     if (c->domain == control_domain ||
-        log_permit(&c->domain->log, (u32)c->a[0] + LOG_FRAME, LOG_BYTES))
+        (log_permit(&c->domain->log, bytes, LOG_BYTES) && brake_log(c->domain, bytes)))
         log_info("[%s] %s", c->domain->label, text);
     return STATUS_OK;
 }
@@ -492,7 +493,7 @@ static u32 hc_vcpu_stop(struct call *c) {
 
 static u32 hc_brake(struct call *c) {
     TRY(get_root(c));
-    return brake_set(c->a[0], c->a[1], c->a[2]) ? STATUS_OK : STATUS_BAD_ARGUMENT;
+    return brake_set(c->a[0], c->a[1], c->a[2], c->a[3], c->a[4]) ? STATUS_OK : STATUS_BAD_ARGUMENT;
 }
 
 static u32 hc_vcpu_share(struct call *c) {
@@ -895,14 +896,21 @@ static bool is_busy(u64 number) {
 
 /* Whoever calls without end keeps others from the lock. It loses its time slice instead, until the
    next period. */
-static bool calls_too_often(struct domain *domain) {
+static bool calls_too_often(struct vcpu *vcpu) {
+    struct domain *domain = vcpu->domain;
     u64 now = rdtsc();
     if (now - domain->calls_since > tsc_hz / CALL_PERIODS) {
         domain->calls_since = now;
         domain->calls = 0;
     }
-    if (domain->calls++ < CALLS_MOST || domain == control_domain) return false;
-    domain->calls = CALLS_MOST;
+    if (domain == control_domain) return false;
+    if (domain->calls < CALLS_MOST) {
+        if (likely(brake_call(domain, now))) {
+            domain->calls++;
+            return false;
+        }
+        vcpu->busy_since = vcpu->run_time; /* its tenant's limit: it waits, and does not hang */
+    }
     domain->throttled++;
     sched_spins();
     return true;
@@ -919,7 +927,7 @@ enum outcome hypercall(struct vcpu *vcpu) {
         return CALL_DONE;
     }
     bool alone = !is_busy(number);
-    if (alone && unlikely(calls_too_often(vcpu->domain))) return CALL_AGAIN;
+    if (alone && unlikely(calls_too_often(vcpu))) return CALL_AGAIN;
     if (!kernel_lock(alone)) {
         kernel_unlock(alone);
         return CALL_GONE;

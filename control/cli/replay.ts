@@ -33,7 +33,7 @@ function refusalOf(value: Message): Refusal {
 }
 
 function tenantOf(value: Message): PlanTenant {
-  const { memory, vms, vcpus, cpus, exits, ipis, cache, bandwidth } = value;
+  const { memory, vms, vcpus, cpus, exits, ipis, hypercalls, log, cache, bandwidth } = value;
   return Object.assign(new PlanTenant(text(value.name)), {
     memory: number(memory),
     vms: number(vms),
@@ -41,6 +41,8 @@ function tenantOf(value: Message): PlanTenant {
     cpus: text(cpus),
     exits: number(exits),
     ipis: number(ipis),
+    hypercalls: number(hypercalls),
+    log: number(log),
     cache: number(cache),
     bandwidth: number(bandwidth),
     snapshots: number(value.snapshots ?? 0),

@@ -25,6 +25,9 @@ export interface TenantSpec {
   /** What its VMs may cause together in a second. */
   exits?: number;
   ipis?: number;
+  /** And what their device models may ask of the kernel, and write to its log, in bytes. */
+  hypercalls?: number;
+  log?: number;
   /** Percent of the last-level cache for itself, and of the memory bandwidth, at most. */
   cache?: number;
   bandwidth?: number;
@@ -242,7 +245,7 @@ export interface VmDetails extends VmRow {
   devices?: DeviceRow[];
   runtimeMs: number;
   /** A second, over the time since somebody looked last. */
-  rates?: { exits: number; ipis: number; overMs: number };
+  rates?: { exits: number; ipis: number; hypercalls: number; overMs: number };
   /** What its device model has asked of the kernel; calls that had to wait and log lines left out: they were too many. */
   model?: { hypercalls?: number; throttled?: number; logDropped?: number };
   overhead: { kernelBytes: number; modelBytes: number };

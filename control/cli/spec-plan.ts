@@ -40,6 +40,8 @@ export function planTenant(tenant: TenantSpec): PlanTenant {
   out.cpus = tenant.cpus ?? "";
   out.exits = tenant.exits ?? 0;
   out.ipis = tenant.ipis ?? 0;
+  out.hypercalls = tenant.hypercalls ?? 0;
+  out.log = tenant.log ?? 0;
   out.cache = tenant.cache ?? 0;
   out.bandwidth = tenant.bandwidth ?? 0;
   return out;

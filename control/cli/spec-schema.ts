@@ -238,6 +238,8 @@ export const HOST_SCHEMA: Schema = {
         cpus: CPUS,
         exits: count(1, 2 ** 30),
         ipis: count(1, 2 ** 30),
+        hypercalls: count(1, 2 ** 30),
+        log: count(1, 2 ** 30),
         cache: count(1, 100),
         bandwidth: count(1, 100),
       },

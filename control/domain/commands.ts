@@ -294,7 +294,7 @@ const table: Command[] = [
     OP_TENANT_SET,
     "tenant",
     Words.TENANT,
-    "tenant set NAME [memory=SIZE] [vms=N] [vcpus=N] [cpus=SET] [exits=N] [ipis=N] [cache=N] [bandwidth=N], tenant rm NAME",
+    "tenant set NAME [memory=SIZE] [vms=N] [vcpus=N] [cpus=SET] [exits=N] [ipis=N] [hypercalls=N] [log=N] [cache=N] [bandwidth=N], tenant rm NAME",
     "make a tenant, change its limits, remove it",
     tenantSet,
   ),

@@ -15,7 +15,9 @@ import {
   FIELD_CPU,
   FIELD_CPUS,
   FIELD_EXITS,
+  FIELD_HYPERCALLS,
   FIELD_IPIS,
+  FIELD_LOG,
   FIELD_DELAY,
   FIELD_DIGEST,
   FIELD_EVENT,
@@ -114,6 +116,8 @@ function tenantToValue(tenant: PlanTenant): Value {
     .putText(FIELD_CPUS, tenant.cpus)
     .putUint(FIELD_EXITS, tenant.exits)
     .putUint(FIELD_IPIS, tenant.ipis)
+    .putUint(FIELD_HYPERCALLS, tenant.hypercalls)
+    .putUint(FIELD_LOG, tenant.log)
     .putUint(FIELD_CACHE, tenant.cache)
     .putUint(FIELD_BANDWIDTH, tenant.bandwidth)
     .putUint(FIELD_SNAPSHOTS, tenant.snapshots);

@@ -36,6 +36,8 @@ export function planTenant(tenant: Tenant): PlanTenant {
   out.cpus = tenant.cpus;
   out.exits = tenant.exits;
   out.ipis = tenant.ipis;
+  out.hypercalls = tenant.hypercalls;
+  out.log = tenant.log;
   out.cache = tenant.cache;
   out.bandwidth = tenant.bandwidth;
   out.snapshots = snapshotCosts(tenant.name);

@@ -307,8 +307,8 @@ export function tenantsResult(): Value {
 /** Milliseconds over which rates are told, at least. */
 const RATE_MS: u64 = 1000;
 
-/** Exits and IPIs a second, since somebody looked last. */
-function ratesOf(vm: Vm, total: VcpuInfo): Value {
+/** Exits, IPIs and hypercalls of its device model a second, since somebody looked last. */
+function ratesOf(vm: Vm, total: VcpuInfo, calls: u64): Value {
   const now = uptimeMs();
   const over = now - max(vm.sampledAt, vm.since);
   const known = vm.rates;
@@ -317,10 +317,15 @@ function ratesOf(vm: Vm, total: VcpuInfo): Value {
   const rates = Value.map()
     .putUint(FIELD_EXITS, perSecond(total.exits - (fresh ? 0 : vm.sampledExits), over))
     .putUint(FIELD_IPIS, perSecond(total.ipis - (fresh ? 0 : vm.sampledIpis), over))
+    .putUint(
+      FIELD_HYPERCALLS,
+      perSecond(calls - (fresh || calls < vm.sampledCalls ? 0 : vm.sampledCalls), over),
+    )
     .putUint(FIELD_OVER_MS, over);
   vm.sampledAt = now;
   vm.sampledExits = total.exits;
   vm.sampledIpis = total.ipis;
+  vm.sampledCalls = calls;
   vm.rates = rates;
   return rates;
 }
@@ -348,6 +353,7 @@ export function showResult(vm: Vm): Value {
     .putUint(FIELD_RESTARTS, vm.restartCount)
     .putText(FIELD_LAST_EXIT, vm.lastExit);
   const total = countVcpus(vm);
+  const asked = brakesOf(vm);
   const counters = Value.map();
   for (let reason = 0; reason < MAX_EXIT_REASONS; reason++)
     if (total.counters[reason] != 0) counters.putUint(exitReasonName(reason), total.counters[reason]);
@@ -377,8 +383,8 @@ export function showResult(vm: Vm): Value {
     .putUint(FIELD_EXITS, total.exits)
     .putUint(FIELD_INTERRUPTS, total.interrupts)
     .putUint(FIELD_FORWARDED, total.forwarded)
-    .put(FIELD_RATES, ratesOf(vm, total))
-    .put(FIELD_MODEL, brakesOf(vm))
+    .put(FIELD_RATES, ratesOf(vm, total, asked.getUint(FIELD_HYPERCALLS)))
+    .put(FIELD_MODEL, asked)
     .put(FIELD_COUNTERS, counters)
     .put(FIELD_DEVICES, deviceList(vm))
     .putUint(FIELD_RUNTIME_MS, ticksToMs(total.run_time))

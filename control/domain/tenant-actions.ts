@@ -40,7 +40,7 @@ function fail(code: ErrorCode, name: string, text: string, next: string): Outcom
   return Outcome.fail(new Fault(code, "tenant " + quoted(name) + ": " + text, clean(name, 60), next));
 }
 
-/** Gives a tenant limits, or makes it: {name, memory, vms, vcpus, cpus, exits, ipis, cache, bandwidth}. What is missing stays; 0: no limit. */
+/** Gives a tenant limits, or makes it: {name, memory, vms, vcpus, cpus, exits, ipis, hypercalls, log, cache, bandwidth}. What is missing stays; 0: no limit. */
 export function tenantSet(request: Value): Outcome {
   const spec = request.get(FIELD_SPEC);
   const name = spec != null ? spec.getText(FIELD_NAME) : "";

@@ -6,7 +6,9 @@ import {
   FIELD_CACHE,
   FIELD_CPUS,
   FIELD_EXITS,
+  FIELD_HYPERCALLS,
   FIELD_IPIS,
+  FIELD_LOG,
   FIELD_MEMORY,
   FIELD_NAME,
   FIELD_VCPUS,
@@ -31,6 +33,8 @@ export const TENANT_FIELDS: string[] = [
   FIELD_CPUS,
   FIELD_EXITS,
   FIELD_IPIS,
+  FIELD_HYPERCALLS,
+  FIELD_LOG,
   FIELD_CACHE,
   FIELD_BANDWIDTH,
 ];
@@ -51,6 +55,9 @@ export class Tenant {
   /** What its VMs may cause together in a second. */
   exits: u32 = 0;
   ipis: u32 = 0;
+  /** And what their device models may ask of the kernel, and write to its log, in bytes. */
+  hypercalls: u32 = 0;
+  log: u32 = 0;
   /** Percent: of the last-level cache, which nobody else has; of the memory bandwidth, at most. */
   cache: u32 = 0;
   bandwidth: u32 = 0;
@@ -66,6 +73,8 @@ export class Tenant {
     this.cpus = from.cpus;
     this.exits = from.exits;
     this.ipis = from.ipis;
+    this.hypercalls = from.hypercalls;
+    this.log = from.log;
     this.cache = from.cache;
     this.bandwidth = from.bandwidth;
   }
@@ -78,6 +87,8 @@ export class Tenant {
     if (this.cpus != "") value.putText(FIELD_CPUS, this.cpus);
     if (this.exits > 0) value.putUint(FIELD_EXITS, this.exits);
     if (this.ipis > 0) value.putUint(FIELD_IPIS, this.ipis);
+    if (this.hypercalls > 0) value.putUint(FIELD_HYPERCALLS, this.hypercalls);
+    if (this.log > 0) value.putUint(FIELD_LOG, this.log);
     if (this.cache > 0) value.putUint(FIELD_CACHE, this.cache);
     if (this.bandwidth > 0) value.putUint(FIELD_BANDWIDTH, this.bandwidth);
     return value;
@@ -107,9 +118,12 @@ export function tenantsSet(list: Tenant[]): void {
     if (list[i].number == 0) list[i].number = <u32>ctz(~used);
     used |= (<u64>1) << list[i].number;
   }
-  for (let i = 0; i < tenants.length; i++) brake(tenants[i].number, 0, 0);
-  for (let i = 0; i < list.length; i++)
-    brake(list[i].number, perPeriod(list[i].exits), perPeriod(list[i].ipis));
+  for (let i = 0; i < tenants.length; i++) brake(tenants[i].number, 0, 0, 0, 0);
+  for (let i = 0; i < list.length; i++) {
+    const tenant = list[i];
+    const calls = perPeriod(tenant.hypercalls);
+    brake(tenant.number, perPeriod(tenant.exits), perPeriod(tenant.ipis), calls, tenant.log);
+  }
   partitionsSet(tenants, list);
   tenants = list;
 }
@@ -181,6 +195,8 @@ export function readLimits(value: Value, tenant: Tenant, low: u64): void {
   tenant.vcpus = <u32>readUint(value, FIELD_VCPUS, low, MAX_COUNT, tenant.vcpus);
   tenant.exits = <u32>readUint(value, FIELD_EXITS, low, MAX_RATE, tenant.exits);
   tenant.ipis = <u32>readUint(value, FIELD_IPIS, low, MAX_RATE, tenant.ipis);
+  tenant.hypercalls = <u32>readUint(value, FIELD_HYPERCALLS, low, MAX_RATE, tenant.hypercalls);
+  tenant.log = <u32>readUint(value, FIELD_LOG, low, MAX_RATE, tenant.log);
   tenant.cache = <u32>readUint(value, FIELD_CACHE, low, 100, tenant.cache);
   tenant.bandwidth = <u32>readUint(value, FIELD_BANDWIDTH, low, 100, tenant.bandwidth);
   if (value.get(FIELD_CPUS) != null) tenant.cpus = readCpus(value);

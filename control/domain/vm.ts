@@ -115,6 +115,7 @@ export class Vm {
   sampledAt: u64 = 0;
   sampledExits: u64 = 0;
   sampledIpis: u64 = 0;
+  sampledCalls: u64 = 0;
   rates: Value | null = null;
   private due: u64 = 0;
   /** Whether the administrator has asked it to power off: then no policy starts it again. */

@@ -291,9 +291,12 @@ export function vcpuStop(vcpu: u32): i64 {
   return call(Hypercall.VCPU_STOP, vcpu);
 }
 
-/** What all VMs of a tenant may cause in 1/BRAKE_PERIODS s; 0: no limit. */
-export function brake(tenant: u32, exits: u64, ipis: u64): i64 {
-  return call(Hypercall.BRAKE, tenant, exits, ipis);
+/**
+ * What all VMs of a tenant may cause in 1/BRAKE_PERIODS s, how many calls their device models may make then, and how many
+ * bytes a second they may write to the log; 0: no limit.
+ */
+export function brake(tenant: u32, exits: u64, ipis: u64, calls: u64, logBytes: u64): i64 {
+  return hypercall(Hypercall.BRAKE, tenant, exits, ipis, calls, logBytes, 0);
 }
 
 /** A tenant is in a class of service, and that has these ways of the cache, by bit, and this delay, in percent. */

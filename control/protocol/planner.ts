@@ -81,6 +81,9 @@ export class PlanTenant {
   /** What its VMs may cause in a second. */
   exits: i32 = 0;
   ipis: i32 = 0;
+  /** And what their device models may ask of the kernel, and write to its log, in bytes. */
+  hypercalls: i32 = 0;
+  log: i32 = 0;
   /** Percent of the last-level cache for itself, and of the memory bandwidth, at most. */
   cache: i32 = 0;
   bandwidth: i32 = 0;
@@ -505,6 +508,8 @@ function limits(tenant: PlanTenant): string {
   if (tenant.cpus != "") text += ", CPUs " + tenant.cpus;
   if (tenant.exits > 0) text += ", " + plural(tenant.exits, "exit") + " a second";
   if (tenant.ipis > 0) text += ", " + plural(tenant.ipis, "IPI") + " a second";
+  if (tenant.hypercalls > 0) text += ", " + plural(tenant.hypercalls, "hypercall") + " a second";
+  if (tenant.log > 0) text += ", " + plural(tenant.log, "byte") + " of log a second";
   if (tenant.cache > 0) text += ", " + tenant.cache.toString() + " % of the cache";
   if (tenant.bandwidth > 0) text += ", " + tenant.bandwidth.toString() + " % of the memory bandwidth";
   return text;

@@ -454,6 +454,7 @@ export const LEVELS: string[] = [LEVEL_NEEDED, LEVEL_ALL, LEVEL_OFF];
 /* What a VM and its device model do how often, and what of it was too much. */
 export const FIELD_RATES: string = "rates";
 export const FIELD_IPIS: string = "ipis";
+export const FIELD_LOG: string = "log";
 export const FIELD_CACHE: string = "cache";
 export const FIELD_BANDWIDTH: string = "bandwidth";
 export const FIELD_WAYS: string = "ways";

@@ -1,182 +1,20 @@
-// Hostile VMs and a hostile component, beside a neighbour of each scheduling class: none of them misses a tick beyond
-// what its class promises, the kernel's counters add up, and nothing of the guests is left afterwards.
+// What hostile VMs and components do to their neighbours, on a rig: nothing.
 // rigs: VT-x, AMD-V
 
-import { join } from "node:path";
-import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import type { Client } from "../../control/cli/client";
-import type { TopSample, VmSpec } from "../../control/cli/results";
+import { type Context, MOST, TENANT, callAtRandom, create, endure, isolationSuite } from "./isolation";
+import { misbehave, storm, traceless } from "./isolation";
 import { hostLog, openConsole, row, waitState } from "./guest-runner";
-import { Host } from "./host";
+import { Terminal } from "./terminal";
 
-const CPUS = 2;
 const MIB = 2 ** 20;
-const TENANT = "foe";
-/** Exits that show that a storm of them was one. */
-const MANY = 1000;
-/** Of the time of all CPUs, in percent: what may be missing where it is added up. */
-const NEAR = 2;
-/** Attackers at once. */
-const MOST = 4;
 /** Random calls of the component, with what it has and then losing it. */
 const CALLS = 50_000;
+/** Bytes of a component's lines that the log takes in a second, and what a line has that does not count. */
+const LOG_BYTES = 1000;
+const FLOOD = /^\[(\d+\.\d+)\] \[dm\/flood-\d\] flood: .*\n/gm;
 
-/** The neighbours: what they are promised, and the longest time between two ticks that this allows, in microseconds. */
-const TICK = 10_000;
-const NEIGHBOURS: { name: string; share: Partial<VmSpec>; gap: number }[] = [
-  // First, while a CPU has promised nothing.
-  { name: "dedicated", share: { scheduling: "dedicated" }, gap: TICK + 1_000 },
-  { name: "shared", share: { scheduling: "shared", latency: 20 }, gap: TICK + 20_000 },
-  { name: "reserved", share: { scheduling: "reserved", reserve: 20, period: 5 }, gap: TICK + 5_000 },
-];
-/** What a tick takes itself, and the reading of the clocks, on a CPU of 100 million instructions a second. */
-const TAKEN = 1_000;
-
-type Output = Awaited<ReturnType<typeof openConsole>>;
-interface Context {
-  host: Host;
-  neighbours: Map<string, Output>;
-  /** The counters after what grows with use has grown, and the last ones. */
-  first: TopSample;
-  last: TopSample;
-}
-interface Attack {
-  name: string;
-  spec: Partial<VmSpec>;
-  /** Its console says so when it has begun. */
-  begun: RegExp;
-  /** Whether each turn of it is an exit. */
-  exits?: boolean;
-}
-
-const test = suite<Context>("isolation");
-
-test.before(async (context) => {
-  context.host = await Host.boot("isolation", join("build", "isolation.iso"), CPUS);
-  context.neighbours = new Map();
-  await setUp(context).catch((error: Error) => {
-    console.error(error.message); // uvu hides why a hook fails
-    throw error;
-  });
-});
-
-async function setUp(context: Context): Promise<void> {
-  const { client } = context.host;
-  await client.setTenant({ name: TENANT });
-  for (const { name, share } of NEIGHBOURS) {
-    await create(client, name, { kernel: "ticker", memory: 4 * MIB, ...share });
-    context.neighbours.set(name, await openConsole(client, name));
-  }
-  await ticksOn(context);
-  // As many as there will be, so that what grows with use has grown.
-  const many = Array.from({ length: MOST }, (_, n) => `early-${n}`);
-  for (const name of many) await create(client, name, { tenant: TENANT, kernel: "busy" });
-  for (const name of many) await client.remove(name, true);
-  context.first = context.last = await client.top();
-}
-
-test.after(async (context) => {
-  for (const { stream } of context.neighbours.values()) stream.close();
-  await context.host?.stop();
-});
-// What a failed test has left behind must not disturb the next.
-test.after.each(async ({ host, neighbours }) => {
-  for (const { name } of await host.client.list())
-    if (!neighbours.has(name)) await host.client.remove(name, true);
-});
-
-async function create(client: Client, name: string, spec: Partial<VmSpec>): Promise<void> {
-  const words = [spec.cmdline ?? "", process.env.PLINTH_RIG === "qemu-tcg" ? "tcg" : ""].join(" ").trim();
-  const restart = { policy: "never", max: 0, window: 60 };
-  await client.create({ name, memory: 4 * MIB, vcpus: 1, start: true, restart, ...spec, cmdline: words });
-}
-
-/**
- * Each neighbour ticks on: two more lines, of which the second has begun by now. Where the rig's clock is that of its
- * instructions, none of them tells of a time without a tick that is longer than what its class allows.
- */
-async function ticksOn({ host, neighbours }: Context): Promise<void> {
-  for (const { name, gap } of NEIGHBOURS) {
-    const output = neighbours.get(name)!;
-    const [lines] = await output.match(/\n(ticks \d+ missed \d+ .*\n){2}/, output.text.length);
-    if (host.rig.kind !== "bochs") continue;
-    for (const [line, longest] of output.text.matchAll(/largest gap (\d+) us\n/g))
-      assert.ok(Number(longest) <= gap + TAKEN, `${name}: ${line}\n${lines}`);
-    output.text = "\n";
-  }
-}
-
-/** All time that the host has accounted for. */
-function accounted(sample: TopSample): number {
-  const vms = sample.vms.reduce((sum, { run, model }) => sum + run + model, 0);
-  return sample.idle + sample.control + sample.past + vms;
-}
-
-function addsUp(before: TopSample, after: TopSample): void {
-  const passed = (after.time - before.time) * after.cpus;
-  const had = accounted(after) - accounted(before);
-  const text = `${JSON.stringify(before)}\n${JSON.stringify(after)}`;
-  assert.ok(Math.abs(had / passed - 1) < NEAR / 100, `${had} of ${passed} us are accounted for\n${text}`);
-  const grows = (one: object, other: object, what: string): void => {
-    const [old, now] = [one, other] as Record<string, number>[];
-    assert.ok((now![what] ?? 0) >= (old![what] ?? 0), `${what} has gone back\n${text}`);
-  };
-  for (const what of ["time", "idle", "control", "past"]) grows(before, after, what);
-  for (const vm of after.vms) {
-    const sum = Object.values(vm.counters).reduce((total, one) => total + one, 0);
-    assert.is(sum, vm.exits, `all exits of ${vm.name} are of some kind`);
-    const old = before.vms.find(({ name, starts }) => name === vm.name && starts === vm.starts);
-    if (old === undefined) continue;
-    for (const what of ["run", "ready", "model", "exits"]) grows(old, vm, what);
-    for (const reason of Object.keys(old.counters)) grows(old.counters, vm.counters, reason);
-  }
-}
-
-/** All of them at once; `meanwhile` is what must work then. Afterwards they are gone, without a trace. */
-async function endure(context: Context, attacks: Attack[], meanwhile?: () => Promise<void>): Promise<void> {
-  const { client } = context.host;
-  for (const { name, spec, begun } of attacks) {
-    await create(client, name, { tenant: TENANT, ...spec });
-    const output = await openConsole(client, name);
-    await output.match(begun);
-    output.stream.close();
-  }
-  await ticksOn(context);
-  await meanwhile?.();
-  await count(context);
-  for (const { name, exits } of attacks) {
-    const vm = context.last.vms.find((one) => one.name === name)!;
-    assert.ok(vm.run > 0, `${name} has not run`);
-    if (exits) assert.ok(vm.exits > MANY, `${name}: ${vm.exits} exits`);
-  }
-  for (const { name } of attacks) await client.remove(name, true);
-  await traceless(context);
-}
-
-/** Reads the counters, which must add up since they were read last. */
-async function count(context: Context): Promise<void> {
-  const now = await context.host.client.top();
-  addsUp(context.last, now);
-  context.last = now;
-}
-
-/** Nothing is left of any attack, and the neighbours have not noticed. */
-async function traceless(context: Context): Promise<void> {
-  const { client } = context.host;
-  await ticksOn(context);
-  await count(context);
-  assert.is(context.last.free, context.first.free, "free memory, to the byte");
-  assert.is(context.last.caps, context.first.caps, "capabilities");
-  for (const { name } of NEIGHBOURS) assert.is((await row(client, name))?.state, "running");
-}
-
-const storm = (name: string, words: string[], exits = false): Attack => ({
-  name,
-  spec: { kernel: "storm", vcpus: words.length, cmdline: words.join(" ") },
-  begun: /^storm: /m,
-  exits,
-});
+const test = isolationSuite();
 
 test("starving: all the time, with interrupts on and off", async (context) => {
   const kinds = Array.from({ length: MOST }, (_, n) => (n % 2 ? "loop" : "busy"));
@@ -213,17 +51,45 @@ test("what a VM leaves in its memory, no other sees", async (context) => {
   await traceless(context);
 });
 
+/** The shell answers, and what another component says is in the log, whole, beside the floods. */
+async function isHeard({ host }: Context, from: number): Promise<void> {
+  const terminal = await Terminal.open(host.path);
+  terminal.type("\r");
+  await terminal.expect(/^plinth> /m);
+  assert.match(await terminal.command("version"), /\d\.\d/);
+  await terminal.close();
+  await create(host.client, "bystander", { kernel: "busy", cmdline: "hostile=2" }).catch(() => undefined);
+  await waitState(host.client, "bystander", ["crashed"]);
+  await host.client.remove("bystander", true);
+  const { text } = await hostLog(host.client, from);
+  assert.match(text, /\[dm\/bystander\] hostile: 2 calls, [^]*\[dm\/bystander\] trap: hostile to the end /);
+  // It may have begun in the middle of a second.
+  const lines = [...text.matchAll(FLOOD)];
+  const seconds = Number(lines.at(-1)![1]) - Number(lines[0]![1]);
+  const bytes = lines.reduce((sum, [line]) => sum + line.length, 0);
+  assert.ok(bytes <= 2 * LOG_BYTES * (seconds + 2), `${bytes} bytes in ${seconds} seconds\n${text}`);
+  for (const name of ["flood-0", "flood-1"]) {
+    const { model } = await host.client.show(name);
+    assert.ok(model!.logDropped! > 1000, `${name}: ${model!.logDropped} lines left out`);
+  }
+}
+
+test("lines to the log without end, by two components: others are heard", async (context) => {
+  const { next } = await hostLog(context.host.client, 0);
+  const floods = ["flood-0", "flood-1"].map((name) => ({
+    name,
+    spec: { kernel: "storm", cmdline: "port hostile=flood" },
+    begun: /^storm: /m,
+  }));
+  await endure(context, floods, () => isHeard(context, next));
+});
+
+test("a component that tries every slot in each call gets statuses, and nothing of others", async (context) => {
+  await misbehave(context, "sweep", /(hostile: \d{5,} calls swept, \d{3,} done[^]*){2}/);
+});
+
 test("a component that calls the kernel at random gets statuses, and ends itself", async (context) => {
-  const { client } = context.host;
-  const from = (await hostLog(client, 0)).next;
-  await create(client, "hostile", { tenant: TENANT, kernel: "busy", cmdline: `hostile=${CALLS}` }).catch(
-    () => undefined,
-  );
-  await waitState(client, "hostile", ["crashed", "stopped"]);
-  const { text } = await hostLog(client, from);
-  assert.match(text, new RegExp(`hostile: ${CALLS} calls, \\d{4,} done`), text);
-  await client.remove("hostile", true);
-  await traceless(context);
+  await callAtRandom(context, CALLS, 0);
 });
 
 test.run();

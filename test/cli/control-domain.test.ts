@@ -181,10 +181,10 @@ test("a second tenant, its limits and its VM", async ({ host }) => {
     [
       "tenant set lab mem=1M",
       2,
-      /'mem=1M' is none of memory=SIZE, vms=N, vcpus=N, cpus=SET, exits=N, ipis=N, cache=N%, bandwidth=N%\nnext: plinth help tenant set/,
+      /'mem=1M' is none of memory=SIZE, vms=N, vcpus=N, cpus=SET, exits=N, ipis=N, hypercalls=N, log=N, cache=N%, bandwidth=N%\nnext: plinth help tenant set/,
     ],
     [
-      "tenant set lab memory=none vms=none vcpus=none cpus=none exits=none ipis=none",
+      "tenant set lab memory=none vms=none vcpus=none cpus=none exits=none ipis=none hypercalls=none log=none",
       0,
       /^lab: no limits\n$/,
     ],

@@ -1,5 +1,5 @@
 # Builds the test guests, build/guest-tests/NAME for each folder test/guest/NAME, and the images that carry them:
-# chips.iso those of devices, time.iso those about CPU time, guests.iso the others.
+# chips.iso those of devices, time.iso those about CPU time, isolation.iso those that attack, guests.iso the others.
 
 GUEST_TESTS  := $(filter-out lib starts,$(notdir $(patsubst %/,%,$(wildcard test/guest/*/))))
 GUEST_OUT    := $(BUILD)/guest-tests
@@ -8,7 +8,8 @@ CHIP_TESTS   := acpi ioapic pci pic pit reset rings rtc uart
 CHIP_IMAGES  := $(CHIP_TESTS:%=$(GUEST_OUT)/%) $(GUEST_OUT)/ticker
 TIME_TESTS   := busy jitter storm
 TIME_IMAGES  := $(TIME_TESTS:%=$(GUEST_OUT)/%) $(GUEST_OUT)/ticker
-CPU_IMAGES   := $(filter-out $(CHIP_TESTS:%=$(GUEST_OUT)/%) $(TIME_TESTS:%=$(GUEST_OUT)/%),$(GUEST_IMAGES))
+FOE_TESTS    := busy loop memory reuse storm ticker
+CPU_IMAGES   := $(filter-out $(CHIP_TESTS:%=$(GUEST_OUT)/%) $(TIME_TESTS:%=$(GUEST_OUT)/%) $(GUEST_OUT)/reuse,$(GUEST_IMAGES))
 GUEST_FLAGS  := -std=gnu11 -O1 -ffreestanding -mgeneral-regs-only -mno-red-zone -fno-pic -no-pie \
 	-fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables -Wall -Wextra -Werror \
 	-iquote test/guest/lib
@@ -66,7 +67,7 @@ $(BUILD)/bad-entry.iso: $(filter-out %/device-model.bin,$(HOST_PARTS)) $(BUILD)/
 
 # Guests that attack, and a device model that can.
 $(BUILD)/isolation.iso: $(filter-out %/device-model.bin,$(HOST_PARTS)) $(BUILD)/components/hostile.bin $(GUEST_OUT)/spec.cbor \
-		$(foreach name,busy loop memory storm ticker,$(GUEST_OUT)/$(name))
+		$(FOE_TESTS:%=$(GUEST_OUT)/%)
 	@$(MAKE_IMAGE) $(patsubst %/hostile.bin,device-model=%/hostile.bin,$(filter-out $<,$^))
 
 # The same with less and with more of APIC virtualization: guests-apicv-off.iso and so on.
@@ -76,4 +77,4 @@ $(BUILD)/guests-apicv-%.iso: $(HOST_PARTS) $(GUEST_OUT)/spec.cbor $(CPU_IMAGES)
 do-test: $(BUILD)/guests-apicv-off.iso $(BUILD)/guests-apicv-registers.iso $(BUILD)/guests-apicv-on.iso
 do-test: $(BUILD)/guests.iso $(BUILD)/chips.iso $(BUILD)/time.iso $(BUILD)/bad-entry.iso $(BUILD)/isolation.iso
 do-test: $(BUILD)/upgrade.iso $(BUILD)/components/image-traps.bin
-do-test-long: $(BUILD)/guests.iso $(BUILD)/upgrade.iso $(BUILD)/other-model.iso
+do-test-long: $(BUILD)/guests.iso $(BUILD)/isolation.iso $(BUILD)/upgrade.iso $(BUILD)/other-model.iso

@@ -254,6 +254,8 @@ static void component_acts(void) {
         a[0] = below(4);
         a[1] = one_in(2) ? below(50) : 0;
         a[2] = one_in(2) ? below(5) : 0;
+        a[3] = one_in(2) ? below(20) : 0;
+        a[4] = one_in(2) ? below(200) : 0;
         break;
     case HC_PARTITION:
         a[0] = below(4);

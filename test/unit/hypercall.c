@@ -336,6 +336,45 @@ static void test_lists(void) {
     pair_destroy();
 }
 
+/* What all device models of a tenant may do together. */
+static void check_tenant_brakes(struct domain *model, struct vcpu *caller) {
+    model->tenant = 5;
+    check(call(HC_BRAKE, 5, 0, 0, 2, 600) == STATUS_NO_RIGHT ||
+              call(HC_BRAKE, 5, 0, 0, 2, 600) == STATUS_BAD_CAP,
+          "no component sets its tenant's limits");
+    (void)!brake_set(5, 0, 0, 2, 600);
+    host_tsc += 2 * HOST_TSC_HZ;
+    u64 throttled = model->throttled, dropped = model->log.dropped_ever;
+    unsigned lines = log_lines;
+    (void)call(HC_LOG, 500);
+    host_tsc += HOST_TSC_HZ / BRAKE_PERIODS + 1;
+    (void)call(HC_LOG, 100);
+    check(log_lines == lines + 1 && model->log.dropped_ever == dropped + 1,
+          "lines of less than a component may write are too many for its tenant");
+    (void)call(HC_CAP_INFO, CAP_SELF);
+    check(model->throttled == throttled, "two calls in a tenth of a second");
+    caller->busy_since = 0;
+    caller->gpr[0] = HC_CAP_INFO;
+    u64 rip = guest_rip(caller);
+    leave(REASON_VMCALL);
+    check(model->throttled == throttled + 1 && guest_rip(caller) == rip, "and a third one waits");
+    check(caller->busy_since > 0, "which is not its fault");
+    while (entered != caller)
+        if (entered->domain->role == ROLE_VM)
+            leave(REASON_EXTERNAL_INTERRUPT);
+        else
+            (void)call(HC_WAIT);
+    host_tsc += HOST_TSC_HZ / BRAKE_PERIODS + 1;
+    leave(REASON_VMCALL);
+    check(guest_rip(caller) != rip, "for the next tenth");
+    host_tsc += 2 * HOST_TSC_HZ;
+    model->tenant = 0;
+    for (unsigned i = 0; i < 3; i++)
+        (void)call(HC_CAP_INFO, CAP_SELF);
+    check(model->throttled == throttled + 1, "others have no part in it");
+    (void)!brake_set(5, 0, 0, 0, 0);
+}
+
 /* One component can neither silence another nor keep it from the kernel. */
 static void test_brakes(void) {
     pair_create();
@@ -380,6 +419,7 @@ static void test_brakes(void) {
     host_tsc += HOST_TSC_HZ / CALL_PERIODS + 1;
     leave(REASON_VMCALL);
     check(guest_rip(caller) != rip && caller->gpr[0] == STATUS_OK, "until the next period");
+    check_tenant_brakes(model, caller);
     to_control();
     (void)call(HC_DOMAIN_INFO, MODEL);
     const struct domain_info *info = control_domain->comm;
@@ -388,6 +428,11 @@ static void test_brakes(void) {
     control_domain->calls = CALLS_MOST;
     check(call(HC_CAP_INFO, CAP_SELF) == STATUS_OK && !control_domain->throttled,
           "which may call as it likes");
+    check(call(HC_BRAKE, 5, 1, 1, 1, 1) == STATUS_OK && call(HC_BRAKE, 5) == STATUS_OK &&
+              call(HC_BRAKE, 0, 1) == STATUS_BAD_ARGUMENT &&
+              call(HC_BRAKE, TENANTS, 1) == STATUS_BAD_ARGUMENT &&
+              call(HC_BRAKE, 5, 0, 0, 0, 1ull << 32) == STATUS_BAD_ARGUMENT,
+          "and sets the limits of tenants");
     pair_destroy();
 }
 

@@ -440,6 +440,10 @@ static inline bool take_poke(void) {
     return true;
 }
 
+/* What another CPU does when it has been of service, before the one that waits for it goes on;
+ * once. */
+static void (*meanwhile)(void);
+
 /* The CPU that runs waits for others: they do what they are asked for. */
 static void host_pause(void) {
     unsigned waits = now;
@@ -447,6 +451,11 @@ static void host_pause(void) {
     for (unsigned i = 0; i < HOST_CPUS; i++) {
         now = i;
         if (!host[i].in_kernel) any |= take_poke();
+    }
+    void (*more)(void) = meanwhile;
+    if (more && !cpus_called.pending) {
+        meanwhile = NULL;
+        more();
     }
     now = waits;
     if (!any) panic("CPU %u waits for ever", now);

@@ -325,6 +325,32 @@ static void test_apic_access(void) {
     sound("sound after an access to a local APIC");
 }
 
+static void exit_on_1(void) {
+    now = 1;
+    next_out8(0x80);
+    leave(REASON_IO);
+}
+
+/* A CPU that has let a device model go is asked for it before the one that takes it goes on. */
+static void test_taking(void) {
+    vm_busy(0, 1, 1);
+    struct vcpu *vcpu = vcpu_in(VM_VCPU(0, 0)), *model = vcpu_in(MODEL_VCPU(0));
+    bool ok = !share(VM_VCPU(0, 0), SHARE(.cpus = CPU(1)));
+    ok &= !share(MODEL_VCPU(0), SHARE(.cpus = CPU(1)));
+    pass(10 * MS);
+    ok &= host[1].runs == vcpu && model->home == &cpus[1] && model->state == VCPU_HALTED;
+    wake_control();
+    meanwhile = exit_on_1;
+    ok &= !share(MODEL_VCPU(0), SHARE(.cpus = CPU(2)));
+    check(ok && !meanwhile && vcpu->state == VCPU_EXITED,
+          "a VM exits while its device model is taken");
+    check(cpus[1].current != model && model->home == &cpus[2], "which does not run where it was");
+    pass(10 * MS);
+    check(vcpu->state == VCPU_READY, "and answers where it is");
+    vm_end(0);
+    sound("sound after taking");
+}
+
 int main(void) {
     strcpy(boot.command_line, "quiet");
     machine_start();
@@ -339,5 +365,6 @@ int main(void) {
     test_device_model();
     test_ports();
     test_apic_access();
+    test_taking();
     return unit_result();
 }

@@ -235,7 +235,9 @@ function printDetails(context: Context, vm: VmDetails): void {
 }
 
 function exitsText({ exits = 0, rates }: VmDetails): string {
-  return rates ? `${exits}; a second: ${rates.exits}, and ${rates.ipis} IPIs` : String(exits);
+  return rates
+    ? `${exits}; a second: ${rates.exits}, ${rates.ipis} IPIs, ${rates.hypercalls} hypercalls of its device model`
+    : String(exits);
 }
 
 /** What its device model did too often. */

@@ -11,15 +11,27 @@ export const tenantSet: Command = {
   operands: "NAME [KEY=VALUE...]",
   options: [],
   completes: "tenant",
-  keys: ["memory=", "vms=", "vcpus=", "cpus=", "exits=", "ipis=", "cache=", "bandwidth="],
+  keys: [
+    "memory=",
+    "vms=",
+    "vcpus=",
+    "cpus=",
+    "exits=",
+    "ipis=",
+    "hypercalls=",
+    "log=",
+    "cache=",
+    "bandwidth=",
+  ],
   summary: "make a tenant, or change its limits",
   details: [
     "memory=SIZE is what all its VMs have together, running or not, with their disks and what is beside them;",
     "vms=N and vcpus=N are how many; cpus=SET are CPUs of the host of its own, like 0-3,6.",
     "cache=N% of the last-level cache is nobody else's, bandwidth=N% is the most it has of the memory's; what the CPU",
     "cannot partition is refused.",
-    "exits=N and ipis=N brake what its VMs cause in a second, all together. 'none' is no limit;",
-    "what is not given stays. 'plinth tenants' lists them.",
+    "exits=N and ipis=N brake what its VMs cause in a second, all together, hypercalls=N what their device models",
+    "ask of the kernel, and log=N how many bytes those write to its log. 'none' is no limit; what is not given stays.",
+    "'plinth tenants' lists them.",
   ].join("\n"),
   examples: ["plinth tenant set lab memory=512M vms=4 vcpus=8", "plinth tenant set lab memory=none cpus=2-3"],
   run: async (context) => {
@@ -43,18 +55,22 @@ export const tenantRm: Command = {
   },
 };
 
+const COUNTS = ["vms", "vcpus", "exits", "ipis", "hypercalls", "log", "cache", "bandwidth"] as const;
+type Count = (typeof COUNTS)[number];
+const isCount = (key?: string): key is Count => COUNTS.includes(key as Count);
+
 function limitsOf(context: Context): TenantSpec {
   const [name, ...words] = context.args.operands;
   const spec: TenantSpec = { name: name! };
   for (const word of words) {
-    const [, key, text] = /^(memory|vms|vcpus|cpus|exits|ipis|cache|bandwidth)=(.*)$/s.exec(word) ?? [];
+    const [, key, text] =
+      /^(memory|vms|vcpus|cpus|exits|ipis|hypercalls|log|cache|bandwidth)=(.*)$/s.exec(word) ?? [];
     if (key === "memory") spec.memory = text === "none" ? 0 : parseSize(text!, key);
     else if (key === "cpus") spec.cpus = text === "none" ? "" : text!;
-    else if (key !== undefined)
-      spec[key as "vms"] = text === "none" ? 0 : parseNumber(text!.replace(/%$/, ""), key);
+    else if (isCount(key)) spec[key] = text === "none" ? 0 : parseNumber(text!.replace(/%$/, ""), key);
     else
       throw usageError(
-        `'${word}' is none of memory=SIZE, vms=N, vcpus=N, cpus=SET, exits=N, ipis=N, cache=N%, bandwidth=N%`,
+        `'${word}' is none of memory=SIZE, vms=N, vcpus=N, cpus=SET, exits=N, ipis=N, hypercalls=N, log=N, cache=N%, bandwidth=N%`,
         "plinth help tenant set",
       );
   }
@@ -62,13 +78,16 @@ function limitsOf(context: Context): TenantSpec {
 }
 
 /** "at most 512 MiB, 4 VMs, 8 vCPUs". */
-function limitsText({ memory, vms, vcpus, cpus, exits, ipis, cache, bandwidth }: TenantRow): string {
+function limitsText(row: TenantRow): string {
+  const { memory, vms, vcpus, cpus, exits, ipis, hypercalls, log, cache, bandwidth } = row;
   const limits = [
     memory === undefined ? "" : formatSize(memory),
     vms === undefined ? "" : `${vms} VMs`,
     vcpus === undefined ? "" : `${vcpus} vCPUs`,
     exits === undefined ? "" : `${exits} exits a second`,
     ipis === undefined ? "" : `${ipis} IPIs a second`,
+    hypercalls === undefined ? "" : `${hypercalls} hypercalls a second`,
+    log === undefined ? "" : `${log} bytes of log a second`,
     cache === undefined ? "" : `${cache} % of the cache, for itself`,
     bandwidth === undefined ? "" : `${bandwidth} % of the memory bandwidth`,
   ].filter((limit) => limit !== "");

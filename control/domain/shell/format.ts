@@ -36,6 +36,7 @@ import {
   FIELD_NETWORK,
   FIELD_REQUESTS,
   FIELD_EXITS,
+  FIELD_HYPERCALLS,
   FIELD_FEATURES,
   FIELD_FORWARDED,
   FIELD_FIRMWARE,
@@ -399,7 +400,12 @@ function formatRates(value: Value): string {
   const rates = value.get(FIELD_RATES)!;
   const model = value.get(FIELD_MODEL)!;
   const exits =
-    grouped(rates.getUint(FIELD_EXITS)) + " exits, " + grouped(rates.getUint(FIELD_IPIS)) + " IPIs";
+    grouped(rates.getUint(FIELD_EXITS)) +
+    " exits, " +
+    grouped(rates.getUint(FIELD_IPIS)) +
+    " IPIs, " +
+    grouped(rates.getUint(FIELD_HYPERCALLS)) +
+    " hypercalls of its device model";
   const throttled = model.getUint(FIELD_THROTTLED);
   const dropped = model.getUint(FIELD_LOG_DROPPED);
   const out = line("  a second", exits);

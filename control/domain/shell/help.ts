@@ -23,6 +23,7 @@ function detailsOf(words: Words): string {
       "  vms=     how many VMs      vcpus=  how many vCPUs, of all of them together\n" +
       "  cpus=    of the host, that are its own: 0-3,6; none: it shares what is nobody's\n" +
       "  exits=, ipis=  what its VMs may cause in a second, all together\n" +
+      "  hypercalls=    of their device models, in a second      log=  bytes that those write to the kernel's log\n" +
       "  cache=   percent of the last-level cache, nobody else's      bandwidth=  of the memory's, at most\n" +
       "  what is not given stays; tenants lists them; create NAME tenant=... gives one a VM\n"
     );

@@ -312,7 +312,10 @@ test("rates of a VM, and what of its device model was braked", () => {
     `${exits} ${ipis}`,
   );
   assert.is(rates()["exits"], exits, "not over less than a second");
-  assert.match(rig.command("show a"), / {2}a second +[\d,]+ exits, \d+ IPIs\n/);
+  assert.match(
+    rig.command("show a"),
+    / {2}a second +[\d,]+ exits, \d+ IPIs, \d+ hypercalls of its device model\n/,
+  );
   assert.not.match(rig.command("show a"), /braked/);
   Object.assign(kernel.domain("dm/a"), { throttled: 3, logDropped: 1 });
   assert.equal(rig.ok("show", { vm: "a" })["model"], { hypercalls: 0, throttled: 3, logDropped: 1 });

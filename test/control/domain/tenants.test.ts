@@ -257,7 +257,7 @@ test("a new user makes a second tenant with its own limits and a VM, by what hel
   assert.match(rig.command("help"), /^tenant +make a tenant, change its limits, remove it$/m);
   assert.match(
     rig.command("help tenant"),
-    /^usage: tenant set NAME \[memory=SIZE\] \[vms=N\] \[vcpus=N\] \[cpus=SET\] \[exits=N\] \[ipis=N\] \[cache=N\] \[bandwidth=N\], tenant rm NAME\n/,
+    /^usage: tenant set NAME \[memory=SIZE\] \[vms=N\] \[vcpus=N\] \[cpus=SET\] \[exits=N\] \[ipis=N\] \[hypercalls=N\] \[log=N\] \[cache=N\] \[bandwidth=N\], tenant rm NAME\n/,
   );
   assert.is(completed(rig, "tenant s"), "tenant set");
   assert.is(completed(rig, "tenant set lab m"), "tenant set lab memory=");
@@ -305,19 +305,25 @@ test("mistakes in tenant's words", () => {
     assert.match(rig.command(typed), text);
 });
 
-test("a brake on exits and IPIs a second is the kernel's, over restarts of the control domain", () => {
+test("a brake on exits, IPIs, hypercalls and log bytes a second is the kernel's, over restarts of the control domain", () => {
   const rig = rigWith([vmSpec("a", { tenant: "red" })]);
   const set = (spec: Message): Message => rig.ok("tenant.set", { spec: { name: "red", ...spec } });
-  const braked = (): [number, number][] =>
-    [...rig.kernel.brakes.values()].filter(([exits, ipis]) => exits + ipis);
+  const braked = (): number[][] =>
+    [...rig.kernel.brakes.values()].filter((all) => all.some((one) => one > 0));
   assert.equal(braked(), []);
   set({ exits: 5000, ipis: 3 });
-  assert.equal(braked(), [[500, 1]]);
+  assert.equal(braked(), [[500, 1, 0, 0]]);
   rig.type(frameEncode({ id: 9999, op: "test.trap" }));
   rig.kernel.brakes.clear();
   set({ ipis: 100 });
-  assert.equal(braked(), [[500, 10]]);
-  set({ exits: 0, ipis: 0 });
+  assert.equal(braked(), [[500, 10, 0, 0]]);
+  set({ exits: 0, hypercalls: 2000, log: 300 });
+  assert.equal(braked(), [[0, 10, 200, 300]]);
+  const [, red] = rig.ok("tenants")["tenants"] as Message[];
+  assert.ok(red!["hypercalls"] === 2000 && red!["log"] === 300, "and told");
+  rig.command("tenant set red hypercalls=50 log=none");
+  assert.equal(braked(), [[0, 10, 5, 0]]);
+  set({ ipis: 0, hypercalls: 0, log: 0 });
   assert.equal(braked(), []);
   const wrong = rig.error("tenant.set", { spec: { name: "red", exits: "many" } });
   assert.match(String(wrong["message"]), /exits is not a whole number/);

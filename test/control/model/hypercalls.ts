@@ -342,10 +342,10 @@ export const handlers: Partial<Record<Hypercall, Handler>> = {
     call.caller.object(slot, "vcpu", Right.CONTROL).state = VcpuState.STOPPED;
   },
 
-  [Hypercall.BRAKE]: (call, tenant, exits, ipis) => {
+  [Hypercall.BRAKE]: (call, tenant, exits, ipis, calls, log) => {
     needRoot(call.caller);
     refuseIf(tenant === 0 || tenant > 63, Status.BAD_ARGUMENT);
-    call.kernel.brakes.set(tenant!, [exits!, ipis!]);
+    call.kernel.brakes.set(tenant!, [exits!, ipis!, calls!, log!]);
   },
 
   [Hypercall.PARTITION]: (call, tenant, service, ways, delay) => {

@@ -91,8 +91,8 @@ export class KernelModel {
   /** What components said when they ended. */
   readonly traps: { label: string; text: string }[] = [];
   resetRequested = false;
-  /** Exits and IPIs of tenants, at most, by their numbers. */
-  readonly brakes = new Map<number, [number, number]>();
+  /** Exits, IPIs, calls and log bytes of tenants, at most, by their numbers. */
+  readonly brakes = new Map<number, [number, number, number, number]>();
   /** The class of service of each tenant, and the ways and the delay of each class. */
   readonly services = new Map<number, number>();
   readonly classes = new Map<number, [number, number]>();

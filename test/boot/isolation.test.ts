@@ -12,6 +12,10 @@ const MIB = 2 ** 20;
 const CALLS = 50_000;
 /** Bytes of a component's lines that the log takes in a second, and what a line has that does not count. */
 const LOG_BYTES = 1000;
+/** What a tenant may have, and for how long it is looked at. */
+const TENANT_LOG_BYTES = 200;
+const TENANT_CALLS = 20_000;
+const SECONDS = 5;
 const FLOOD = /^\[(\d+\.\d+)\] \[dm\/flood-\d\] flood: .*\n/gm;
 
 const test = isolationSuite();
@@ -74,14 +78,31 @@ async function isHeard({ host }: Context, from: number): Promise<void> {
   }
 }
 
+const floods = ["flood-0", "flood-1"].map((name) => ({
+  name,
+  spec: { kernel: "storm", cmdline: "port hostile=flood" },
+  begun: /^storm: /m,
+}));
+
 test("lines to the log without end, by two components: others are heard", async (context) => {
   const { next } = await hostLog(context.host.client, 0);
-  const floods = ["flood-0", "flood-1"].map((name) => ({
-    name,
-    spec: { kernel: "storm", cmdline: "port hostile=flood" },
-    begun: /^storm: /m,
-  }));
   await endure(context, floods, () => isHeard(context, next));
+});
+
+test("a tenant's limits of log bytes and hypercalls are for all its components together", async (context) => {
+  const { client } = context.host;
+  await client.setTenant({ name: TENANT, log: TENANT_LOG_BYTES, hypercalls: TENANT_CALLS });
+  await endure(context, floods, async () => {
+    const { next } = await hostLog(client, 0);
+    const { time } = await client.top();
+    while ((await client.top()).time - time < SECONDS * 1_000_000);
+    const lines = (await hostLog(client, next)).text.match(FLOOD) ?? [];
+    const seconds = ((await client.top()).time - time) / 1_000_000;
+    const bytes = lines.join("").length;
+    assert.ok(bytes > 0 && bytes <= TENANT_LOG_BYTES * (seconds + 2), `${bytes} bytes in ${seconds} s`);
+    for (const { name } of floods) assert.ok((await client.show(name)).model!.throttled! > 0, name);
+  });
+  await client.setTenant({ name: TENANT, log: 0, hypercalls: 0 });
 });
 
 test("a component that tries every slot in each call gets statuses, and nothing of others", async (context) => {

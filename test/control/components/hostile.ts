@@ -2,6 +2,7 @@
 //
 // "hostile=CALLS": guesses capabilities and calls the kernel at random, as fast as it can; "seed=N" says which calls.
 // "hostile=sweep": tries every slot in and beyond its table, in each place of each call. Both then end themselves.
+// "hostile=hang": comes back from no exit.
 // "hostile=flood": writes to the kernel's log at each exit, without end, and is a device model beside that.
 
 import { commRead, commWrite, hypercall, infoRead, log } from "../../../control/lib/binding";
@@ -36,6 +37,8 @@ const PLACES: i32 = 4;
 
 let state: u64 = 0;
 let floods = false;
+let hangs = false;
+let turns: u64 = 0;
 
 function random(): u64 {
   state ^= state << 13;
@@ -212,7 +215,8 @@ export function init(): void {
     const what = word(words, "hostile=");
     const seed = word(words, "seed=");
     floods = what == "flood";
-    if (what != "" && !floods) be(what, seed == "" ? 0 : U64.parseInt(seed));
+    hangs = what == "hang";
+    if (what != "" && !floods && !hangs) be(what, seed == "" ? 0 : U64.parseInt(seed));
   }
   model.init();
 }
@@ -227,6 +231,7 @@ function flood(): void {
 
 export function onExit(index: u32): void {
   if (floods) flood();
+  while (hangs) turns++;
   model.onExit(index);
 }
 

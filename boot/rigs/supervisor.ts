@@ -1,7 +1,7 @@
 // The process that owns an emulator: shares its COM1, logs it, and ends with whoever started it.
 // usage: rig-supervisor CONFIG (SupervisorConfig as JSON); started by startRig in rig.ts
 import { createWriteStream, readFileSync, rmSync } from "node:fs";
-import { type Server, type Socket, createServer } from "node:net";
+import { type Server, type ServerOpts, type Socket, createServer } from "node:net";
 import { join } from "node:path";
 import { bochsLog, emulatorLog, startEmulator } from "./emulator";
 import { SharedLine } from "./line";
@@ -9,6 +9,12 @@ import type { RigStatus, SupervisorConfig, SupervisorMessage } from "./rig";
 
 const TAIL_LINES = 15;
 const KILL_AFTER_MS = 3000;
+/** Milliseconds until the line is read again: not to be noticed, and far more than an emulator takes for a byte. */
+const GATHER_MS = 1;
+/** Sockets that stop reading once they have something. */
+const GATHERING: ServerOpts & { highWaterMark: number } = { highWaterMark: 1 };
+/** Milliseconds in which the last bytes of an emulator that has ended must come. */
+const LAST_WORDS_MS = 1000;
 
 const config = JSON.parse(process.argv[2]!) as SupervisorConfig;
 const socketPath = join(config.runDir, "plinth.sock");
@@ -33,6 +39,25 @@ function tailOfFile(path: string): string {
   }
 }
 
+/** Reads a socket of a GATHERING server. An emulator writes bytes one by one: those of a moment are taken together. */
+function gather(socket: Socket, take: (bytes: Buffer) => void): void {
+  socket.on("readable", () =>
+    setTimeout(() => {
+      const bytes = socket.read() as Buffer | null;
+      if (bytes !== null) take(bytes);
+    }, GATHER_MS),
+  );
+}
+
+/** Resolves when all that has come on a socket whose other side is gone has been read. */
+function lastWords(socket: Socket | null): Promise<void> {
+  return new Promise((done) => {
+    if (socket === null || socket.readableEnded || socket.destroyed) return done();
+    socket.on("close", () => done());
+    setTimeout(done, LAST_WORDS_MS);
+  });
+}
+
 function listen(server: Server, ...where: [string] | [number, string]): Promise<void> {
   return new Promise((done, fail) => {
     server.on("error", fail);
@@ -51,11 +76,11 @@ async function main(): Promise<void> {
   let com1: Socket | null = null;
   const early: Buffer[] = [];
   const line = new SharedLine((bytes) => (com1 === null ? early.push(bytes) > 0 : com1.write(bytes)));
-  const com1Server = createServer((socket) => {
+  const com1Server = createServer(GATHERING, (socket) => {
     com1 = socket;
     socket.setNoDelay(true);
     for (const bytes of early.splice(0)) socket.write(bytes);
-    socket.on("data", (bytes: Buffer) => {
+    gather(socket, (bytes) => {
       serialLog.write(bytes);
       line.broadcast(bytes);
     });
@@ -107,7 +132,8 @@ async function main(): Promise<void> {
 
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const)
     process.on(signal, () => stop(`got ${signal}`));
-  const finish = (code: number, cause: string): void => {
+  const finish = async (code: number, cause: string): Promise<void> => {
+    await lastWords(com1);
     console.error(`the emulator ended with code ${code} ${cause}`);
     rmSync(socketPath, { force: true });
     rmSync(controlPath, { force: true });
@@ -121,8 +147,8 @@ async function main(): Promise<void> {
     line.close();
     serialLog.end(() => process.exit(0));
   };
-  emulator.on("error", (error) => finish(-1, error.message));
-  emulator.on("exit", (code, signal) => finish(code ?? -1, signal === null ? "" : `ended by ${signal}`));
+  emulator.on("error", (error) => void finish(-1, error.message));
+  emulator.on("exit", (code, signal) => void finish(code ?? -1, signal === null ? "" : `ended by ${signal}`));
 }
 
 main().catch((error: Error) => {

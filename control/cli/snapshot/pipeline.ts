@@ -23,3 +23,22 @@ export async function* pipeline<Item, Answer>(
     yield [item, await answer];
   }
 }
+
+/** Requests whose answers say no more than that they were done: so many at once. */
+export class InFlight {
+  private readonly asked: Promise<unknown>[] = [];
+
+  constructor(private readonly depth: number) {}
+
+  /** Resolves when there is room for the next one; rejects if one before has failed. */
+  async add(request: Promise<unknown>): Promise<void> {
+    request.catch(() => undefined); // told when it is its turn
+    this.asked.push(request);
+    while (this.asked.length >= this.depth) await this.asked.shift();
+  }
+
+  /** Waits until all are done. */
+  async end(): Promise<void> {
+    while (this.asked.length > 0) await this.asked.shift();
+  }
+}

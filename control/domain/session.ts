@@ -30,6 +30,7 @@ import {
   FIELD_VERSION,
   FIELD_VM,
   FIELD_WHO,
+  OP_BULK_CLOSE,
   OP_CONSOLE_ATTACH,
   OP_CONSOLE_DETACH,
   OP_CONSOLE_HOLD,
@@ -172,7 +173,8 @@ export function sessionStart(text: (byte: u32) => void): void {
   mainLine.add(new PortPush());
   mainLine.add(new ConsolesPush());
   const bulkReplies = new ReplySource(bulkLine);
-  bulkLine.listen(new Session(bulkReplies, null));
+  bulkSession = new Session(bulkReplies, null);
+  bulkLine.listen(bulkSession!);
   bulkLine.add(bulkReplies);
 }
 
@@ -216,8 +218,13 @@ function lostFault(op: string, request: Value): Fault {
   return new Fault(ErrorCode.UNREACHABLE, text, name, name != "" ? "show " + name : "ls");
 }
 
+let bulkSession: Session | null = null;
+
 /** A line's requests and their replies. Both lines have the same authority; what is pushed goes to the main one. */
 class Session extends Listener {
+  /** Of the bulk line: someone has said hello on it, and nobody has given it up since. */
+  isOpen: bool = false;
+
   constructor(
     private replies: ReplySource,
     /** null: the bulk line. */
@@ -261,7 +268,12 @@ class Session extends Listener {
 
   private answer(op: string, request: Value): Outcome {
     if (this.typed != null) return dispatch(op, request);
-    if (op == OP_HELLO) return greet(request);
+    if (op == OP_HELLO) {
+      this.isOpen = true;
+      return greet(request);
+    }
+    if (!this.isOpen)
+      return Outcome.fail(new Fault(ErrorCode.UNREACHABLE, "this line was given up", op, "help connect"));
     if (op != OP_CONSOLE_ATTACH && op != OP_EVENTS_WATCH && op != OP_PORT_ATTACH)
       return dispatch(op, request);
     const text = "what " + op + " asks for is told on the main line: this one is for bulk data";
@@ -287,6 +299,7 @@ function replyOf(id: u64, outcome: Outcome): Value {
 
 function dispatch(op: string, request: Value): Outcome {
   if (op == OP_HELLO) return hello(request);
+  if (op == OP_BULK_CLOSE) return closeBulk();
   if (op == OP_CONSOLE_ATTACH) return attach(request);
   if (op == OP_CONSOLE_DETACH) return detach(request.getText(FIELD_VM), <u32>request.getUint(FIELD_SESSION));
   if (op == OP_CONSOLE_HOLD) return hold(request);
@@ -330,6 +343,13 @@ function greet(request: Value): Outcome {
       .putText(FIELD_BUILD, BUILD)
       .putUint(FIELD_EPOCH, info().restarts),
   );
+}
+
+/** A program has given the bulk line up: what it has sent there must not be done any more, for it is sent here again. */
+function closeBulk(): Outcome {
+  const session = bulkSession;
+  if (session != null) session.isOpen = false;
+  return Outcome.of(Value.map());
 }
 
 function findConsole(name: string): i32 {

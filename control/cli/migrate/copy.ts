@@ -5,7 +5,7 @@ import type { Client } from "../client";
 import { ErrorCode, PlinthError } from "../errors";
 import { type SnapshotObject } from "../snapshot/document";
 import { HASH_SIZE, isZero, PAGE_SIZE, sha256 } from "../snapshot/page-map";
-import { InFlight, pipeline } from "../snapshot/pipeline";
+import { InFlight, PAGES_READ, pipeline } from "../snapshot/pipeline";
 import { allRanges, type Range } from "../snapshot/ranges";
 
 /** Questions on their way to one host, and pages to the other, at once. */
@@ -83,7 +83,9 @@ export async function copyPages(
       );
     batch = undefined;
   };
-  const asked = pipeline(cut(ranges, 1), DEPTH, ({ kind, first }) => from.readSnapshot(name, kind, first));
+  const asked = pipeline(cut(ranges, 1), PAGES_READ, ({ kind, first }) =>
+    from.readSnapshot(name, kind, first),
+  );
   for await (const [range, data] of asked) {
     if (data.length !== PAGE_SIZE)
       throw bad(name, `page ${range.first} of ${range.kind} has ${data.length} bytes`);

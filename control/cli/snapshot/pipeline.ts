@@ -1,5 +1,11 @@
 // Several requests on their way at once, answers in their order.
 
+/**
+ * Pages that are read at once: a page fills a serial line for far longer than its request is on the way, and QEMU's
+ * UART is four times slower when requests come while it sends.
+ */
+export const PAGES_READ = 1;
+
 /** Asks for each item, `depth` at a time, and hands on the answers in the order of the items. */
 export async function* pipeline<Item, Answer>(
   items: Iterable<Item>,

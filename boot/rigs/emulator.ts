@@ -1,11 +1,11 @@
-// How each emulator is started: its configuration, its command line, and the way its COM1 reaches us.
+// How each emulator is started: its configuration, its command line, and the way its serial ports reach us.
 import { type ChildProcess, spawn } from "node:child_process";
 import { openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { findBochsFiles, findOvmf, findProgram } from "./choose";
 import { ICOUNT_TURNS, type Machine, type SupervisorConfig } from "./rig";
 
-/** A command line, whose COM1 connects to 127.0.0.1:port when it runs. */
+/** A command line, whose serial ports connect to ports of 127.0.0.1 when it runs. */
 interface Command {
   program: string;
   args: string[];
@@ -16,9 +16,9 @@ interface Command {
 /** Makes SDL, on which Bochs shows its screen, do without one. */
 export const HEADLESS = { SDL_VIDEODRIVER: "dummy", SDL_AUDIODRIVER: "dummy" };
 
-/** Starts the emulator of `config`; its COM1 connects to `port`. Its output goes to emulator.log. */
-export function startEmulator(config: SupervisorConfig, port: number): ChildProcess {
-  const command = config.kind === "bochs" ? bochsCommand(config, port) : qemuCommand(config, port);
+/** Starts the emulator of `config`; COM1 and so on connect to `ports`. Its output goes to emulator.log. */
+export function startEmulator(config: SupervisorConfig, ports: readonly number[]): ChildProcess {
+  const command = config.kind === "bochs" ? bochsCommand(config, ports) : qemuCommand(config, ports);
   const out = openSync(emulatorLog(config), "w");
   // setpriv: the emulator ends with the supervisor, even if that is killed.
   const guard = findProgram("setpriv") === null ? [] : ["setpriv", "--pdeathsig", "KILL"];
@@ -52,8 +52,8 @@ export function bochsLog(config: SupervisorConfig): string {
   return join(config.runDir, "bochs.log");
 }
 
-/** The configuration of a Bochs machine whose COM1 is `com1`. */
-export function bochsConfig(config: SupervisorConfig, com1: string): string {
+/** The configuration of a Bochs machine with these serial ports. */
+export function bochsConfig(config: SupervisorConfig, ...serial: string[]): string {
   const files = findBochsFiles()!;
   return `${[
     `cpu: model=corei7_skylake_x, count=${topology(config)}, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=1`,
@@ -65,7 +65,7 @@ export function bochsConfig(config: SupervisorConfig, com1: string): string {
     "boot: cdrom",
     "ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14",
     `ata0-master: type=cdrom, path="${config.iso}", status=inserted`,
-    com1,
+    ...serial,
     "port_e9_hack: enabled=1",
     "clock: sync=none, time0=1600000000",
     "pci: enabled=1, chipset=i440fx",
@@ -85,10 +85,11 @@ function topology({ cpus, machine: { threads = 1 } }: SupervisorConfig): string 
   return threads > 1 ? `1:${cpus / threads}:${threads}` : String(cpus);
 }
 
-function bochsCommand(config: SupervisorConfig, port: number): Command {
+function bochsCommand(config: SupervisorConfig, ports: readonly number[]): Command {
   const machine = join(config.runDir, "bochsrc");
   const commands = join(config.runDir, "debugger");
-  writeFileSync(machine, bochsConfig(config, `com1: enabled=1, mode=socket-client, dev=localhost:${port}`));
+  const serial = ports.map((port, n) => `com${n + 1}: enabled=1, mode=socket-client, dev=localhost:${port}`);
+  writeFileSync(machine, bochsConfig(config, ...serial));
   // Debian's Bochs waits in its debugger: go on, and quit when something stops it.
   writeFileSync(commands, [...config.debugger, "c", "q", ""].join("\n"));
   rmSync(bochsLog(config), { force: true });
@@ -115,7 +116,7 @@ const TURNS = [
 ];
 
 /** QEMU's command line. With KVM the machine has the CPU that this one has, with what KVM nests of it. */
-export function qemuCommand(config: SupervisorConfig, port: number): Command {
+export function qemuCommand(config: SupervisorConfig, ports: readonly number[]): Command {
   const {
     board = "q35",
     firmware = "bios",
@@ -152,8 +153,10 @@ export function qemuCommand(config: SupervisorConfig, port: number): Command {
     args.push("-drive", `if=none,id=disk,format=raw,snapshot=on,file=${escaped(disk)}`);
     args.push("-device", "virtio-blk-pci,drive=disk,bootindex=1");
   }
-  args.push("-chardev", `socket,id=com1,host=127.0.0.1,port=${port},server=off,nodelay=on`);
-  args.push("-serial", "chardev:com1");
+  for (const [n, port] of ports.entries()) {
+    args.push("-chardev", `socket,id=com${n + 1},host=127.0.0.1,port=${port},server=off,nodelay=on`);
+    args.push("-serial", `chardev:com${n + 1}`);
+  }
   args.push("-debugcon", `file:${join(config.runDir, "port-e9.log")}`);
   args.push("-monitor", `unix:${join(config.runDir, "monitor")},server=on,wait=off`);
   args.push("-device", "isa-debug-exit,iobase=0xf4,iosize=1");

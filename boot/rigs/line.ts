@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 
 const DELIMITER = 0;
 /** Longer than any frame (Protocol.MAX_FRAME), so the host has given up an unfinished one before we do. */
-const FRAME_LIMIT = 4300;
+const FRAME_LIMIT = 4864;
 /** A client that does not read this much output is dropped rather than waited for. */
 const BACKLOG_LIMIT = 4 << 20;
 

@@ -1,7 +1,7 @@
 // Chooses a rig, starts it under a supervisor process, and talks to that supervisor.
 //
-// The supervisor owns the emulator. It re-exports COM1 as the Unix socket RUNDIR/plinth.sock, keeps
-// RUNDIR/serial.log, and answers on RUNDIR/rig.ctl in JSON lines: `status`, `exited`; `down` ends it.
+// The supervisor owns the emulator. It re-exports COM1 as the Unix socket RUNDIR/plinth.sock, COM2 as
+// RUNDIR/plinth-bulk.sock, keeps RUNDIR/serial.log, and answers on RUNDIR/rig.ctl in JSON lines: `status`, `exited`; `down` ends it.
 import { spawn } from "node:child_process";
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from "node:fs";
 import { createConnection, type Socket } from "node:net";
@@ -118,7 +118,7 @@ export async function startRig(options: RigOptions): Promise<Rig> {
   const runDir = resolve(options.runDir ?? DEFAULT_RUN_DIR);
   const control = join(runDir, "rig.ctl");
   const gdb = join(runDir, "gdb.sock");
-  if (join(runDir, "plinth.sock").length > SOCKET_PATH_LIMIT) {
+  if (join(runDir, "plinth-bulk.sock").length > SOCKET_PATH_LIMIT) {
     throw new Error(`${runDir}: the path is too long for a Unix socket; choose a shorter directory`);
   }
   if (!existsSync(options.iso)) throw new Error(`${options.iso}: no such boot image; next: make iso`);

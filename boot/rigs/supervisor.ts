@@ -1,7 +1,7 @@
 // The process that owns an emulator: shares its COM1, logs it, and ends with whoever started it.
 // usage: rig-supervisor CONFIG (SupervisorConfig as JSON); started by startRig in rig.ts
 import { createWriteStream, readFileSync, rmSync } from "node:fs";
-import { type Server, type Socket, createServer } from "node:net";
+import { type Server, type ServerOpts, type Socket, createServer } from "node:net";
 import { join } from "node:path";
 import { bochsLog, emulatorLog, startEmulator } from "./emulator";
 import { SharedLine } from "./line";
@@ -9,9 +9,16 @@ import type { RigStatus, SupervisorConfig, SupervisorMessage } from "./rig";
 
 const TAIL_LINES = 15;
 const KILL_AFTER_MS = 3000;
+/** Milliseconds until the line is read again: not to be noticed, and far more than an emulator takes for a byte. */
+const GATHER_MS = 1;
+/** Sockets that stop reading once they have something. */
+const GATHERING: ServerOpts & { highWaterMark: number } = { highWaterMark: 1 };
+/** Milliseconds in which the last bytes of an emulator that has ended must come. */
+const LAST_WORDS_MS = 1000;
 
 const config = JSON.parse(process.argv[2]!) as SupervisorConfig;
 const socketPath = join(config.runDir, "plinth.sock");
+const bulkPath = join(config.runDir, "plinth-bulk.sock");
 const controlPath = join(config.runDir, "rig.ctl");
 const serialPath = join(config.runDir, "serial.log");
 
@@ -33,11 +40,76 @@ function tailOfFile(path: string): string {
   }
 }
 
+/** Reads a socket of a GATHERING server. An emulator writes bytes one by one: those of a moment are taken together. */
+function gather(socket: Socket, take: (bytes: Buffer) => void): void {
+  socket.on("readable", () =>
+    setTimeout(() => {
+      const bytes = socket.read() as Buffer | null;
+      if (bytes !== null) take(bytes);
+    }, GATHER_MS),
+  );
+}
+
 function listen(server: Server, ...where: [string] | [number, string]): Promise<void> {
   return new Promise((done, fail) => {
     server.on("error", fail);
     server.listen(...(where as [number, string]), () => done());
   });
+}
+
+/** A serial port of the emulator, which connects to us, and its clients. */
+class SerialPort {
+  port = 0;
+  private emulator: Socket | null = null;
+  private readonly early: Buffer[] = [];
+  private readonly line = new SharedLine((bytes) =>
+    this.emulator === null ? this.early.push(bytes) > 0 : this.emulator.write(bytes),
+  );
+
+  /** `heard` gets what the host says. */
+  static async open(heard?: (bytes: Buffer) => void): Promise<SerialPort> {
+    const port = new SerialPort();
+    const server = createServer(GATHERING, (socket) => port.connected(socket, heard));
+    await listen(server, 0, "127.0.0.1");
+    const address = server.address();
+    port.port = typeof address === "object" && address !== null ? address.port : 0;
+    return port;
+  }
+
+  private connected(socket: Socket, heard: ((bytes: Buffer) => void) | undefined): void {
+    this.emulator = socket;
+    socket.setNoDelay(true);
+    for (const bytes of this.early.splice(0)) socket.write(bytes);
+    gather(socket, (bytes) => {
+      heard?.(bytes);
+      this.line.broadcast(bytes);
+    });
+    socket.on("drain", () => this.line.resume());
+    socket.on("error", () => socket.destroy());
+  }
+
+  /** Clients find the line at `path`. */
+  async share(path: string): Promise<void> {
+    rmSync(path, { force: true });
+    await listen(
+      createServer((socket) => this.line.add(socket)),
+      path,
+    );
+  }
+
+  /** The emulator is gone: resolves when all that it has said has been read. */
+  end(): Promise<void> {
+    const socket = this.emulator;
+    return new Promise((done) => {
+      if (socket === null || socket.readableEnded || socket.destroyed) return done();
+      socket.on("close", () => done());
+      setTimeout(done, LAST_WORDS_MS);
+    });
+  }
+
+  close(): void {
+    this.line.close();
+  }
 }
 
 async function main(): Promise<void> {
@@ -47,24 +119,9 @@ async function main(): Promise<void> {
     socket.write(JSON.stringify(message) + "\n");
   };
 
-  // COM1: the emulator connects to us.
-  let com1: Socket | null = null;
-  const early: Buffer[] = [];
-  const line = new SharedLine((bytes) => (com1 === null ? early.push(bytes) > 0 : com1.write(bytes)));
-  const com1Server = createServer((socket) => {
-    com1 = socket;
-    socket.setNoDelay(true);
-    for (const bytes of early.splice(0)) socket.write(bytes);
-    socket.on("data", (bytes: Buffer) => {
-      serialLog.write(bytes);
-      line.broadcast(bytes);
-    });
-    socket.on("drain", () => line.resume());
-    socket.on("error", () => socket.destroy());
-  });
-  await listen(com1Server, 0, "127.0.0.1");
-  const address = com1Server.address();
-  const emulator = startEmulator(config, typeof address === "object" && address !== null ? address.port : 0);
+  const main = await SerialPort.open((bytes) => serialLog.write(bytes));
+  const bulk = await SerialPort.open();
+  const emulator = startEmulator(config, [main.port, bulk.port]);
 
   const stop = (why: string): void => {
     console.error(`ending the emulator: ${why}`);
@@ -84,9 +141,8 @@ async function main(): Promise<void> {
     startedAt: Date.now(),
   };
 
-  const clientServer = createServer((socket) => line.add(socket));
-  rmSync(socketPath, { force: true });
-  await listen(clientServer, socketPath);
+  await main.share(socketPath);
+  await bulk.share(bulkPath);
 
   let starter: Socket | null = null;
   const controlServer = createServer((socket) => {
@@ -107,10 +163,10 @@ async function main(): Promise<void> {
 
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const)
     process.on(signal, () => stop(`got ${signal}`));
-  const finish = (code: number, cause: string): void => {
+  const finish = async (code: number, cause: string): Promise<void> => {
+    await Promise.all([main.end(), bulk.end()]);
     console.error(`the emulator ended with code ${code} ${cause}`);
-    rmSync(socketPath, { force: true });
-    rmSync(controlPath, { force: true });
+    for (const path of [socketPath, bulkPath, controlPath]) rmSync(path, { force: true });
     const outputs = [cause, tailOfFile(serialPath), tailOfFile(emulatorLog(config))];
     if (config.kind === "bochs") outputs.push(tailOfFile(bochsLog(config)));
     const lastOutput = outputs.filter((text) => text !== "").join("\n");
@@ -118,11 +174,12 @@ async function main(): Promise<void> {
       say(follower, { exited: { code, lastOutput } });
       follower.end();
     }
-    line.close();
+    main.close();
+    bulk.close();
     serialLog.end(() => process.exit(0));
   };
-  emulator.on("error", (error) => finish(-1, error.message));
-  emulator.on("exit", (code, signal) => finish(code ?? -1, signal === null ? "" : `ended by ${signal}`));
+  emulator.on("error", (error) => void finish(-1, error.message));
+  emulator.on("exit", (code, signal) => void finish(code ?? -1, signal === null ? "" : `ended by ${signal}`));
 }
 
 main().catch((error: Error) => {

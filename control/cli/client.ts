@@ -3,6 +3,7 @@
 import { randomInt } from "node:crypto";
 import type { Message } from "../protocol/node/cbor";
 import * as schema from "../protocol/schema";
+import { BulkCarrier, openBulk } from "./bulk";
 import { ConsoleStream } from "./console-stream";
 import { ErrorCode, PlinthError } from "./errors";
 import { Line } from "./line";
@@ -18,6 +19,10 @@ export interface ConnectOptions {
   timeout?: number | undefined;
   /** Receives what is on the line outside frames: boot log, shell, panic messages. */
   onText?: ((bytes: Uint8Array) => void) | undefined;
+  /** Where pages of snapshots go, if that answers; else, and if not given, they go over the line. */
+  bulk?: Address | undefined;
+  /** Told why they do. */
+  notice?: ((text: string) => void) | undefined;
 }
 
 /** Which port a request is about, in whose session. */
@@ -38,7 +43,8 @@ export async function connect(address: Address | string, options: ConnectOptions
   try {
     const hello = (await line.hello(timeout)) as result.Hello;
     checkVersion(hello);
-    return new Client(line, hello, timeout);
+    const bulk = options.bulk && (await openBulk(line, options.bulk, timeout, options.notice));
+    return new Client(line, hello, timeout, bulk);
   } catch (error) {
     await line.close();
     throw error;
@@ -66,14 +72,17 @@ export class Client {
   readonly line: Line;
   readonly hello: result.Hello;
   private readonly timeout: number;
+  private readonly bulk: BulkCarrier | undefined;
 
-  constructor(line: Line, hello: result.Hello, timeout: number) {
+  constructor(line: Line, hello: result.Hello, timeout: number, bulk?: BulkCarrier) {
     this.line = line;
     this.hello = hello;
     this.timeout = timeout;
+    this.bulk = bulk;
   }
 
   async close(): Promise<void> {
+    await this.bulk?.close();
     await this.line.close();
   }
 
@@ -324,7 +333,7 @@ export class Client {
     from: number,
     base?: string,
   ): Promise<{ ranges: number[]; next?: number }> {
-    return (await this.query(schema.OP_SNAPSHOT_PAGES, { name, object, from, base })) as {
+    return (await this.carry(schema.OP_SNAPSHOT_PAGES, { name, object, from, base })) as {
       ranges: number[];
       next?: number;
     };
@@ -332,7 +341,7 @@ export class Client {
 
   /** The hashes of pages, one behind the other. */
   async snapshotHashes(name: string, object: string, page: number, count: number): Promise<Uint8Array> {
-    const reply = (await this.query(schema.OP_SNAPSHOT_HASH, { name, object, page, count })) as {
+    const reply = (await this.carry(schema.OP_SNAPSHOT_HASH, { name, object, page, count })) as {
       hashes: Uint8Array;
     };
     return reply.hashes;
@@ -340,7 +349,7 @@ export class Client {
 
   /** One page as it is. */
   async readSnapshot(name: string, object: string, page: number): Promise<Uint8Array> {
-    return ((await this.query(schema.OP_SNAPSHOT_READ, { name, object, page })) as { data: Uint8Array }).data;
+    return ((await this.carry(schema.OP_SNAPSHOT_READ, { name, object, page })) as { data: Uint8Array }).data;
   }
 
   /** Begins to bring a snapshot to the host; returns the kinds of objects that it wants. */
@@ -356,7 +365,7 @@ export class Client {
 
   /** May be repeated. */
   async writeSnapshot(name: string, object: string, page: number, data: Uint8Array): Promise<void> {
-    await this.query(schema.OP_SNAPSHOT_WRITE, { name, object, page, data });
+    await this.carry(schema.OP_SNAPSHOT_WRITE, { name, object, page, data });
   }
 
   /** All is there: the host checks it. */
@@ -496,6 +505,11 @@ export class Client {
 
   private query(op: string, fields: Message = {}): Promise<unknown> {
     return this.line.request(op, fields, { timeout: this.timeout });
+  }
+
+  /** What may be done twice, and is much: over the bulk line if there is one. */
+  private carry(op: string, fields: Message): Promise<unknown> {
+    return (this.bulk ?? this.line).request(op, fields, { timeout: this.timeout });
   }
 
   private change(op: string, fields: Message): Promise<unknown> {

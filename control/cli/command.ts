@@ -1,10 +1,10 @@
 // What a command is: one row of the table from which parsing, help and completion come.
 
 import type { Arguments, Option, Syntax } from "./arguments";
-import { connect, type Client } from "./client";
+import { connect, type Client, type ConnectOptions } from "./client";
 import type { Output, World } from "./output";
 import { PROGRESS } from "./progress";
-import { resolveAddress, type Address } from "./transport";
+import { bulkBeside, parseAddress, resolveAddress, type Address } from "./transport";
 import { parseTime } from "./values";
 
 /** A row of the table. */
@@ -46,6 +46,15 @@ export const GLOBALS: readonly Option[] = [
   { name: "help", short: "h", summary: "explain the command" },
 ];
 
+/** Of commands that move pages. */
+export const BULK: Option = {
+  name: "bulk",
+  value: "ADDRESS",
+  choices: ["file"],
+  summary:
+    "the host's second line, for pages: as in PLINTH_CONNECT, or off (NAME-bulk.sock beside NAME.sock)",
+};
+
 const ANSWER_TIMEOUT = 30_000;
 const LONG_TIMEOUT = 300_000;
 
@@ -55,6 +64,7 @@ export class Context {
   readonly out: Output;
   readonly world: World;
   private client: Client | undefined;
+  private movesPages = false;
 
   constructor(args: Arguments, out: Output) {
     this.args = args;
@@ -90,8 +100,29 @@ export class Context {
 
   /** The session with the host; closed when the command ends. */
   async connect(): Promise<Client> {
-    this.client ??= await connect(this.address, { timeout: this.timeout });
+    this.client ??= await connect(this.address, this.movesPages ? this.pageOptions() : this.options);
     return this.client;
+  }
+
+  /** A session in which pages go over the host's bulk line, if it has one. */
+  connectForPages(): Promise<Client> {
+    this.movesPages = true;
+    return this.connect();
+  }
+
+  private get options(): ConnectOptions {
+    return { timeout: this.timeout };
+  }
+
+  /** How to connect to a host when pages are moved; the option says where its bulk line is, or that beside it is taken. */
+  pageOptions(address = this.address, option = BULK.name): ConnectOptions {
+    const given = this.args.value(option);
+    const bulk =
+      given === undefined ? bulkBeside(address) : given === "off" ? undefined : parseAddress(given);
+    const notice = (text: string): void => {
+      if (!this.out.json) this.out.talk(text);
+    };
+    return { ...this.options, bulk, notice };
   }
 
   /** A new session in place of one that was lost. */

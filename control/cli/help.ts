@@ -54,6 +54,8 @@ const TOPICS: Record<string, string> = {
     "  $PLINTH_CONNECT        unix:PATH, tcp:HOST:PORT, device:PATH, or a bare path",
     "  build/run/plinth.sock  the rig that 'plinth rig up' started here; else $XDG_RUNTIME_DIR/plinth.sock",
     "",
+    "Pages of snapshots go over a second line, if the host has one: NAME-bulk.sock beside NAME.sock, or --bulk ADDRESS.",
+    "",
     "Several plinth may share a rig's socket. A serial device belongs to one at a time.",
   ].join("\n"),
   "exit-codes": [

@@ -50,6 +50,13 @@ export function parseAddress(text: string): Address {
   return { kind: "socket", path: text };
 }
 
+/** The bulk line beside a socket: a rig has "plinth-bulk.sock" beside "plinth.sock". undefined: there is none. */
+export function bulkBeside(address: Address): Address | undefined {
+  if (address.kind !== "socket") return undefined;
+  const path = `${address.path.replace(/\.sock$/, "")}-bulk.sock`;
+  return existsSync(path) ? { kind: "socket", path } : undefined;
+}
+
 function parseTcp(text: string, what: string): Address {
   const match = /^(?:\[([^\]]+)\]|([^:]*)):(\d+)$/.exec(text);
   const port = match ? Number(match[3]) : 0;

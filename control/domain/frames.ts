@@ -5,7 +5,7 @@ import { cobsDecode, cobsEncode } from "../lib/cobs";
 import { crc32c } from "../lib/crc32c";
 import { Protocol } from "../protocol/schema";
 import { decode, encode } from "./codec";
-import { lineWrite, Source } from "./line";
+import { Line, mainLine, Source } from "./line";
 import { Kind, Value } from "./value";
 
 const CRC_SIZE: u32 = 4;
@@ -40,16 +40,20 @@ export function frameBytes(): usize {
   return encoded;
 }
 
-/** Sends a document as a frame now, from within Source.pull. */
+/** Sends a document as a frame now on the main line, from within Source.pull. */
 export function frameSend(value: Value): bool {
   const length = frameEncode(value);
-  lineWrite(encoded, length);
+  mainLine.write(encoded, length);
   return length > 0;
 }
 
-/** Replies that wait for the line. */
+/** Replies that wait for their line. */
 export class ReplySource extends Source {
   private waiting: Array<StaticArray<u8>> = [];
+
+  constructor(private line: Line) {
+    super();
+  }
 
   /** Queues a document; false: it is too long, or nobody takes what is queued already. */
   push(value: Value): bool {
@@ -73,7 +77,7 @@ export class ReplySource extends Source {
   pull(): bool {
     if (this.waiting.length == 0) return false;
     const next = this.waiting.shift();
-    lineWrite(changetype<usize>(next), next.length);
+    this.line.write(changetype<usize>(next), next.length);
     return true;
   }
 }

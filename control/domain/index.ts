@@ -8,14 +8,13 @@ import { clockStart } from "./clock";
 import { bootAgain, bootFresh, bootProblems } from "./boot";
 import { eventsFollow, eventsListen } from "./events";
 import { hostRead, info, tscAt, uptimeMs } from "./host";
-import { lineAdd, lineFill, lineFlush, lineListen, lineReceive, lineTick } from "./line";
+import { linesEvent, linesFlush, linesQueued, linesStart, linesTick, mainLine } from "./line";
 import { policyHear, policyTick } from "./policy";
 import { portsTick } from "./ports";
-import { sessionFrame, sessionProbe, sessionStart } from "./session";
+import { sessionStart } from "./session";
 import { shellEvent, shellNotice, shellReceive, shellSource, shellStart, shellTick } from "./shell/shell";
 import { EVENT_TIMER, EVENT_UART, SLOT_TIMER } from "./slots";
 import { stashOpen } from "./stash";
-import { uartEvent, uartQueued, uartStart } from "./uart";
 import { upgradeReady, upgradeTick } from "./upgrade";
 import { BUILD, PRODUCT, VERSION } from "./version";
 import { vmsDomainEvent, vmsLinkEvents, vmsTick } from "./vm-watch";
@@ -24,7 +23,7 @@ import { scalingTick } from "./scaling";
 /** Links that had more to read than one event's share: bit n is event n. */
 let unfinished: u64 = 0;
 
-/** While the line has something to send, it is looked after this often even without an interrupt. */
+/** While a line has something to send, it is looked after this often even without an interrupt. */
 const LINE_CHECK_MS: u64 = 2;
 /** And this often when it has nothing: what was typed is seen even if its interrupt was lost. */
 const IDLE_CHECK_MS: u64 = 250;
@@ -35,11 +34,10 @@ export function init(): void {
   const again = stashOpen();
   capDrop(SLOT_TIMER);
   timerCreate(SLOT_TIMER, EVENT_TIMER);
-  const line = uartStart();
+  const line = linesStart();
   clockStart();
-  lineListen(shellReceive, sessionFrame, sessionProbe);
-  lineAdd(shellSource);
-  sessionStart();
+  mainLine.add(shellSource);
+  sessionStart(shellReceive);
   shellNotice("\n" + PRODUCT + " " + VERSION + " (" + BUILD + ")");
   if (!line) log("control: there is no COM1, so there is no shell");
   eventsFollow(policyHear);
@@ -57,13 +55,13 @@ export function init(): void {
 export function onEvents(bits: u64): void {
   const all = bits | unfinished;
   unfinished = 0;
-  if ((all & (((<u64>1) << EVENT_UART) | ((<u64>1) << EVENT_TIMER))) != 0) uartEvent(lineReceive, lineFill);
+  if ((all & (((<u64>1) << EVENT_UART) | ((<u64>1) << EVENT_TIMER))) != 0) linesEvent();
   if ((all & ((<u64>1) << EVENT_DOMAIN)) != 0) vmsDomainEvent();
   for (let event: u32 = EVENT_TIMER + 1; event < 64; event++) {
     if (((all >> event) & 1) == 0) continue;
     if (vmsLinkEvents(event)) unfinished |= (<u64>1) << event;
   }
-  lineFlush();
+  linesFlush();
   finish(upgradeTick(uptimeMs()));
 }
 
@@ -71,11 +69,11 @@ export function onEvents(bits: u64): void {
 function finish(due: u64): void {
   const time = uptimeMs();
   policyTick(time);
-  let next = min(min(vmsTick(time), portsTick(time)), min(min(lineTick(time), shellTick(time)), due));
+  let next = min(min(vmsTick(time), portsTick(time)), min(min(linesTick(time), shellTick(time)), due));
   next = min(min(next, balloonsTick(time)), scalingTick(time));
   if (unfinished != 0) next = time;
-  lineFlush();
+  linesFlush();
   auditTick(time);
-  next = min(next, time + (uartQueued() > 0 ? LINE_CHECK_MS : IDLE_CHECK_MS));
+  next = min(next, time + (linesQueued() > 0 ? LINE_CHECK_MS : IDLE_CHECK_MS));
   timerSet(SLOT_TIMER, next <= time ? now() : tscAt(next + 1));
 }

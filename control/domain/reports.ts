@@ -91,7 +91,7 @@ import { exitReasonName } from "./exit-reasons";
 import { features } from "./features";
 import { nodesOfVm } from "./nodes";
 import { cpuName, findModule, hostNow, info, rigName, ticksToMs, uptimeMs } from "./host";
-import { lineBadFrames } from "./line";
+import { linesBadFrames, linesOverruns } from "./line";
 import { damages } from "./manifest";
 import { cardMac } from "./networks";
 import { vmSlot, VmSlot } from "./slots";
@@ -102,7 +102,6 @@ import { balloonRead } from "./balloons";
 import { denialsOf, denialsTotal } from "./rules";
 import { Tenant, tenantsAll } from "./tenants";
 import { counted, mib, quoted } from "./text";
-import { uartOverruns } from "./uart";
 import { controlFailures, upgradeStatus } from "./upgrade";
 import { Value } from "./value";
 import { VERSION } from "./version";
@@ -153,8 +152,8 @@ export function statusResult(): Value {
     .put(FIELD_VMS, Value.map().putUint(FIELD_TOTAL, vmsAll().length).putUint(FIELD_RUNNING, countRunning()))
     .put(FIELD_CONTROL, upgradeStatus())
     .putUint(FIELD_CONTROL_RESTARTS, info().restarts)
-    .putUint(FIELD_BAD_FRAMES, lineBadFrames())
-    .putUint(FIELD_OVERRUNS, uartOverruns())
+    .putUint(FIELD_BAD_FRAMES, linesBadFrames())
+    .putUint(FIELD_OVERRUNS, linesOverruns())
     .putUint(FIELD_DENIALS, denialsTotal())
     .put(FIELD_FEATURES, used);
 }
@@ -466,8 +465,8 @@ export function doctorResult(): Value {
   check(
     list,
     "line",
-    lineBadFrames() == 0,
-    "damaged frames: " + lineBadFrames().toString() + ", overruns: " + uartOverruns().toString(),
+    linesBadFrames() == 0,
+    "damaged frames: " + linesBadFrames().toString() + ", overruns: " + linesOverruns().toString(),
   );
   return Value.map().put(FIELD_CHECKS, list);
 }

@@ -30,6 +30,7 @@ import {
   FIELD_VERSION,
   FIELD_VM,
   FIELD_WHO,
+  OP_BULK_CLOSE,
   OP_CONSOLE_ATTACH,
   OP_CONSOLE_DETACH,
   OP_CONSOLE_HOLD,
@@ -54,7 +55,7 @@ import { Cursor } from "./cursor";
 import { eventAfter } from "./events";
 import { frameDecode, frameSend, ReplySource } from "./frames";
 import { info } from "./host";
-import { lineAdd, Source } from "./line";
+import { bulkLine, Line, Listener, mainLine, Source } from "./line";
 import { Fault, Outcome } from "./outcome";
 import { portAttach, portDetach, PortPush, portRead, portWrite } from "./ports";
 import { tenantsAll } from "./tenants";
@@ -66,7 +67,7 @@ import { vmFind } from "./vms";
 /** Console output in one push: small, so that other sources get their turn soon. */
 const PUSH_SIZE: u32 = 512;
 
-const replies: ReplySource = new ReplySource();
+const replies: ReplySource = new ReplySource(mainLine);
 const piece: usize = memory.data(512, 16); /* PUSH_SIZE */
 
 /** Pushes what a VM prints. */
@@ -164,12 +165,17 @@ function endsUnheard(name: string): bool {
 
 const watcher: EventPush = new EventPush();
 
-/** Joins the line. */
-export function sessionStart(): void {
-  lineAdd(replies);
-  lineAdd(watcher);
-  lineAdd(new PortPush());
-  lineAdd(new ConsolesPush());
+/** Joins the lines; `text` gets each byte outside frames on the main one, on the other they are nobody's. */
+export function sessionStart(text: (byte: u32) => void): void {
+  mainLine.listen(new Session(replies, text));
+  mainLine.add(replies);
+  mainLine.add(watcher);
+  mainLine.add(new PortPush());
+  mainLine.add(new ConsolesPush());
+  const bulkReplies = new ReplySource(bulkLine);
+  bulkSession = new Session(bulkReplies, null);
+  bulkLine.listen(bulkSession!);
+  bulkLine.add(bulkReplies);
 }
 
 /** The replies to the last changes, by request id: a request that comes again gets its reply, not its effect. */
@@ -212,36 +218,67 @@ function lostFault(op: string, request: Value): Fault {
   return new Fault(ErrorCode.UNREACHABLE, text, name, name != "" ? "show " + name : "ls");
 }
 
-/** An empty frame: a program asks whether anybody is here, before it sends what a boot loader could take for keys. */
-export function sessionProbe(): void {
-  replies.push(Value.map().putText(FIELD_EV, PUSH_READY));
-}
+let bulkSession: Session | null = null;
 
-/** A frame's content. False: it is damaged. */
-export function sessionFrame(at: usize, length: u32): bool {
-  const request = frameDecode(at, length);
-  if (request == null) return false;
-  if (replies.full) return true; /* nobody reads: do not queue without end */
-  const id = request.getUint(FIELD_ID);
-  const op = request.getText(FIELD_OP);
-  const before = remembered(id, op);
-  if (before != null) {
-    replies.push(before);
+/** A line's requests and their replies. Both lines have the same authority; what is pushed goes to the main one. */
+class Session extends Listener {
+  /** Of the bulk line: someone has said hello on it, and nobody has given it up since. */
+  isOpen: bool = false;
+
+  constructor(
+    private replies: ReplySource,
+    /** null: the bulk line. */
+    private typed: ((byte: u32) => void) | null,
+  ) {
+    super();
+  }
+
+  text(byte: u32): void {
+    const typed = this.typed;
+    if (typed != null) typed(byte);
+  }
+
+  /** A program asks whether anybody is here, before it sends what a boot loader could take for keys. */
+  probe(): void {
+    this.replies.push(Value.map().putText(FIELD_EV, PUSH_READY));
+  }
+
+  frame(at: usize, length: u32): bool {
+    const replies = this.replies;
+    const request = frameDecode(at, length);
+    if (request == null) return false;
+    if (replies.full) return true; /* nobody reads: do not queue without end */
+    const id = request.getUint(FIELD_ID);
+    const op = request.getText(FIELD_OP);
+    const before = remembered(id, op);
+    if (before != null) {
+      replies.push(before);
+      return true;
+    }
+    if (isCommand(op)) auditBegin();
+    const outcome = isLate(op, request) ? Outcome.fail(lostFault(op, request)) : this.answer(op, request);
+    if (isCommand(op)) auditCommand(AUDIT_PROGRAM, op, request, outcome);
+    const reply = replyOf(id, outcome);
+    remember(id, op, reply);
+    if (replies.push(reply)) return true;
+    const text = "the answer is longer than a frame";
+    replies.push(replyOf(id, Outcome.fail(new Fault(ErrorCode.FAILED, text, "", "show VM"))));
     return true;
   }
-  if (isCommand(op)) auditBegin();
-  const outcome = isLate(op, request) ? Outcome.fail(lostFault(op, request)) : dispatch(op, request);
-  if (isCommand(op)) auditCommand(AUDIT_PROGRAM, op, request, outcome);
-  const reply = replyOf(id, outcome);
-  remember(id, op, reply);
-  if (replies.push(reply)) return true;
-  replies.push(
-    replyOf(
-      id,
-      Outcome.fail(new Fault(ErrorCode.FAILED, "the answer is longer than a frame", "", "show VM")),
-    ),
-  );
-  return true;
+
+  private answer(op: string, request: Value): Outcome {
+    if (this.typed != null) return dispatch(op, request);
+    if (op == OP_HELLO) {
+      this.isOpen = true;
+      return greet(request);
+    }
+    if (!this.isOpen)
+      return Outcome.fail(new Fault(ErrorCode.UNREACHABLE, "this line was given up", op, "help connect"));
+    if (op != OP_CONSOLE_ATTACH && op != OP_EVENTS_WATCH && op != OP_PORT_ATTACH)
+      return dispatch(op, request);
+    const text = "what " + op + " asks for is told on the main line: this one is for bulk data";
+    return Outcome.fail(new Fault(ErrorCode.USAGE, text, op, "help connect"));
+  }
 }
 
 function replyOf(id: u64, outcome: Outcome): Value {
@@ -262,6 +299,7 @@ function replyOf(id: u64, outcome: Outcome): Value {
 
 function dispatch(op: string, request: Value): Outcome {
   if (op == OP_HELLO) return hello(request);
+  if (op == OP_BULK_CLOSE) return closeBulk();
   if (op == OP_CONSOLE_ATTACH) return attach(request);
   if (op == OP_CONSOLE_DETACH) return detach(request.getText(FIELD_VM), <u32>request.getUint(FIELD_SESSION));
   if (op == OP_CONSOLE_HOLD) return hold(request);
@@ -278,7 +316,17 @@ function dispatch(op: string, request: Value): Outcome {
   );
 }
 
+/** A new program on the main line: what another one has attached there ends. */
 function hello(request: Value): Outcome {
+  const greeting = greet(request);
+  if (greeting.fault == null) {
+    consoles.length = 0;
+    watcher.on = false;
+  }
+  return greeting;
+}
+
+function greet(request: Value): Outcome {
   const version = request.getUint(FIELD_VERSION);
   if (version != Protocol.VERSION) {
     const text =
@@ -288,8 +336,6 @@ function hello(request: Value): Outcome {
       Protocol.VERSION.toString();
     return Outcome.fail(new Fault(ErrorCode.INTEGRITY, text, "protocol", "--version"));
   }
-  consoles.length = 0;
-  watcher.on = false;
   return Outcome.of(
     Value.map()
       .putUint(FIELD_VERSION, Protocol.VERSION)
@@ -297,6 +343,13 @@ function hello(request: Value): Outcome {
       .putText(FIELD_BUILD, BUILD)
       .putUint(FIELD_EPOCH, info().restarts),
   );
+}
+
+/** A program has given the bulk line up: what it has sent there must not be done any more, for it is sent here again. */
+function closeBulk(): Outcome {
+  const session = bulkSession;
+  if (session != null) session.isOpen = false;
+  return Outcome.of(Value.map());
 }
 
 function findConsole(name: string): i32 {

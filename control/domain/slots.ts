@@ -10,6 +10,7 @@ export const SLOT_UART: u32 = CAP_FREE + 1;
 export const SLOT_TIMER: u32 = CAP_FREE + 2;
 /** A control image that is being sent. */
 export const SLOT_UPLOAD: u32 = CAP_FREE + 3;
+export const SLOT_UART_BULK: u32 = CAP_FREE + 4;
 const SLOT_NETWORKS: u32 = CAP_FREE + 8;
 /** Networks of the host, at most. */
 export const MAX_NETWORKS: u32 = Specification.MAX_HOST_NETWORKS;
@@ -24,6 +25,7 @@ export const MAX_DISKS: u32 = 4;
 const SLOTS_PER_VM: u32 = 8 + MAX_VCPUS + MAX_DISKS + 4;
 
 /* Event bits of this domain. */
+/** Of both serial ports. */
 export const EVENT_UART: u32 = EVENT_FREE;
 export const EVENT_TIMER: u32 = EVENT_FREE + 1;
 const EVENT_LINKS: u32 = EVENT_FREE + 2;

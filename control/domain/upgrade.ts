@@ -56,7 +56,7 @@ import { GPA_MODULE, GPA_UPLOAD, SLOT_UPLOAD } from "./slots";
 import { CONTROL_DOCUMENT, stashed, unstash } from "./stash-form";
 import { stashWrite } from "./stash";
 import { grouped, hex, quoted } from "./text";
-import { uartQueued } from "./uart";
+import { linesQueued } from "./line";
 import { Kind, Value } from "./value";
 import { VERSION } from "./version";
 
@@ -314,7 +314,7 @@ export function upgradeStart(request: Value): Outcome {
 /** Does what is due; returns when something is due next, u64.MAX_VALUE: nothing is. */
 export function upgradeTick(now: u64): u64 {
   if (changeAt != 0) {
-    if (uartQueued() > 0) changeAt = now + LAST_BYTES_MS;
+    if (linesQueued() > 0) changeAt = now + LAST_BYTES_MS;
     if (now < min(changeAt, changeLimit)) return min(changeAt, changeLimit);
     changeAt = 0;
     upgrade(SLOT_UPLOAD); /* which does not return */

@@ -83,6 +83,8 @@ export const SCALE_SNAPSHOT: string = "scale.";
 
 /* Operations: the `op` of a request. */
 export const OP_HELLO: string = "hello";
+/** The bulk line takes nothing more until a hello comes on it: what is still on its way there is too late. */
+export const OP_BULK_CLOSE: string = "bulk.close";
 export const OP_STATUS: string = "status";
 export const OP_LS: string = "ls";
 export const OP_SHOW: string = "show";

@@ -277,7 +277,7 @@ test("Ctrl-C, a lost host and a killed program: the same command goes on", async
   await refused(
     plinth("import big-1"),
     130,
-    /interrupted: 240 KiB of 800 KiB of memory are on the host\nnext: .* plinth snapshot import big-1/,
+    /interrupted: 2[0-9]{2} KiB of 800 KiB of memory are on the host\nnext: .* plinth snapshot import big-1/,
   );
   assert.is(host.snapshots.all.get("big-1")!.state, schema.STATE_INCOMING);
   await refused(plinth("restore big-1"), 4, /incoming/);
@@ -285,7 +285,9 @@ test("Ctrl-C, a lost host and a killed program: the same command goes on", async
   host.snapshots.asked[schema.OP_SNAPSHOT_WRITE] = 0;
   host.snapshots.onAsk = () => undefined;
   await done(plinth("import big-1"));
-  assert.is(host.snapshots.asked[schema.OP_SNAPSHOT_WRITE], 141);
+  // Those that were on their way when it was interrupted are not written again.
+  const written = host.snapshots.asked[schema.OP_SNAPSHOT_WRITE]!;
+  assert.ok(written > 130 && written <= 141, `${written} pages were written again`);
   assert.equal(host.snapshots.bytes("big-1", "memory"), memory);
   assert.ok(folder);
 });
@@ -304,13 +306,14 @@ test("an import on a base goes on, also when the base is gone", async ({ host, p
     host.snapshots.onAsk = (op) => {
       if (op === schema.OP_SNAPSHOT_WRITE && --left === 0) process.emit("SIGINT");
     };
-    await refused(plinth("import a-2"), 130, /12 KiB of 20 KiB of memory are on the host/);
+    await refused(plinth("import a-2"), 130, /(4|8|12) KiB of 20 KiB of memory are on the host/);
     host.snapshots.onAsk = () => undefined;
     assert.is(host.snapshots.all.get("a-2")!.base, "a-1");
     if (isGone) host.snapshots.all.delete("a-1");
     host.snapshots.asked[schema.OP_SNAPSHOT_WRITE] = 0;
     await done(plinth("import a-2"));
-    assert.is(host.snapshots.asked[schema.OP_SNAPSHOT_WRITE], 2);
+    const again = host.snapshots.asked[schema.OP_SNAPSHOT_WRITE]!;
+    assert.ok(again >= 1 && again <= 2, `${again} pages were written again`);
     assert.equal(host.snapshots.bytes("a-2", "memory"), wanted);
   }
 });

@@ -40,7 +40,7 @@ test("KVM is offered only where it nests, and what is missing is named", () => {
 test("with KVM the machine's CPU is the host's; without it one with AMD-V", () => {
   const config = { reason: "", iso: "x.iso", memoryMiB: 256, cpus: 2, runDir: "run", detached: false };
   const line = (kind: "qemu-kvm" | "qemu-tcg"): string =>
-    qemuCommand({ ...config, kind, machine: {}, debugger: [] }, 1).args.join(" ");
+    qemuCommand({ ...config, kind, machine: {}, debugger: [] }, [1, 2]).args.join(" ");
   assert.match(line("qemu-kvm"), /-m 256 -smp 2 -accel kvm -cpu host /);
   assert.match(line("qemu-tcg"), /-m 256 -smp 2 -accel tcg -cpu EPYC /);
 });

@@ -1,6 +1,7 @@
 // `plinth migrate`: a VM goes on on another host.
 
-import type { Command } from "../command";
+import type { Option } from "../arguments";
+import { BULK, type Command } from "../command";
 import { usageError } from "../errors";
 import { counted } from "../output";
 import { Migration } from "../migrate/migration";
@@ -10,6 +11,8 @@ import { formatSize, formatTime, parseTime } from "../values";
 
 /** Milliseconds for which a VM stands still, if nothing else is said. */
 const DOWNTIME = "1s";
+
+const TO_BULK: Option = { ...BULK, name: "to-bulk", summary: "the other host's second line, as --bulk" };
 
 export const migrate: Command = {
   name: "migrate",
@@ -25,6 +28,8 @@ export const migrate: Command = {
       value: "TIME",
       summary: `how long it may stand still, if that can be had (${DOWNTIME})`,
     },
+    BULK,
+    TO_BULK,
   ],
   completes: "vm",
   summary: "move a running VM to another host",
@@ -51,10 +56,10 @@ export const migrate: Command = {
         `plinth snapshot clone, for a second one`,
       );
     const downtime = parseTime(args.value("downtime") ?? DOWNTIME, "--downtime");
-    const from = await Peer.open(context.address, context.timeout);
+    const from = await Peer.open(context.address, context.pageOptions());
     let to: Peer | undefined;
     try {
-      to = await Peer.open(address, context.timeout);
+      to = await Peer.open(address, context.pageOptions(address, TO_BULK.name));
       const migration = new Migration({ vm, from, to, out, downtime });
       if (args.has("dry-run")) {
         const forecast = await migration.forecast();

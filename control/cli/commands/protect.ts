@@ -1,7 +1,7 @@
 // `plinth protect`: VMs are kept in the repository, again and again. `plinth recover`: they go on on another host.
 
 import { connect } from "../client";
-import type { Command, Context } from "../command";
+import { BULK, type Command, type Context } from "../command";
 import { ErrorCode, PlinthError, toPlinthError, usageError } from "../errors";
 import { protectOnce, vmsToProtect } from "../fleet/protect";
 import { fence, lastGood, recoverOne, type Recovered } from "../fleet/recover";
@@ -54,6 +54,7 @@ export const protect: Command = {
     { name: "keep", value: "N", summary: `how many snapshots of each VM the repository keeps (${KEEP})` },
     { name: "rounds", value: "N", summary: "end after so many rounds; if not given, it runs until Ctrl-C" },
     { name: "overcommit", summary: "even if memory may not suffice for all that is written later" },
+    BULK,
     REPO,
     ...SECRET,
   ],
@@ -76,7 +77,7 @@ export const protect: Command = {
     const rounds = args.has("rounds") ? parseNumber(args.value("rounds")!, "--rounds") : Infinity;
     if (keep < 1) throw usageError("--keep: at least one");
     repositoryOf(context);
-    await context.connect();
+    await context.connectForPages();
     const patience = new Patience();
     let kept = 0;
     try {
@@ -153,6 +154,7 @@ export const recover: Command = {
       summary: "what switches it off: nothing is started unless that exits with 0 ($PLINTH_HOST is its name)",
     },
     { name: "dry-run", summary: "only say of which VMs there is what, and how old that is" },
+    BULK,
     TRUST,
     ...ROLLBACK,
     REPO,
@@ -190,7 +192,8 @@ export const recover: Command = {
     if (!isDry) {
       for (const one of all) if (one.snapshot !== "" && !out.json) out.talk(ageText(one));
       await fence(context, host);
-      const client = await connect(parseAddress(to!), { timeout: context.timeout });
+      const address = parseAddress(to!);
+      const client = await connect(address, context.pageOptions(address));
       try {
         for (const one of all.filter(({ state }) => state === "ready"))
           await recoverOne(context, client, repository, one).catch((error: unknown) => {

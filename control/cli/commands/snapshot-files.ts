@@ -1,7 +1,7 @@
 // Snapshots on the administrator's machine: export, import, verify, diff, and the keys that sign them.
 
 import type { Client } from "../client";
-import type { Command, Context } from "../command";
+import { BULK, type Command, type Context } from "../command";
 import type { Value } from "../../protocol/node/cbor";
 import * as schema from "../../protocol/schema";
 import { PlinthError, usageError } from "../errors";
@@ -47,6 +47,7 @@ export const snapshotExport: Command = {
     },
     { name: "as", value: "NAME", summary: "its name in the repository" },
     { name: "local", summary: "from the repository to FILE, without a host" },
+    BULK,
     REPO,
     ...SECRET,
   ],
@@ -75,7 +76,7 @@ export const snapshotExport: Command = {
     const repository = repositoryOf(context);
     let sent = 0;
     if (!args.has("local")) {
-      const client = await context.connect();
+      const client = await context.connectForPages();
       const done = await download({ client, repository, out, name, as, base: args.value("base") });
       sent = done.sent;
       if (!out.json) out.talk(exportText(as, done.wasThere, done.sent, done.pages, repository.folder));
@@ -120,6 +121,7 @@ export const snapshotImport: Command = {
   options: [
     { name: "as", value: "NAME", summary: "its name on the host, or with --local in the repository" },
     { name: "local", summary: "from FILE into the repository, without a host" },
+    BULK,
     TRUST,
     ...ROLLBACK,
     REPO,
@@ -157,7 +159,7 @@ export const snapshotImport: Command = {
         if (out.json) return out.object({ ...manifestFacts(source.manifest, keys), name: as, added });
         return out.talk(`${as} is in ${repository.folder}: ${formatSize(added)} of data are new there`);
       }
-      const client = await context.connect();
+      const client = await context.connectForPages();
       const base = await baseOnHost(client, source.manifest);
       const done = await upload({ client, source, out, as, base });
       guard.note(document);

@@ -5,10 +5,10 @@ import type { Client } from "../client";
 import { ErrorCode, PlinthError } from "../errors";
 import { type SnapshotObject } from "../snapshot/document";
 import { HASH_SIZE, isZero, PAGE_SIZE, sha256 } from "../snapshot/page-map";
-import { pipeline } from "../snapshot/pipeline";
+import { InFlight, PAGES_READ, pipeline } from "../snapshot/pipeline";
 import { allRanges, type Range } from "../snapshot/ranges";
 
-/** Questions on their way at once. */
+/** Questions on their way to one host, and pages to the other, at once. */
 const DEPTH = 4;
 
 /** Pages of an object that follow one another. */
@@ -70,8 +70,10 @@ export async function copyPages(
 ): Promise<void> {
   const { from, to, name, incoming } = route;
   let batch: { range: ObjectRange; hashes: Buffer[] } | undefined;
+  const written = new InFlight(DEPTH);
   const check = async (): Promise<void> => {
     if (batch === undefined) return;
+    await written.end();
     const { kind, first } = batch.range;
     const theirs = await to.snapshotHashes(incoming, kind, first, batch.hashes.length);
     if (!Buffer.concat(batch.hashes).equals(theirs))
@@ -81,11 +83,12 @@ export async function copyPages(
       );
     batch = undefined;
   };
-  const asked = pipeline(cut(ranges, 1), DEPTH, ({ kind, first }) => from.readSnapshot(name, kind, first));
+  const asked = pipeline(cut(ranges, 1), PAGES_READ, ({ kind, first }) =>
+    from.readSnapshot(name, kind, first),
+  );
   for await (const [range, data] of asked) {
     if (data.length !== PAGE_SIZE)
       throw bad(name, `page ${range.first} of ${range.kind} has ${data.length} bytes`);
-    await to.writeSnapshot(incoming, range.kind, range.first, data);
     const isNext =
       batch !== undefined &&
       batch.range.kind === range.kind &&
@@ -96,6 +99,7 @@ export async function copyPages(
       batch = { range, hashes: [] };
     }
     batch!.hashes.push(sha256(data));
+    await written.add(to.writeSnapshot(incoming, range.kind, range.first, data));
     told(1);
   }
   await check();

@@ -1,6 +1,6 @@
 // One of the two hosts of a migration: its session, and a new one when the line is back.
 
-import { connect, type Client } from "../client";
+import { connect, type Client, type ConnectOptions } from "../client";
 import { ErrorCode, PlinthError } from "../errors";
 import { addressText, type Address } from "../transport";
 
@@ -11,16 +11,16 @@ const PAUSE = 500;
 export class Peer {
   client: Client;
   readonly address: Address;
-  private readonly timeout: number;
+  private readonly options: ConnectOptions;
 
-  private constructor(client: Client, address: Address, timeout: number) {
+  private constructor(client: Client, address: Address, options: ConnectOptions) {
     this.client = client;
     this.address = address;
-    this.timeout = timeout;
+    this.options = options;
   }
 
-  static async open(address: Address, timeout: number): Promise<Peer> {
-    return new Peer(await connect(address, { timeout }), address, timeout);
+  static async open(address: Address, options: ConnectOptions): Promise<Peer> {
+    return new Peer(await connect(address, options), address, options);
   }
 
   get text(): string {
@@ -44,9 +44,9 @@ export class Peer {
       } catch (error) {
         if (!isLost(error) || call === CALLS) throw error;
       }
-      await new Promise((resolve) => setTimeout(resolve, Math.min(PAUSE, this.timeout)));
+      await new Promise((resolve) => setTimeout(resolve, Math.min(PAUSE, this.options.timeout ?? PAUSE)));
       await this.client.close();
-      this.client = await connect(this.address, { timeout: this.timeout }).catch(() => this.client);
+      this.client = await connect(this.address, this.options).catch(() => this.client);
     }
   }
 }

@@ -13,11 +13,11 @@ import type { Manifest } from "./manifest";
 import { WINDOW } from "./map-record";
 import { HASH_SIZE, PAGE_SIZE, type PageMap, sha256 } from "./page-map";
 import { PartialMaps } from "./partial";
-import { pipeline } from "./pipeline";
+import { PAGES_READ, pipeline } from "./pipeline";
 import { askRanges, type PlaceOnHost, type Range } from "./ranges";
 import type { Repository } from "./repository";
 
-/** Requests on their way at once. */
+/** Questions on their way at once. */
 const DEPTH = 4;
 
 /** What a transfer needs, and what came of it. */
@@ -189,7 +189,7 @@ class Download {
     const writer = repository.packWriter();
     let bytes = 0;
     try {
-      const asked = pipeline(cut(missing, 1), DEPTH, ({ kind, first }) =>
+      const asked = pipeline(cut(missing, 1), PAGES_READ, ({ kind, first }) =>
         client.readSnapshot(name, kind, first),
       );
       for await (const [{ object, kind, first }, data] of asked) {

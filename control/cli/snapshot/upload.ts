@@ -13,8 +13,8 @@ import { HASH_SIZE, isZero, PAGE_SIZE, type PageMap, ZERO_PAGE } from "./page-ma
 import { pipeline } from "./pipeline";
 import type { Source } from "./source";
 
-/** Requests on their way at once: a question is small, a page is not. */
-const QUESTIONS = 4;
+/** Questions and pages on their way at once. */
+const DEPTH = 4;
 
 export interface UploadOptions {
   client: Client;
@@ -112,7 +112,7 @@ class Upload {
     try {
       let done = 0;
       const pieces = neighbours({ kind, map, pages: [...wanted] }, schema.Protocol.MAX_HASHES);
-      const asked = pipeline(pieces, QUESTIONS, ({ pages }) =>
+      const asked = pipeline(pieces, DEPTH, ({ pages }) =>
         client.snapshotHashes(as, kind, pages[0]!, pages.length),
       );
       for await (const [{ pages }, hashes] of asked) {
@@ -134,9 +134,11 @@ class Upload {
     const transfer = new Transfer(out, `writing ${kind}`, total);
     try {
       let done = 0;
-      for (const page of pages) {
+      const written = pipeline(pages, DEPTH, async (page) => {
         const hash = map.hash(page);
         await client.writeSnapshot(as, kind, page, isZero(hash) ? ZERO_PAGE : source.page(hash));
+      });
+      for await (const _ of written) {
         transfer.at((done += PAGE_SIZE));
         if (done < total)
           this.stopIfAsked(`${formatSize(done)} of ${formatSize(total)} of ${kind} are on the host`);

@@ -64,6 +64,8 @@ export interface KernelOptions {
   efi?: boolean;
   /** Configuration space of PCI functions, by bus << 8 | device << 3 | function. */
   pci?: Map<number, Uint8Array>;
+  /** There is no COM2. */
+  oneLine?: boolean;
   cpus?: number;
   /** APIC ids of the CPUs by their number; else the numbers. */
   apicIds?: number[];
@@ -85,6 +87,8 @@ export class KernelModel {
   readonly features: number;
   readonly options: KernelOptions;
   readonly serial = new Uart();
+  /** COM2. */
+  readonly bulk = new Uart();
   readonly domains = new Set<Domain>();
   readonly timers = new Set<Timer>();
   readonly irqs = new Map<number, Irq>();
@@ -120,11 +124,12 @@ export class KernelModel {
     this.options = options;
     this.tsc = this.bootTsc + 1_000_000n;
     this.ports = new Ports(
-      this.serial,
+      new Map([[0x3f8, this.serial], ...(options.oneLine ? [] : [[0x2f8, this.bulk] as const])]),
       () => this.milliseconds + (options.wallClock ?? 1_700_000_000) * 1000,
       options.pci,
     );
     this.serial.onInterrupt = () => this.interrupt(4);
+    this.bulk.onInterrupt = () => this.interrupt(3);
   }
 
   /** Starts the control domain. */
@@ -147,12 +152,16 @@ export class KernelModel {
 
   /** Runs components until no event is pending. */
   run(): void {
-    for (let n = 0; n < RUN_LIMIT; n++) {
-      const domain = [...this.domains].find((d) => d.state === DomainState.ACTIVE && d.component?.pending);
-      if (!domain || this.resetRequested) return;
-      this.protect(domain, () => domain.component!.step());
-    }
+    for (let n = 0; n < RUN_LIMIT; n++) if (!this.step()) return;
     throw new Error(`components still have events after ${RUN_LIMIT} steps`);
+  }
+
+  /** Lets one component that has events handle them; false: none has. */
+  step(): boolean {
+    const domain = [...this.domains].find((d) => d.state === DomainState.ACTIVE && d.component?.pending);
+    if (!domain || this.resetRequested) return false;
+    this.protect(domain, () => domain.component!.step());
+    return true;
   }
 
   /** Lets time pass; timers fire in their order and components run after each. */

@@ -1,10 +1,10 @@
-// Ports of the model's machine that a component may have: COM1 the real-time clock, and PCI configuration.
+// Ports of the model's machine that a component may have: COM1 and COM2, the real-time clock, and PCI configuration.
 
 import { ComponentFault } from "./faults";
 import type { Domain } from "./objects";
 import type { Uart } from "./uart";
 
-const COM1 = 0x3f8;
+const COM_PORTS = 8;
 const RTC_INDEX = 0x70;
 const RTC_DATA = 0x71;
 const PCI_ADDRESS = 0xcf8;
@@ -15,7 +15,8 @@ export class Ports {
   private pciAddress = 0;
 
   constructor(
-    private readonly uart: Uart,
+    /** By their first port. */
+    private readonly uarts: ReadonlyMap<number, Uart>,
     /** Unix milliseconds. */
     private readonly wallClock: () => number,
     private readonly pci = new Map<number, Uint8Array>(),
@@ -23,7 +24,8 @@ export class Ports {
 
   read(domain: Domain, port: number, size: number): number {
     this.check(domain, port);
-    if (port >= COM1 && port < COM1 + 8 && size === 1) return this.uart.portIn(port - COM1);
+    const uart = this.uarts.get(port & -COM_PORTS);
+    if (uart && size === 1) return uart.portIn(port % COM_PORTS);
     if (port === RTC_DATA) return this.rtc();
     if (port === PCI_DATA && size === 4) return this.pciRead();
     return size === 4 ? 0xffffffff : size === 2 ? 0xffff : 0xff;
@@ -31,7 +33,7 @@ export class Ports {
 
   write(domain: Domain, port: number, size: number, value: number): void {
     this.check(domain, port);
-    if (port >= COM1 && port < COM1 + 8 && size === 1) this.uart.portOut(port - COM1, value & 0xff);
+    if (size === 1) this.uarts.get(port & -COM_PORTS)?.portOut(port % COM_PORTS, value & 0xff);
     if (port === PCI_ADDRESS && size === 4) this.pciAddress = value;
     if (port === PCI_DATA) throw new ComponentFault("exit", port, "PCI configuration is only read");
     if (port === RTC_INDEX) this.rtcIndex = value & 0x7f;

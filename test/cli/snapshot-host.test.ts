@@ -136,6 +136,16 @@ test("a VM moves to another host, and back", async ({ host, other, run }) => {
   }
 });
 
+test("a paused VM moves, and is paused there", async ({ host, other, run }) => {
+  write(host, 5 * MIB, "still");
+  await done(run("pause a"));
+  await done(run(`migrate a --to ${other.path}`));
+  assert.is(JSON.parse((await done(run("show a --json", other))).stdout).state, "paused");
+  await done(run("snapshot create a there", other));
+  await done(run("resume a", other));
+  assert.is(read(other, "vm/a", 5 * MIB, 5), "still");
+});
+
 test("a VM that brings its disk starts again where the disk's image is another one, or is not there", async ({
   run,
 }) => {

@@ -4,7 +4,7 @@
 // A disk survives resets and stops of its VM. Its first device model copies the image to it; until that
 // one has said that it is ready, the next one copies again.
 
-import { Right } from "../gen/abi";
+import { PAGE_SIZE, Right } from "../gen/abi";
 import { capDrop, memClone, memCreate, memMap } from "../lib/binding";
 import {
   ErrorCode,
@@ -40,10 +40,16 @@ function pagesOf(disk: DiskSpec): u64 {
   return image != null ? image.pages : 0;
 }
 
+/** Whether it has been filled, here or on the host where the VM was before: its image is not needed any more. */
+function isFilled(vm: Vm, disk: u32): bool {
+  return !vm.spec.disks[disk].readOnly && vm.disksFilled && vmHolds(vm.index, VmSlot.DISK + disk);
+}
+
 /** Whether the disks' images are there and fit. */
 export function disksAdmit(vm: Vm): Fault | null {
   const disks = vm.spec.disks;
   for (let i = 0; i < disks.length; i++) {
+    if (isFilled(vm, i)) continue;
     const image = findModule(disks[i].image);
     const subject = "VM " + quoted(vm.name) + ": ";
     const damage = damageOf(disks[i].image);
@@ -122,9 +128,14 @@ export function disksBuild(vm: Vm, source: i32): i64 {
       continue;
     }
     const image = findModule(disks[i].image);
-    if (image == null) return -1;
     let status: i64 = 0;
     const at = <u64>i * DISK_STEP;
+    if (isFilled(vm, i)) {
+      status = diskMap(vm, i);
+      if (status < 0) return status;
+      continue;
+    }
+    if (image == null) return -1;
     if (disks[i].readOnly) {
       status = memMap(model, image.slot, GPA_DISKS + at, 0, image.pages, Right.READ);
       if (status < 0) return status;
@@ -134,21 +145,32 @@ export function disksBuild(vm: Vm, source: i32): i64 {
       vm.disksFilled = false;
       status = memCreate(slotOf(vm, i), image.pages, 0, vm.nodePlace);
     }
-    if (status >= 0)
-      status = memMap(model, slotOf(vm, i), GPA_DISKS + at, 0, image.pages, Right.READ | Right.WRITE);
+    if (status >= 0) status = diskMap(vm, i);
     if (status >= 0) status = memMap(model, image.slot, GPA_DISK_IMAGES + at, 0, image.pages, Right.READ);
     if (status < 0) return status;
   }
   return 0;
 }
 
-/** A disk as it was in a snapshot; its image is not needed any more. */
-function diskTake(vm: Vm, disk: u32, source: i32): i64 {
+/** Maps a disk that is the VM's own for its device model. */
+function diskMap(vm: Vm, disk: u32): i64 {
   const slot = slotOf(vm, disk);
-  const status = memClone(slot, snapshotSlot(source, SnapshotSlot.DISK) + disk, 0, 0, vm.nodePlace);
-  if (status < 0) return status;
   const at = GPA_DISKS + disk * DISK_STEP;
   return memMap(vmSlot(vm.index, VmSlot.MODEL), slot, at, 0, memoryPages(slot), Right.READ | Right.WRITE);
+}
+
+/** A disk as it was in a snapshot. */
+function diskTake(vm: Vm, disk: u32, source: i32): i64 {
+  const status = memClone(slotOf(vm, disk), snapshotSlot(source, SnapshotSlot.DISK) + disk, 0, 0, vm.nodePlace);
+  return status >= 0 ? diskMap(vm, disk) : status;
+}
+
+/** Bytes of a disk: those of its image, unless it came from a host where that was another one. */
+function sizeOf(vm: Vm, disk: u32): u64 {
+  const image = findModule(vm.spec.disks[disk].image);
+  const own = isFilled(vm, disk) ? memoryPages(slotOf(vm, disk)) : 0;
+  if (own != 0 && (image == null || image.pages != own)) return own * PAGE_SIZE;
+  return image != null ? image.size : 0;
 }
 
 /** What the device model is told of them. */
@@ -156,11 +178,10 @@ export function disksToLink(vm: Vm): Value {
   const list = Value.list();
   for (let i = 0; i < vm.spec.disks.length; i++) {
     const disk = vm.spec.disks[i];
-    const image = findModule(disk.image);
     list.add(
       Value.map()
         .putText(FIELD_IMAGE, disk.image)
-        .putUint(FIELD_SIZE, image != null ? image.size : 0)
+        .putUint(FIELD_SIZE, sizeOf(vm, i))
         .putBool(FIELD_READ_ONLY, disk.readOnly)
         .putBool(FIELD_CDROM, disk.isCd)
         .putBool(LINK_FRESH, !disk.readOnly && !vm.disksFilled),

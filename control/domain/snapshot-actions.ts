@@ -1,7 +1,8 @@
 // What an administrator does with snapshots: a VM as it is now is kept; a VM goes back to one; a new VM goes on from one.
 
-import { PAGE_SIZE, Status } from "../gen/abi";
-import { domainPause, domainResume, memCreate, now } from "../lib/binding";
+import { DomainState, PAGE_SIZE, Status } from "../gen/abi";
+import { DomainInfo } from "../gen/layout";
+import { domainInfo, domainPause, domainResume, memCreate, now } from "../lib/binding";
 import { mayShare, SHARE_CACHES } from "../protocol/rules";
 import {
   DENIED_CACHES,
@@ -146,10 +147,19 @@ function memoryFault(what: string, object: string, pages: u64, free: u64, next: 
   return new Fault(ErrorCode.FAILED, text + missing + " are missing", object, next);
 }
 
-/** Stops a VM with its device model, where they are. */
+const domainPage: usize = memory.data(128, 16);
+
+function standsStill(domain: u32): bool {
+  return (
+    domainInfo(domain, domainPage) >= 0 && changetype<DomainInfo>(domainPage).state == DomainState.PAUSED
+  );
+}
+
+/** Stops a VM with its device model, where they are. Both may stand still already, since the snapshot before. */
 function freeze(vm: Vm): bool {
   const domain = vmSlot(vm.index, VmSlot.DOMAIN);
-  return domainPause(domain, true) >= 0;
+  if (domainPause(domain, true) >= 0) return true;
+  return standsStill(domain) && standsStill(vmSlot(vm.index, VmSlot.MODEL));
 }
 
 /** Copies all that a VM writes to the snapshot in a place. */

@@ -6,6 +6,7 @@ import { nextStep } from "../../control/cli/migrate/rounds";
 import * as schema from "../../control/protocol/schema";
 import { FakeHost } from "./fake-host";
 import { type Result, runCli, startCli } from "./run-cli";
+import { follow, waysOut, waysOutOfDeath } from "./ways-out";
 
 interface World {
   here: FakeHost;
@@ -254,33 +255,6 @@ function states(here: FakeHost, there: FakeHost): string {
   return [here, there].map((host) => host.vms.get("a")?.state ?? "gone").join(" ");
 }
 
-/** The commands of a text, in their order, each on the host that it names. */
-function commandsOf(text: string, here: FakeHost, there: FakeHost): [FakeHost, string[]][] {
-  return [...text.matchAll(/plinth ([^;,\n]*?)(, on \S*?)?(?=[;\n]|$)/g)].map(([, words, where]) => [
-    where === undefined ? here : there,
-    words!.trim().split(" "),
-  ]);
-}
-
-/** Of what the tool has said, what a person is to do: each list is one way out. */
-function waysOut(stderr: string): string[] {
-  const undecided = /; to finish: (.*); or, to take it back: (.*)/.exec(stderr);
-  if (undecided) return [undecided[1]!, undecided[2]!];
-  const left = /left to do: (.*)/.exec(stderr);
-  return left ? [left[1]!] : [""];
-}
-
-/** Of what it had said before it was ended, the same. */
-function waysOutOfDeath(stderr: string): string[] {
-  const lines = [...stderr.matchAll(/; if this program is ended now: (.*)/g)].map(([, text]) => text!);
-  return (lines[lines.length - 1] ?? "").split("; or: ");
-}
-
-async function follow(text: string, here: FakeHost, there: FakeHost): Promise<void> {
-  for (const [host, words] of commandsOf(text, here, there))
-    await runCli(host, [...words, "--timeout", "1s"], { env: {} });
-}
-
 /**
  * Every request of a migration, in turn: `who` is lost there, or the tool is ended, before or after the host has done
  * it. Afterwards one VM runs, or does once what the tool said is done, never two, and nothing else is left.
@@ -323,7 +297,7 @@ async function sweep(who: "here" | "there" | "tool", hosts: FakeHost[]): Promise
         assert.is.not(after, "running running", what);
         const list = who === "tool" ? waysOutOfDeath(said) : waysOut(stderr);
         ways = list.length;
-        if (!isOver) await follow(list[way]!, here, there);
+        if (!isOver) await follow(list[way]!, here, there, "1s");
         const settled = states(here, there);
         assert.ok(
           ["running gone", "gone running"].includes(settled),

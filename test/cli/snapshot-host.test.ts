@@ -136,6 +136,44 @@ test("a VM moves to another host, and back", async ({ host, other, run }) => {
   }
 });
 
+test("a paused VM moves, and is paused there", async ({ host, other, run }) => {
+  write(host, 5 * MIB, "still");
+  await done(run("pause a"));
+  await done(run(`migrate a --to ${other.path}`));
+  assert.is(JSON.parse((await done(run("show a --json", other))).stdout).state, "paused");
+  await done(run("snapshot create a there", other));
+  await done(run("resume a", other));
+  assert.is(read(other, "vm/a", 5 * MIB, 5), "still");
+});
+
+test("a VM that brings its disk starts again where the disk's image is another one, or is not there", async ({
+  run,
+}) => {
+  const from = new ModelHost({ firmware: new Uint8Array(90_000).fill(3) });
+  const others = [new ModelHost({ firmware: new Uint8Array(40_000).fill(4) }), new ModelHost({})];
+  const hosts = [from, ...others];
+  for (const each of hosts) await each.start();
+  try {
+    const images = "--kernel linux --initrd initrd --disk seabios";
+    await done(run(`create d --memory 64M ${images} --start`, from));
+    let here = from;
+    for (const there of others) {
+      await done(run(`migrate d --to ${there.path}`, here));
+      await done(run("reset d --wait", there));
+      assert.is(JSON.parse((await done(run("show d --json", there))).stdout).state, "running");
+      assert.equal(there.rig.kernel.traps, []);
+      here = there;
+    }
+    // A new one has no disk yet.
+    assert.match(
+      (await run(`create e --memory 64M ${images} --start`, here)).stderr,
+      /there is no image "seabios"/,
+    );
+  } finally {
+    for (const each of hosts) await each.stop();
+  }
+});
+
 test("a VM that writes all the time is whole on the other host", async ({ host, other, run }) => {
   let count = 0;
   const timer = setInterval(() => {

@@ -128,6 +128,22 @@ test("a paused VM stays paused", () => {
   assert.match(log(rig, "a"), /you said: x/);
 });
 
+test("a VM that stands still with its device model is kept again", () => {
+  const rig = new Rig();
+  rig.ok("pause", { vm: "a" });
+  rig.ok("snapshot.create", { vm: "a", name: "one" });
+  rig.ok("snapshot.create", { vm: "a", name: "two" });
+  rig.ok("snapshot.clone", { name: "two", vm: "c", paused: true });
+  rig.ok("snapshot.create", { vm: "c", name: "three" });
+  for (const vm of ["a", "c"]) {
+    assert.is(rig.state(vm), "paused");
+    rig.ok("resume", { vm });
+    type(rig, vm, "x\r");
+    assert.match(log(rig, vm), /you said: x/);
+  }
+  assert.equal(rig.kernel.traps, []);
+});
+
 test("only a VM that is up can be kept", () => {
   const rig = new Rig({
     spec: hostSpec([vmSpec("slow", { cmdline: "never-ready" }), vmSpec("off", { start: false })]),

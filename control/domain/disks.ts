@@ -161,7 +161,13 @@ function diskMap(vm: Vm, disk: u32): i64 {
 
 /** A disk as it was in a snapshot. */
 function diskTake(vm: Vm, disk: u32, source: i32): i64 {
-  const status = memClone(slotOf(vm, disk), snapshotSlot(source, SnapshotSlot.DISK) + disk, 0, 0, vm.nodePlace);
+  const status = memClone(
+    slotOf(vm, disk),
+    snapshotSlot(source, SnapshotSlot.DISK) + disk,
+    0,
+    0,
+    vm.nodePlace,
+  );
   return status >= 0 ? diskMap(vm, disk) : status;
 }
 

@@ -1,6 +1,6 @@
 // A device model that never comes back from an exit, on a CPU that it shares and on one of its VM's own: the host
 // answers, a neighbour ticks on, `stop --force` and `rm` work, and nothing is left.
-// rigs: AMD-V
+// rigs: VT-x, AMD-V
 
 import { join } from "node:path";
 import { suite } from "uvu";

@@ -426,10 +426,10 @@ bool guest_cr_access(struct vcpu *vcpu) {
     return true;
 }
 
-/* QEMU loses the host's CR0 at an exit with LME, without PAE and paging: so PAE is set with LME. */
+/* QEMU loses the host's CR0 at an exit with LME, but neither PAE nor paging: so PAE is set. */
 static void put_efer(struct vmcb *b, u64 value) {
     b->efer = value | EFER_SVME;
-    if (value & EFER_LME) b->cr4 |= CR4_PAE;
+    if ((value & EFER_LME) && !(b->cr0 & CR0_PG)) b->cr4 |= CR4_PAE;
 }
 
 bool guest_efer_write(struct vcpu *vcpu, u64 value) {

@@ -119,8 +119,8 @@ static u8 output(void) { return in8(SPEAKER) & OUTPUT; }
 static void check_gate(void) {
     out8(SPEAKER, GATE);
     CHECK_EQUAL(in8(SPEAKER) & 3, GATE);
-    load(2, 0, PERIOD);
     u64 began = rdtsc();
+    load(2, 0, PERIOD);
     CHECK_EQUAL(output(), 0);
     CHECK(COMES_TRUE(output()));
     CHECK(in_pit(rdtsc() - began) >= PERIOD - 1);

@@ -48,7 +48,7 @@ do-test: do-all $(BUILD)/plinth.iso $(BUILD)/bad-input.iso $(BUILD)/disk.iso $(B
 		$(BUILD)/firmware.iso $(BUILD)/panic.iso
 	@node $(BUILD)/tools/test.cjs $(ONLY)
 
-do-test-long: do-all $(BUILD)/plinth.iso $(BUILD)/starts.iso $(BUILD)/firmware.iso $(BUILD)/disk.iso
+do-test-long: do-all $(BUILD)/plinth.iso $(BUILD)/starts.iso $(BUILD)/firmware.iso $(BUILD)/disk.iso $(BUILD)/bad-input.iso
 	@node $(BUILD)/tools/test.cjs --long $(ONLY)
 
 do-bench: $(BUILD)/plinth.iso tools

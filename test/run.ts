@@ -13,6 +13,8 @@ const SHOWN = 60;
 const FILE_TIMEOUT_MS = 8 * 60_000;
 const LONG_TIMEOUT_MS = 120 * 60_000;
 const LONG = ".long.test.ts";
+/** How a boot test names a backend on which it only runs with the long ones. */
+const LATER = (backend: string): string => `${backend} (long)`;
 /** Checks and tests that run at once: each keeps about one CPU busy, as does an emulated machine. */
 const AT_ONCE = 2;
 
@@ -173,7 +175,8 @@ async function runUvu(source: string, rig = "auto"): Promise<Result> {
 
 /**
  * A line `// rigs: WORDS` in a boot test: `best`, one run on the best rig; `own`, it starts what it needs; or the
- * backends that it runs on. Without it, it runs on VT-x, and on the rig that PLINTH_RIG names.
+ * backends that it runs on, `VT-x (long)` only with `--long`. Without it, it runs on VT-x, and on the rig that
+ * PLINTH_RIG names.
  */
 function rigsLine(source: string): string {
   return /^\/\/ rigs: (.*)$/m.exec(readFileSync(source, "utf8"))?.[1] ?? "";
@@ -190,10 +193,13 @@ function bootJobs(group: string, files: string[]): Job[] {
     const wanted = rigsLine(source);
     if (wanted === "own") return [{ group, name: source, run: () => runUvu(source) }];
     if (wanted === "best") return [bootJob(group, source, chooseRig())];
+    const isLater = group === "long" && !source.endsWith(LONG);
     return rigs
-      .filter(({ backend }) =>
-        wanted === "" ? asked || backend === "VT-x" : wanted.split(", ").includes(backend),
-      )
+      .filter(({ backend }) => {
+        if (wanted === "") return asked || backend === "VT-x";
+        if (wanted.split(", ").includes(LATER(backend))) return isLater || asked;
+        return !isLater && wanted.split(", ").includes(backend);
+      })
       .map(({ choice }) => bootJob(group, source, choice));
   });
 }
@@ -210,18 +216,16 @@ function sources(folder: string, long: boolean): string[] {
   return findFiles(folder, ".test.ts").filter((source) => source.endsWith(LONG) === long);
 }
 
-/** What takes minutes: whole systems in test/boot, and the rest in Node. */
+/** What takes minutes: whole systems in test/boot, also those that are short on their other backend, and the rest in Node. */
 function longJobs(): Job[] {
   const all = sources("test", true);
+  const later = sources(BOOT, false).filter((source) => rigsLine(source).includes(LATER("")));
   return [
     ...uvuJobs(
       "long",
       all.filter((source) => !source.startsWith(BOOT)),
     ),
-    ...bootJobs(
-      "long",
-      all.filter((source) => source.startsWith(BOOT)),
-    ),
+    ...bootJobs("long", [...all.filter((source) => source.startsWith(BOOT)), ...later]),
   ];
 }
 

@@ -1,6 +1,6 @@
 // Broken inputs: each gives its error, which names the object, the cause and what to do next, and the host stays
 // usable, its memory complete, its VMs undisturbed. The image's own host specification is broken, too.
-// rigs: VT-x, AMD-V
+// rigs: AMD-V, VT-x (long)
 
 import { readFileSync } from "node:fs";
 import { connect } from "node:net";

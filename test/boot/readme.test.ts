@@ -1,5 +1,5 @@
 // Runs every `plinth` command of the README, in its order, on a rig as a reader would.
-// rigs: VT-x, AMD-V
+// rigs: AMD-V, VT-x (long)
 
 import { execFile } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";

@@ -1,5 +1,5 @@
 // A VM that is told that it goes on from a snapshot, later and as another one: stock Linux notices.
-// rigs: VT-x, AMD-V
+// rigs: AMD-V, VT-x (long)
 
 import { join } from "node:path";
 import { suite } from "uvu";

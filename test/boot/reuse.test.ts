@@ -1,6 +1,6 @@
 // Frames that go from one VM to another by a balloon, while CPUs of the one who gave them may still have the
 // translations: nobody ever sees what another has written there. (`isolation` has the memory of VMs that have ended.)
-// rigs: VT-x, AMD-V
+// rigs: VT-x, AMD-V (long)
 
 import { join } from "node:path";
 import { suite } from "uvu";

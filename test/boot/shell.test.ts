@@ -1,5 +1,5 @@
 // A person's session at the serial line, from power-on: banner, help, completion, lists, a console, mistakes.
-// rigs: VT-x, AMD-V
+// rigs: AMD-V, VT-x (long)
 
 import { readFileSync } from "node:fs";
 import { suite } from "uvu";

@@ -1,5 +1,5 @@
 // A VM of more vCPUs than the host has CPUs.
-// rigs: VT-x, AMD-V
+// rigs: AMD-V, VT-x (long)
 
 import { smpTests } from "./smp";
 

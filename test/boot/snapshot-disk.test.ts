@@ -1,6 +1,6 @@
 // Snapshots of a stock Linux VM with a mounted ext4 file system: what its clones write to their disks, nobody else reads;
 // what goes back has the disk of then.
-// rigs: VT-x, AMD-V
+// rigs: AMD-V, VT-x (long)
 
 import { join } from "node:path";
 import { test } from "uvu";

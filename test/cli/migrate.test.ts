@@ -286,7 +286,7 @@ async function sweep(who: "here" | "there" | "tool", hosts: FakeHost[]): Promise
         };
         here.onRequest = heard(here);
         there.onRequest = heard(there);
-        const words = ["migrate", "a", "--to", there.path, "--timeout", "100ms"];
+        const words = ["migrate", "a", "--to", there.path, "--timeout", "60ms"];
         const running = startCli(here, words, { env: {} });
         const { code, stderr } = await running.result;
         isOver = count < at;

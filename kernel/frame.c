@@ -2,6 +2,7 @@
    that the tests run it as it is. */
 #include "frame.h"
 
+#include "acpi.h"
 #include "log.h"
 
 #define LOW_MEMORY   MIB /* below it: firmware, the VGA, the start of other CPUs */

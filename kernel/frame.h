@@ -2,7 +2,6 @@
    for the kernel's own pool. */
 #pragma once
 
-#include "acpi.h"
 #include "boot_info.h"
 #include "paging.h" /* hpa_of, pool_pointer */
 #include "types.h"
@@ -10,6 +9,8 @@
 #define FRAME_MAX_ORDER 18 /* 1 GiB */
 #define FRAME_2M_ORDER  9
 #define POOL_MAX_ORDER  9 /* the pool grows by 2 MiB */
+
+struct acpi_info;
 
 enum frame_kind {
     FRAME_NONE, /* not the first frame of a block; or no RAM at all */

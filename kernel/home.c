@@ -92,7 +92,7 @@ struct taking {
     bool done;
 };
 
-/* With its new home: else what this CPU does next for it, with a timer or an exit, is done here. */
+/* With its new home: else mail, a timer or an exit could give it one more turn here. */
 static void take_here(void *argument) {
     struct cpu *cpu = this_cpu();
     struct taking *taking = argument;
@@ -100,7 +100,7 @@ static void take_here(void *argument) {
     taking->done = taking->vcpu->home == cpu;
     if (!taking->done) return;
     sched_release(taking->vcpu);
-    home_set(taking->vcpu, taking->to); /* here: mail on its way must not give it a turn again */
+    home_set(taking->vcpu, taking->to);
 }
 
 void sched_take(struct vcpu *vcpu) {

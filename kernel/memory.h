@@ -1,7 +1,6 @@
 /* Memory objects: frames that can be mapped into domains. */
 #pragma once
 
-#include "acpi.h"
 #include "capability.h"
 #include "domain.h"
 

@@ -5,7 +5,7 @@
 
 struct domain;
 
-/* Whether any tenant has a class but 0. */
+/* Whether any tenant has had a class but 0. */
 extern bool partitions_used;
 
 /* Gives a tenant a class of service, and that the ways of the cache by bit, and a delay of memory

@@ -64,9 +64,6 @@
 #define MSR_IA32_BIOS_SIGN_ID       0x8b
 #define MSR_IA32_MTRRCAP            0xfe
 #define MSR_IA32_FLUSH_CMD          0x10b
-#define MSR_IA32_PQR_ASSOC          0xc8f /* class of service: from bit 32 on */
-#define MSR_IA32_L3_QOS_MASK        0xc90 /* and up: of each class */
-#define MSR_IA32_MBA_DELAY          0xd50 /* and up: IA32_L2_QOS_Ext_BW_Thrtl_n */
 #define MSR_IA32_SYSENTER_CS        0x174
 #define MSR_IA32_SYSENTER_ESP       0x175
 #define MSR_IA32_SYSENTER_EIP       0x176
@@ -100,6 +97,9 @@
 #define MSR_X2APIC_ICR              0x830
 #define MSR_X2APIC_SELF_IPI         0x83f
 #define MSR_X2APIC_LAST             0x8ff
+#define MSR_IA32_PQR_ASSOC          0xc8f      /* class of service: from bit 32 on */
+#define MSR_IA32_L3_QOS_MASK        0xc90      /* and up: of each class */
+#define MSR_IA32_MBA_DELAY          0xd50      /* and up: IA32_L2_QOS_Ext_BW_Thrtl_n */
 #define MSR_KVM_WALL_CLOCK          0x4b564d00 /* Linux Documentation/virt/kvm/x86/msr.rst */
 #define MSR_KVM_SYSTEM_TIME         0x4b564d01
 #define MSR_KVM_STEAL_TIME          0x4b564d03

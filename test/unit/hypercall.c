@@ -336,6 +336,15 @@ static void test_lists(void) {
     pair_destroy();
 }
 
+/* The others go on until it is this one's turn. */
+static void until_enters(const struct vcpu *vcpu) {
+    while (entered != vcpu)
+        if (entered->domain->role == ROLE_VM)
+            leave(REASON_EXTERNAL_INTERRUPT);
+        else
+            (void)call(HC_WAIT);
+}
+
 /* What all device models of a tenant may do together. */
 static void check_tenant_brakes(struct domain *model, struct vcpu *caller) {
     model->tenant = 5;
@@ -359,11 +368,7 @@ static void check_tenant_brakes(struct domain *model, struct vcpu *caller) {
     leave(REASON_VMCALL);
     check(model->throttled == throttled + 1 && guest_rip(caller) == rip, "and a third one waits");
     check(caller->busy_since > 0, "which is not its fault");
-    while (entered != caller)
-        if (entered->domain->role == ROLE_VM)
-            leave(REASON_EXTERNAL_INTERRUPT);
-        else
-            (void)call(HC_WAIT);
+    until_enters(caller);
     host_tsc += HOST_TSC_HZ / BRAKE_PERIODS + 1;
     leave(REASON_VMCALL);
     check(guest_rip(caller) != rip, "for the next tenth");
@@ -411,11 +416,7 @@ static void test_brakes(void) {
     model->calls_since = host_tsc;
     leave(REASON_VMCALL);
     check(model->throttled == 1 && guest_rip(caller) == rip, "one more is not done");
-    while (entered != caller)
-        if (entered->domain->role == ROLE_VM)
-            leave(REASON_EXTERNAL_INTERRUPT);
-        else
-            (void)call(HC_WAIT);
+    until_enters(caller);
     host_tsc += HOST_TSC_HZ / CALL_PERIODS + 1;
     leave(REASON_VMCALL);
     check(guest_rip(caller) != rip && caller->gpr[0] == STATUS_OK, "until the next period");

@@ -39,6 +39,20 @@ struct descriptor {
     u16 a, b; /* split: flags, next; packed: id, flags */
 };
 
+#define NO_VECTOR 0xffff
+
+/* Sets a queue up, and enables it. */
+static inline void virtio_queue(volatile struct common *c, unsigned n, u16 size, u16 vector,
+                                u64 descriptors, u64 driver, u64 device) {
+    c->select = (u16)n;
+    c->size = size;
+    c->vector = vector;
+    c->descriptors = descriptors;
+    c->driver = driver;
+    c->device = device;
+    c->enable = 1;
+}
+
 /* All vectors of a function send this one. */
 static inline void virtio_use_msix(u32 slot, unsigned page, u8 vector) {
     volatile u32 *table = pci_map(slot, 1, page);

@@ -128,13 +128,8 @@ static void check_port_bar(void) {
 static void start(void) {
     virtio_negotiate(common, VIRTIO_VERSION_1);
     ring.driver_index = ring.device_index = 0;
-    common->select = 0;
-    common->size = QUEUE;
-    common->vector = 0;
-    common->descriptors = (u64)ring.table;
-    common->driver = (u64)&ring.driver_flags;
-    common->device = (u64)&ring.device_flags;
-    common->enable = 1;
+    virtio_queue(common, 0, QUEUE, 0, (u64)ring.table, (u64)&ring.driver_flags,
+                 (u64)&ring.device_flags);
     common->status = STATUS_DRIVER_OK;
 }
 

@@ -38,13 +38,7 @@ static void start(u16 size, u64 descriptors, u64 driver, u64 device) {
     for (unsigned i = 0; i < 16; i++)
         buffer[i] = CANARY;
     common->config_vector = 1;
-    common->select = 0;
-    common->size = size;
-    common->vector = 0;
-    common->descriptors = descriptors;
-    common->driver = driver;
-    common->device = device;
-    common->enable = 1;
+    virtio_queue(common, 0, size, 0, descriptors, driver, device);
     common->status = STATUS_DRIVER_OK;
     interrupts = 0;
 }

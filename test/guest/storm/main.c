@@ -71,12 +71,7 @@ static void set_up_doorbell(void) {
     pci_write(slot, PCI_COMMAND, 7);
     volatile struct common *common = pci_map(slot, 0, 1);
     virtio_negotiate(common, VIRTIO_VERSION_1);
-    common->select = 0;
-    common->size = QUEUE;
-    common->descriptors = (u64)table;
-    common->driver = (u64)driver;
-    common->device = (u64)device;
-    common->enable = 1;
+    virtio_queue(common, 0, QUEUE, NO_VECTOR, (u64)table, (u64)driver, (u64)device);
     common->status = STATUS_DRIVER_OK;
     bell = (u16)(pci_read(slot, PCI_BAR(4)) & ~3u);
 }

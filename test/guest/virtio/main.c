@@ -41,15 +41,10 @@ static void on_interrupt(struct frame *frame) {
 }
 
 static void add_queue(struct device *d, unsigned n, bool wants_interrupts) {
-    volatile struct common *c = d->common;
     struct queue *q = &d->queues[n];
-    c->select = (u16)n;
-    c->size = QUEUE;
-    c->vector = wants_interrupts ? 1 : 0xffff;
-    c->descriptors = (u64)q->ring;
-    c->driver = (u64)(packed ? (void *)&q->driver_events : (void *)&q->driver_flags);
-    c->device = (u64)(packed ? (void *)&q->device_events : (void *)&q->device_flags);
-    c->enable = 1;
+    virtio_queue(d->common, n, QUEUE, wants_interrupts ? 1 : NO_VECTOR, (u64)q->ring,
+                 (u64)(packed ? (void *)&q->driver_events : (void *)&q->driver_flags),
+                 (u64)(packed ? (void *)&q->device_events : (void *)&q->device_flags));
     if (!wants_interrupts) {
         q->driver_flags = 1;
         q->driver_events = 1 << 16;

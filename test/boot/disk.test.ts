@@ -11,7 +11,6 @@ import { Host } from "./host";
 
 const VM = "dora";
 const MIB = 1 << 20;
-const CMDLINE = `console=ttyS0 quiet cryptomgr.notests panic=-1 plinth.name=${VM}`;
 
 let host: Host;
 let sum = "";
@@ -20,24 +19,8 @@ let free = 0;
 test.before(async () => {
   host = await Host.boot("disk", join("build", "disk.iso"));
   free = await host.free();
-  const images = ["--memory", "128M", "--vcpus", "2", "--kernel", "linux", "--initrd", "initrd-virtio"];
-  await host.ok(
-    "create",
-    VM,
-    ...images,
-    "--disk",
-    "disk",
-    "--disk",
-    "disk,ro",
-    "--port",
-    "log",
-    "--port",
-    "data",
-    "--cmdline",
-    CMDLINE,
-    "--start",
-  );
-  await host.waitUp(VM);
+  const devices = ["--disk", "disk", "--disk", "disk,ro", "--port", "log", "--port", "data"];
+  await host.createLinux(VM, "128M", ["--vcpus", "2", ...devices], "initrd-virtio");
 });
 test.after(async () => host?.stop());
 

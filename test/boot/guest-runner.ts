@@ -18,7 +18,7 @@ const TICKER = "neighbour";
 const RESULT = /^result: .*(?=[\r\n])/m;
 
 /** The output of a VM, and waiting for what it will print. */
-class Output {
+export class Output {
   text = "";
   private changed: () => void = () => undefined;
 
@@ -99,6 +99,11 @@ export async function waitState(client: Client, vm: string, states: string[]): P
   }
 }
 
+/** The command line of a guest of test/guest, which asks it what the rig cannot do. */
+export function guestWords(words = ""): string {
+  return process.env.PLINTH_RIG === "qemu-tcg" ? `${words} tcg`.trim() : words;
+}
+
 export async function create(
   client: Client,
   vm: string,
@@ -106,9 +111,9 @@ export async function create(
   options: Options = {},
 ): Promise<void> {
   const restart = { policy: "never", max: 0, window: 60 };
-  const words = [options.cmdline ?? "", process.env.PLINTH_RIG === "qemu-tcg" ? "tcg" : ""].join(" ").trim();
-  const all = { memory: MEMORY, vcpus: 1, start: true, restart, ...options, cmdline: words };
-  await client.create({ name: vm, kernel, ...all });
+  const all = { memory: MEMORY, vcpus: 1, start: true, restart, ...options };
+  const cmdline = guestWords(options.cmdline);
+  await client.create({ name: vm, kernel, ...all, cmdline });
 }
 
 export interface Options {

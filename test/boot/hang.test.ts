@@ -5,7 +5,7 @@
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { openConsole, row } from "./guest-runner";
+import { guestWords, openConsole, type Output, row } from "./guest-runner";
 import { Host } from "./host";
 
 const CPUS = 2;
@@ -13,23 +13,11 @@ const TICKER = "neighbour";
 /** Microseconds after which it hangs without doubt. */
 const LONG = 500_000;
 
-type Output = Awaited<ReturnType<typeof openConsole>>;
-
 const test = suite<{ host: Host; ticker: Output }>("hang");
 
-const options = (kernel: string, cmdline: string): string[] => {
-  const tcg = process.env.PLINTH_RIG === "qemu-tcg" ? " tcg" : "";
-  return [
-    "--memory",
-    "4M",
-    "--kernel",
-    kernel,
-    "--cmdline",
-    `${cmdline}${tcg}`,
-    "--restart",
-    "never",
-    "--start",
-  ];
+const options = (kernel: string, words: string): string[] => {
+  const guest = ["--memory", "4M", "--kernel", kernel, "--cmdline", guestWords(words)];
+  return [...guest, "--restart", "never", "--start"];
 };
 
 test.before(async (context) => {

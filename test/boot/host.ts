@@ -91,11 +91,11 @@ export class Host {
     return (await this.client.list()).find((row) => row.name === vm)?.state ?? "absent";
   }
 
-  /** Creates and starts a Linux VM, and waits for its user space. */
-  async createLinux(vm: string, memory: string): Promise<void> {
-    const images = ["--memory", memory, "--kernel", "linux", "--initrd", "initrd"];
+  /** Creates and starts a Linux VM, with `more` options, and waits for its user space. */
+  async createLinux(vm: string, memory: string, more: string[] = [], initrd = "initrd"): Promise<void> {
+    const images = ["--memory", memory, "--kernel", "linux", "--initrd", initrd];
     const cmdline = `console=ttyS0 quiet cryptomgr.notests panic=-1 plinth.name=${vm}`;
-    await this.ok("create", vm, ...images, "--cmdline", cmdline, "--start");
+    await this.ok("create", vm, ...images, ...more, "--cmdline", cmdline, "--start");
     await this.waitUp(vm);
   }
 

@@ -6,7 +6,7 @@ import { suite, type Test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Client } from "../../control/cli/client";
 import type { TopSample, VmSpec } from "../../control/cli/results";
-import { hostLog, openConsole, row, waitState } from "./guest-runner";
+import { guestWords, hostLog, openConsole, type Output, row, waitState } from "./guest-runner";
 import { Host } from "./host";
 
 const CPUS = 2;
@@ -30,7 +30,6 @@ const NEIGHBOURS: { name: string; share: Partial<VmSpec>; gap: number }[] = [
 /** What a tick takes itself, and the reading of the clocks, on a CPU of 100 million instructions a second. */
 const TAKEN = 1_000;
 
-type Output = Awaited<ReturnType<typeof openConsole>>;
 export interface Context {
   host: Host;
   neighbours: Map<string, Output>;
@@ -86,9 +85,9 @@ async function setUp(context: Context): Promise<void> {
 }
 
 export async function create(client: Client, name: string, spec: Partial<VmSpec>): Promise<void> {
-  const words = [spec.cmdline ?? "", process.env.PLINTH_RIG === "qemu-tcg" ? "tcg" : ""].join(" ").trim();
+  const cmdline = guestWords(spec.cmdline);
   const restart = { policy: "never", max: 0, window: 60 };
-  await client.create({ name, memory: 4 * MIB, vcpus: 1, start: true, restart, ...spec, cmdline: words });
+  await client.create({ name, memory: 4 * MIB, vcpus: 1, start: true, restart, ...spec, cmdline });
 }
 
 /**

@@ -5,37 +5,13 @@
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import type { DeviceRow } from "../../control/cli/results";
 import { Host } from "./host";
+import { ADDRESS, ANNA, card, createOnLan, OTTO, rebind, setAddress } from "./lan";
 
-const ANNA = "anna";
-const OTTO = "otto";
-const ADDRESS: Record<string, string> = { [ANNA]: "10.0.0.1", [OTTO]: "10.0.0.2" };
 const DATA = 900_000;
 
 let host: Host;
 let free = 0;
-
-async function create(vm: string, ...more: string[]): Promise<void> {
-  const images = ["--memory", "96M", "--kernel", "linux", "--initrd", "initrd-virtio", "--network", "lan"];
-  const cmdline = `console=ttyS0 quiet cryptomgr.notests panic=-1 plinth.name=${vm}`;
-  await host.ok("create", vm, ...images, ...more, "--cmdline", cmdline, "--start");
-}
-
-async function configure(vm: string): Promise<void> {
-  await host.waitUp(vm);
-  await host.type(
-    vm,
-    `ifconfig eth0 ${ADDRESS[vm]} netmask 255.255.255.0 up; echo has an add''ress`,
-    "^has an address",
-  );
-}
-
-async function card(vm: string): Promise<DeviceRow> {
-  const found = (await host.client.show(vm)).devices?.find((device) => device.network !== undefined);
-  assert.ok(found, `${vm} has no network card`);
-  return found!;
-}
 
 async function waitCarrier(vm: string, state: string): Promise<void> {
   const loop = `while [ $(cat /sys/class/net/eth0/carrier) != ${state} ]; do usleep 100000; done; echo carrier is ''${state}`;
@@ -45,16 +21,14 @@ async function waitCarrier(vm: string, state: string): Promise<void> {
 test.before(async () => {
   host = await Host.boot("net", join("build", "disk.iso"));
   free = await host.free();
-  await create(ANNA, "--rings", "split");
-  await create(OTTO, "--disk", "disk,ro", "--vcpus", "2");
-  await configure(ANNA);
-  await configure(OTTO);
+  await createOnLan(host, ANNA, "--rings", "split");
+  await createOnLan(host, OTTO, "--disk", "disk,ro", "--vcpus", "2");
 });
 test.after(async () => host?.stop());
 
 test("the cards have addresses of their own, and the link is up", async () => {
   await waitCarrier(ANNA, "1");
-  const [a, b] = [await card(ANNA), await card(OTTO)];
+  const [a, b] = [await card(host, ANNA), await card(host, OTTO)];
   assert.is.not(a.mac, b.mac);
   await host.type(ANNA, "cat /sys/class/net/eth0/address", `^${a.mac}`);
   await host.type(OTTO, "cat /sys/class/net/eth0/address", `^${b.mac}`);
@@ -116,7 +90,7 @@ test("data goes both ways at once and arrives whole", async () => {
 
 test("what one has sent, the other has received or dropped", async () => {
   for (const vm of [ANNA, OTTO]) await host.type(vm, "ifconfig eth0 down; echo is do''wn", "^is down");
-  const [a, b] = [await card(ANNA), await card(OTTO)];
+  const [a, b] = [await card(host, ANNA), await card(host, OTTO)];
   for (const [from, to] of [
     [a, b],
     [b, a],
@@ -137,18 +111,17 @@ test("a third card on the network is refused", async () => {
 });
 
 test("a clone's card has another address when its driver begins anew; until then all goes on", async () => {
-  const before = (await card(ANNA)).framesIn!;
+  const before = (await card(host, ANNA)).framesIn!;
   const addresses = [0x0504030201fan];
   const as = { name: "clone", generation: Buffer.alloc(16, 1), wallClock: 0n, addresses, clone: true };
   await host.client.reborn(OTTO, as);
   // It announces itself to its network.
-  for (let n = 0; (await card(ANNA)).framesIn === before; n++) assert.ok(n < 100, "no announcement");
+  for (let n = 0; (await card(host, ANNA)).framesIn === before; n++) assert.ok(n < 100, "no announcement");
   await host.type(OTTO, `ping -c 3 ${ADDRESS[ANNA]}`, "3 packets received, 0% packet loss");
-  await host.type(OTTO, "cat /sys/class/net/eth0/address", `^${(await card(OTTO)).mac}`);
-  const driver = "cd /sys/bus/virtio/drivers/virtio_net; card=$(echo virtio*)";
-  await host.type(OTTO, `(${driver}; echo $card >unbind; echo $card >bind); echo bou''nd`, "^bound");
+  await host.type(OTTO, "cat /sys/class/net/eth0/address", `^${(await card(host, OTTO)).mac}`);
+  await rebind(host, OTTO);
   await host.type(OTTO, "cat /sys/class/net/eth0/address", "^fa:01:02:03:04:05");
-  await configure(OTTO);
+  await setAddress(host, OTTO);
   await waitCarrier(ANNA, "1");
   await host.type(OTTO, `ping -c 3 ${ADDRESS[ANNA]}`, "3 packets received, 0% packet loss");
 });
@@ -158,10 +131,11 @@ test("the link is down while the other VM is not there, and comes back with it",
   await host.ok("stop", OTTO, "--wait", "--timeout", "170s");
   assert.is((await host.client.show(OTTO)).lastExit, "powered off");
   await waitCarrier(ANNA, "0");
-  assert.is((await card(ANNA)).link, "down");
+  assert.is((await card(host, ANNA)).link, "down");
   await host.type(ANNA, `ping -c 1 -W 1 ${ADDRESS[OTTO]}; echo said $?`, "^said 1");
   await host.ok("start", OTTO);
-  await configure(OTTO);
+  await host.waitUp(OTTO);
+  await setAddress(host, OTTO);
   await waitCarrier(ANNA, "1");
   await host.type(ANNA, `ping -c 3 ${ADDRESS[OTTO]}`, "3 packets received, 0% packet loss");
 });

@@ -5,7 +5,7 @@
 import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { openConsole, waitState } from "./guest-runner";
+import { guestWords, openConsole, waitState } from "./guest-runner";
 import { Host } from "./host";
 
 const CPUS = 2;
@@ -44,17 +44,9 @@ async function start(
   memory = MEMORY,
 ): Promise<void> {
   const restart = { policy: "never", max: 0, window: 60 };
-  const cmdline = `${words}${process.env.PLINTH_RIG === "qemu-tcg" ? " tcg" : ""}`;
-  await client.create({
-    name,
-    tenant,
-    kernel,
-    memory,
-    vcpus: kernel === "reuse" ? CPUS + 1 : 1,
-    start: true,
-    restart,
-    cmdline,
-  });
+  const vcpus = kernel === "reuse" ? CPUS + 1 : 1;
+  const cmdline = guestWords(words);
+  await client.create({ name, tenant, kernel, memory, vcpus, start: true, restart, cmdline });
 }
 
 /** What a VM can have. */

@@ -17,21 +17,7 @@ let free = 0;
 test.before(async () => {
   host = await Host.boot("snapshot-disk", join("build", "disk.iso"));
   free = await host.free();
-  const images = ["--memory", "96M", "--kernel", "linux", "--initrd", "initrd-virtio"];
-  const cmdline = `console=ttyS0 quiet cryptomgr.notests panic=-1 plinth.name=${VM}`;
-  await host.ok(
-    "create",
-    VM,
-    ...images,
-    "--disk",
-    "disk",
-    "--disk",
-    "disk,ro",
-    "--cmdline",
-    cmdline,
-    "--start",
-  );
-  await host.waitUp(VM);
+  await host.createLinux(VM, "96M", ["--disk", "disk", "--disk", "disk,ro"], "initrd-virtio");
   await host.type(VM, MOUNT, "^mounted");
 });
 test.after(async () => host?.stop());

@@ -5,36 +5,17 @@
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import type { DeviceRow } from "../../control/cli/results";
 import { Host } from "./host";
+import { ADDRESS, ANNA, card, CLONE, createOnLan, OTTO, rebind, setAddress } from "./lan";
 
-const ANNA = "anna";
-const OTTO = "otto";
-const CLONE = "emma";
-const ADDRESS: Record<string, string> = { [ANNA]: "10.0.0.1", [OTTO]: "10.0.0.2", [CLONE]: "10.0.0.3" };
 /** When a Linux has given up a connection for sure: one whose peer had no room, after two minutes; others after seconds. */
 const GIVEN_UP_MS = 180_000;
 
 let host: Host;
 let free = 0;
 
-async function card(vm: string): Promise<DeviceRow> {
-  const found = (await host.client.show(vm)).devices?.find((device) => device.network !== undefined);
-  assert.ok(found, `${vm} has no network card`);
-  return found!;
-}
-
-async function configure(vm: string): Promise<void> {
-  const line = `ifconfig eth0 ${ADDRESS[vm]} netmask 255.255.255.0 up; echo has an add''ress`;
-  await host.type(vm, line, "^has an address");
-}
-
 async function create(vm: string): Promise<void> {
-  const images = ["--memory", "96M", "--kernel", "linux", "--initrd", "initrd-virtio", "--network", "lan"];
-  const cmdline = `console=ttyS0 quiet cryptomgr.notests panic=-1 plinth.name=${vm}`;
-  await host.ok("create", vm, ...images, "--cmdline", cmdline, "--start");
-  await host.waitUp(vm);
-  await configure(vm);
+  await createOnLan(host, vm);
   // A peer that does not answer is given up after seconds instead of a quarter of an hour.
   await host.type(vm, "echo 4 >/proc/sys/net/ipv4/tcp_retries2; echo is s''et", "^is set");
 }
@@ -110,11 +91,11 @@ test("streams between VMs that are kept while they flow are whole", async () => 
 for (const vm of [ANNA, OTTO])
   test(`${vm} goes back: nothing wrong comes, and a new stream works at once`, async () => {
     await begin(ANNA, OTTO);
-    const mac = (await card(vm)).mac!;
+    const mac = (await card(host, vm)).mac!;
     await host.ok("snapshot", "create", vm, "back");
     await goesOn(ANNA, OTTO);
     await host.ok("snapshot", "restore", "back", "--force");
-    assert.is((await card(vm)).mac, mac);
+    assert.is((await card(host, vm)).mac, mac);
     await host.type(vm, "sed s/^/has:/ /sys/class/net/eth0/address", `^has:${mac}`);
     // The old streams go on where they were, or end.
     await sayEnd(ANNA, OTTO);
@@ -129,22 +110,21 @@ test("a clone beside its original is not on the network, which goes on", async (
   await begin(ANNA, OTTO);
   await host.ok("snapshot", "create", ANNA, "warm");
   await host.ok("snapshot", "clone", "warm", CLONE, "--overcommit");
-  assert.is((await card(CLONE)).link, "down");
+  assert.is((await card(host, CLONE)).link, "down");
   await goesOn(ANNA, OTTO);
   await endWhole(ANNA, OTTO);
   await host.ok("rm", CLONE, "--force");
 });
 
 test("a clone in its place has addresses of its own, and talks", async () => {
-  const { mac } = await card(ANNA);
+  const { mac } = await card(host, ANNA);
   await host.ok("rm", ANNA, "--force");
   await host.ok("snapshot", "clone", "warm", CLONE, "--overcommit");
   await host.type(CLONE, "killall nc flow seq awk; echo kil''led", "^killed");
-  const own = (await card(CLONE)).mac;
+  const own = (await card(host, CLONE)).mac;
   assert.is.not(own, mac);
-  const driver = "cd /sys/bus/virtio/drivers/virtio_net; card=$(echo virtio*)";
-  await host.type(CLONE, `(${driver}; echo $card >unbind; echo $card >bind); echo bou''nd`, "^bound");
-  await configure(CLONE);
+  await rebind(host, CLONE);
+  await setAddress(host, CLONE);
   await knows(OTTO, CLONE, own!);
   await begin(CLONE, OTTO);
   await endWhole(CLONE, OTTO);

@@ -1,4 +1,4 @@
-// The process that owns an emulator: shares its COM1, logs it, and ends with whoever started it.
+// The process that owns an emulator: shares its serial ports, logs COM1, and ends with whoever started it.
 // usage: rig-supervisor CONFIG (SupervisorConfig as JSON); started by startRig in rig.ts
 import { createWriteStream, readFileSync, rmSync } from "node:fs";
 import { type Server, type ServerOpts, type Socket, createServer } from "node:net";

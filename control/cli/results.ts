@@ -250,9 +250,9 @@ export interface VmDetails extends VmRow {
   model?: { hypercalls?: number; throttled?: number; logDropped?: number };
   overhead: { kernelBytes: number; modelBytes: number };
   /** Bytes of its memory that have frames of the host. */
+  mapped: number;
   /** Where there are several, the nodes on which its memory is. */
   nodes?: { node: number; memory: number }[];
-  mapped: number;
   /** What a balloon should leave it, and leaves it. */
   balloon?: BalloonRow;
   ports?: PortRow[];

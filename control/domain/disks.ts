@@ -127,15 +127,15 @@ export function disksBuild(vm: Vm, source: i32): i64 {
       if (status < 0) return status;
       continue;
     }
-    const image = findModule(disks[i].image);
-    let status: i64 = 0;
-    const at = <u64>i * DISK_STEP;
     if (isFilled(vm, i)) {
-      status = diskMap(vm, i);
+      const status = diskMap(vm, i);
       if (status < 0) return status;
       continue;
     }
+    const image = findModule(disks[i].image);
     if (image == null) return -1;
+    let status: i64 = 0;
+    const at = <u64>i * DISK_STEP;
     if (disks[i].readOnly) {
       status = memMap(model, image.slot, GPA_DISKS + at, 0, image.pages, Right.READ);
       if (status < 0) return status;

@@ -2,7 +2,7 @@
 
 import { MAX_NODES, PAGE_SIZE } from "../gen/abi";
 import { memNodes } from "../lib/binding";
-import { chooseNode, PlanNode } from "../protocol/planner";
+import { chooseNode, findNode, noSuchNode, PlanNode } from "../protocol/planner";
 import { ErrorCode } from "../protocol/schema";
 import { acpiRead } from "./acpi";
 import { hostNow, info, nodeOf } from "./host";
@@ -50,6 +50,11 @@ export function nodesNow(): PlanNode[] {
   return out;
 }
 
+/** Whether there is a choice. */
+export function severalNodes(): bool {
+  return hostNow().nodes > 1;
+}
+
 /** The place of the node for a VM that starts, of which it takes so many bytes; -1: there is only one. */
 export function nodeFor(vm: Vm, needs: u64, cpus: i32[]): i32 {
   return chooseNode(nodesNow(), vm.spec.node, <i64>needs, <i32>vm.spec.vcpus, cpus);
@@ -59,23 +64,11 @@ export function nodeFor(vm: Vm, needs: u64, cpus: i32[]): i32 {
 export function nodeFault(spec: VmSpec, needs: u64): Fault | null {
   if (spec.node < 0) return null;
   const nodes = nodesNow();
-  const names: string[] = [];
-  for (let i = 0; i < nodes.length; i++) {
-    names.push(nodes[i].id.toString());
-    if (nodes[i].id != spec.node) continue;
-    if (<i64>needs <= nodes[i].free) return null;
-    const lack = "needs " + mib(needs) + ", " + mib(<u64>nodes[i].free) + " are free on node ";
-    return refusal(spec, lack + spec.node.toString(), "hardware");
-  }
-  return refusal(
-    spec,
-    "node " + spec.node.toString() + " is none of the host's: " + names.join(", "),
-    "hardware",
-  );
-}
-
-function refusal(spec: VmSpec, text: string, next: string): Fault {
-  return new Fault(ErrorCode.FAILED, "VM " + quoted(spec.name) + ": " + text, spec.name, next);
+  const at = findNode(nodes, spec.node);
+  if (at >= 0 && <i64>needs <= nodes[at].free) return null;
+  const lack = at < 0 ? "" : "needs " + mib(needs) + ", " + mib(<u64>nodes[at].free) + " are free on node ";
+  const text = at < 0 ? noSuchNode(nodes, spec.node) : lack + spec.node.toString();
+  return new Fault(ErrorCode.FAILED, "VM " + quoted(spec.name) + ": " + text, spec.name, "hardware");
 }
 
 /** Of the CPUs that a VM may use those of its node, by bit; all of them if they are too few for it. */

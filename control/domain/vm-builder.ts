@@ -78,7 +78,7 @@ import { physicalBits, policyBuild, policyRows } from "./cpuid";
 import { findModule, freePages, info, Module } from "./host";
 import { damageOf } from "./manifest";
 import { Fault } from "./outcome";
-import { nodeFault, nodeFor } from "./nodes";
+import { nodeFault, nodeFor, severalNodes } from "./nodes";
 import { ShareSpec, shareText, sharesGive, sharesReturn, vmCpus } from "./shares";
 import { linkAddress, linkEvent, SnapshotSlot, snapshotSlot, VmSlot, vmSlot } from "./slots";
 import { stateCpuid, stateLoad } from "./snapshot-state";
@@ -301,7 +301,7 @@ export function vmBuild(vm: Vm, source: i32 = ANEW): Fault | null {
   failedStatus = 0;
   vmTearDown(vm);
   vmForgetLink(vm);
-  vm.node = nodeFor(vm, vmNeeds(vm), vmCpus(vm));
+  vm.node = severalNodes() ? nodeFor(vm, vmNeeds(vm), vmCpus(vm)) : -1;
   vm.alive = true;
   if (
     createObjects(vm, source) &&

@@ -683,26 +683,36 @@ function takeNode(nodes: PlanNode[], first: i32, vm: PlanVm): void {
   }
 }
 
+/** The place of a node; -1: there is none that is called so. */
+export function findNode(nodes: PlanNode[], id: i64): i32 {
+  for (let i = 0; i < nodes.length; i++) if (item(nodes, i).id == id) return i;
+  return -1;
+}
+
+/** Says that the host has no such node. */
+export function noSuchNode(nodes: PlanNode[], id: i64): string {
+  const names: string[] = [];
+  for (let i = 0; i < nodes.length; i++) names.push(item(nodes, i).id.toString());
+  return "node " + id.toString() + " is none of the host's: " + names.join(", ");
+}
+
+/** Why a VM cannot have the node that it asks for when its turn comes; "": it can. */
+function nodeProblem(nodes: PlanNode[], asked: i64, needs: i64): string {
+  if (asked < 0 || nodes.length == 0) return "";
+  const at = findNode(nodes, asked);
+  if (at < 0) return noSuchNode(nodes, asked);
+  const free = item(nodes, at).free;
+  if (needs <= free) return "";
+  const lack = "needs " + sizeText(needs) + ", " + sizeText(free) + " are free on node ";
+  return lack + asked.toString() + " by then";
+}
+
 /** Gives a VM that starts its node, or refuses it the one that it asks for. */
 function placeOnNode(nodes: PlanNode[], vm: PlanVm, cpus: i32[], takes: boolean, plan: Plan): void {
   const asked = askedNode(vm);
-  const subject = "VM " + quote(vm.name) + ": ";
-  const names: string[] = [];
-  for (let i = 0; i < nodes.length && asked >= 0; i++) {
-    const node = item(nodes, i);
-    names.push(node.id.toString());
-    if (node.id != asked) continue;
-    if (vm.needs > node.free) {
-      const lack = "needs " + sizeText(vm.needs) + ", " + sizeText(node.free) + " are free on node ";
-      plan.refuse(ErrorCode.FAILED, subject + lack + asked.toString() + " by then", vm.name, "hardware");
-      return;
-    }
-    names.splice(0, names.length);
-    break;
-  }
-  if (names.length > 0) {
-    const text = "node " + asked.toString() + " is none of the host's: " + names.join(", ");
-    plan.refuse(ErrorCode.FAILED, subject + text, vm.name, "hardware");
+  const problem = nodeProblem(nodes, asked, vm.needs);
+  if (problem != "") {
+    plan.refuse(ErrorCode.FAILED, "VM " + quote(vm.name) + ": " + problem, vm.name, "hardware");
     return;
   }
   const node = takes ? chooseNode(nodes, asked, vm.needs, vm.vcpus, cpus) : -1;

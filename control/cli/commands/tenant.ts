@@ -6,23 +6,17 @@ import { oneLine } from "../output";
 import type { TenantRow, TenantSpec } from "../results";
 import { formatSize, parseNumber, parseSize } from "../values";
 
+const COUNTS = ["vms", "vcpus", "exits", "ipis", "hypercalls", "log"] as const;
+const PERCENTS = ["cache", "bandwidth"] as const;
+const isCount = (key?: string): key is (typeof COUNTS)[number] => COUNTS.some((count) => count === key);
+const isPercent = (key?: string): key is (typeof PERCENTS)[number] => PERCENTS.some((part) => part === key);
+
 export const tenantSet: Command = {
   name: "tenant set",
   operands: "NAME [KEY=VALUE...]",
   options: [],
   completes: "tenant",
-  keys: [
-    "memory=",
-    "vms=",
-    "vcpus=",
-    "cpus=",
-    "exits=",
-    "ipis=",
-    "hypercalls=",
-    "log=",
-    "cache=",
-    "bandwidth=",
-  ],
+  keys: ["memory", "cpus", ...COUNTS, ...PERCENTS].map((key) => `${key}=`),
   summary: "make a tenant, or change its limits",
   details: [
     "memory=SIZE is what all its VMs have together, running or not, with their disks and what is beside them;",
@@ -55,19 +49,15 @@ export const tenantRm: Command = {
   },
 };
 
-const COUNTS = ["vms", "vcpus", "exits", "ipis", "hypercalls", "log", "cache", "bandwidth"] as const;
-type Count = (typeof COUNTS)[number];
-const isCount = (key?: string): key is Count => COUNTS.includes(key as Count);
-
 function limitsOf(context: Context): TenantSpec {
   const [name, ...words] = context.args.operands;
   const spec: TenantSpec = { name: name! };
   for (const word of words) {
-    const [, key, text] =
-      /^(memory|vms|vcpus|cpus|exits|ipis|hypercalls|log|cache|bandwidth)=(.*)$/s.exec(word) ?? [];
+    const [, key, text] = /^(\w+)=(.*)$/s.exec(word) ?? [];
     if (key === "memory") spec.memory = text === "none" ? 0 : parseSize(text!, key);
     else if (key === "cpus") spec.cpus = text === "none" ? "" : text!;
-    else if (isCount(key)) spec[key] = text === "none" ? 0 : parseNumber(text!.replace(/%$/, ""), key);
+    else if (isCount(key)) spec[key] = text === "none" ? 0 : parseNumber(text!, key);
+    else if (isPercent(key)) spec[key] = text === "none" ? 0 : parseNumber(text!.replace(/%$/, ""), key);
     else
       throw usageError(
         `'${word}' is none of memory=SIZE, vms=N, vcpus=N, cpus=SET, exits=N, ipis=N, hypercalls=N, log=N, cache=N%, bandwidth=N%`,
